@@ -1,0 +1,1 @@
+"""From a Dream checkpoint to an artifact: read, quantize, write the graph."""

@@ -1,0 +1,117 @@
+"""Dream in plain PyTorch: the full-precision model that everything else is measured against.
+
+It is Qwen2.5 with full (bidirectional) attention. Parameter names are those of the checkpoint, so `state_dict()` and the
+safetensors files hold the same keys. Written to be read in one sitting, not to be fast.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dream_edge_runtime.config import ModelConfig
+
+
+class Dream(nn.Module):
+    """The whole network; `forward` gives one row of logits a position, before the shift."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, input_ids: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Logits fp32 [batch, length, vocab] for `input_ids` int64 [batch, length].
+
+        `valid` bool [batch, length] marks real tokens (masks among them); false = padding, which nobody attends to and
+        which is not counted in the positions. Row i predicts the token at i + 1: see `shift`.
+        """
+        logits: Tensor = self.lm_head(self.model(input_ids, valid))
+        return logits.float()
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2).float() / config.head_dim)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, input_ids: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalised hidden states [batch, length, hidden]."""
+        valid = torch.ones_like(input_ids, dtype=torch.bool) if valid is None else valid
+        positions = valid.long().cumsum(-1).sub(1).clamp(min=0)
+        angles = positions[:, None, :, None].float() * self.frequencies  # [batch, 1, length, head_dim / 2]
+        hidden: Tensor = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, angles, valid[:, None, None, :])
+        normalised: Tensor = self.norm(hidden)
+        return normalised
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, key_mask)
+        result: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
+        return result
+
+
+class Attention(nn.Module):
+    """Bidirectional grouped-query attention: q, k and v have biases, o has none."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=True)
+        self.k_proj = nn.Linear(config.hidden_size, config.kv_size, bias=True)
+        self.v_proj = nn.Linear(config.hidden_size, config.kv_size, bias=True)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
+        query = rotate(self._heads(self.q_proj(hidden)), angles)
+        key = rotate(self._heads(self.k_proj(hidden)), angles)
+        value = self._heads(self.v_proj(hidden))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=key_mask, enable_gqa=True)
+        result: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
+        return result
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        """[batch, length, heads * head_dim] → [batch, heads, length, head_dim]"""
+        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        result: Tensor = self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return result
+
+
+def rotate(heads: Tensor, angles: Tensor) -> Tensor:
+    """Rotary position embedding (arXiv 2104.09864): each pair (i, i + head_dim / 2) turned by its angle."""
+    left, right = heads.chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+def shift(logits: Tensor) -> Tensor:
+    """Move each row to the position it predicts: row i of the network becomes row i + 1; row 0 keeps its own."""
+    return torch.cat([logits[:, :1], logits[:, :-1]], dim=1)

@@ -1,0 +1,1 @@
+"""From an artifact to text: numpy, ONNX Runtime and tokenizers, nothing else."""

@@ -1,0 +1,205 @@
+"""Every error a user can cause: what was wrong, where, and what to do about it.
+
+Each class inherits `DreamEdgeError` and the builtin that fits, and builds its own message, so that callers can catch
+either and nobody formats messages at the place of the failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class DreamEdgeError(Exception):
+    """Base of all errors that dream-edge raises on purpose. Its text is one line that names the remedy."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of its argument
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+class CheckpointError(DreamEdgeError, ValueError):
+    """The checkpoint cannot be used."""
+
+
+class CheckpointNotFound(CheckpointError, FileNotFoundError):
+    def __init__(self, path: Path | str, missing: str = "config.json") -> None:
+        super().__init__(
+            f"{path}: no {missing} here. Name the directory of a Dream checkpoint: config.json, *.safetensors, "
+            "vocab.json and merges.txt (or tokenizer.json)."
+        )
+
+
+class PickleCheckpoint(CheckpointError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: pickled weights can run code and are never opened. Convert them to safetensors first "
+            "(safetensors.torch.save_file), or download the safetensors revision of the model."
+        )
+
+
+class InvalidConfig(CheckpointError):
+    def __init__(self, path: Path | str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{path}: {'; '.join(problems)}. Is this the config.json of a Dream checkpoint?")
+
+
+class UnreadableFile(CheckpointError, OSError):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}. The file is damaged or incomplete: download it again.")
+
+
+class TensorProblems(CheckpointError, KeyError):
+    """Everything that is wrong with a checkpoint's tensor table, named at once."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshaped: Mapping[str, str] | None = None,
+        mistyped: Mapping[str, str] | None = None,
+    ) -> None:
+        self.missing, self.unexpected = tuple(missing), tuple(unexpected)
+        self.misshaped, self.mistyped = dict(misshaped or {}), dict(mistyped or {})
+        parts = [
+            f"{len(names)} {label}: {', '.join(names)}"
+            for label, names in (
+                ("missing", self.missing),
+                ("unexpected", self.unexpected),
+                ("mis-shaped", [f"{name} {what}" for name, what in self.misshaped.items()]),
+                ("of a wrong type", [f"{name} {what}" for name, what in self.mistyped.items()]),
+            )
+            if names
+        ]
+        super().__init__(
+            f"{path}: tensors do not match config.json ({'; '.join(parts)}). "
+            "Check that the weights and config.json belong together and that every shard is there."
+        )
+
+
+class NonFiniteWeights(CheckpointError, ArithmeticError):
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(f"{path}: {name} holds NaN or infinite weights. The checkpoint is damaged: download it again.")
+
+
+class InvalidTokenizer(CheckpointError):
+    def __init__(self, path: Path | str, why: str) -> None:
+        super().__init__(
+            f"{path}: {why}. Copy vocab.json, merges.txt and tokenizer_config.json (or tokenizer.json) of the "
+            "original checkpoint beside the weights."
+        )
+
+
+# --- artifacts -------------------------------------------------------------------------------------------------------
+
+
+class ArtifactError(DreamEdgeError, ValueError):
+    """The artifact cannot be used."""
+
+
+class ArtifactNotFound(ArtifactError, FileNotFoundError):
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(
+            f"{path}: no artifact here (a directory with manifest.json). "
+            "Make one with `dream-edge export CHECKPOINT OUT --scheme int4`, or name the bundled model: tiny."
+        )
+
+
+class CorruptArtifact(ArtifactError):
+    def __init__(self, path: Path | str, why: str) -> None:
+        super().__init__(f"{path}: {why}. The artifact is damaged or was changed: export or download it again.")
+
+
+class UnsupportedArtifact(ArtifactError):
+    def __init__(self, path: Path | str, why: str, remedy: str) -> None:
+        super().__init__(f"{path}: {why}. {remedy}")
+
+
+class OutputExists(DreamEdgeError, FileExistsError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} already exists. Pass --force to replace it, or name another directory.")
+
+
+class OutputBusy(DreamEdgeError, RuntimeError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: another export is writing there. Wait for it, or name another directory.")
+
+
+class OutputNotWritable(DreamEdgeError, OSError):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: cannot write there: {why}. Name a writable directory with enough free space.")
+
+
+class MissingExtra(DreamEdgeError, ImportError):
+    def __init__(self, purpose: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(f'{purpose} needs the "{extra}" extra: pip install "dream-edge[{extra}]".')
+
+
+class DeviceUnavailable(DreamEdgeError, RuntimeError):
+    def __init__(self, device: str, why: str) -> None:
+        super().__init__(f"device {device!r} is not available: {why}")
+
+
+# --- generation ------------------------------------------------------------------------------------------------------
+
+
+class InvalidOption(DreamEdgeError, ValueError):
+    def __init__(self, name: str, value: object, requirement: str) -> None:
+        self.name, self.value = name, value
+        super().__init__(f"{name}={value!r}: {name} {requirement}.")
+
+
+class UnknownOption(DreamEdgeError, TypeError):
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"there is no generation option {name!r}. Options: {', '.join(known)}.")
+
+
+class PromptError(DreamEdgeError, ValueError):
+    """The input text or ids cannot be used."""
+
+
+class EmptyPrompt(PromptError):
+    def __init__(self) -> None:
+        super().__init__("the prompt is empty. Give some text, or use infill/fill to write without one.")
+
+
+class CanvasTooLong(PromptError):
+    def __init__(self, length: int, context: int) -> None:
+        super().__init__(
+            f"prompt and new tokens make a canvas of {length} tokens; the model's context is {context}. "
+            "Shorten the prompt or lower max_new_tokens (-n)."
+        )
+
+
+class InvalidText(PromptError, UnicodeError):
+    # UnicodeError takes one message; only its subclasses need positions
+    def __init__(self, position: int) -> None:
+        super().__init__(
+            f"the text holds a lone surrogate at character {position}, which no encoding can carry. "
+            "Decode the input as UTF-8 (errors='replace') before passing it on."
+        )
+
+
+class InvalidTokenId(PromptError, IndexError):
+    def __init__(self, token: int, vocab_size: int) -> None:
+        super().__init__(f"token id {token} is outside the vocabulary: ids run from 0 to {vocab_size - 1}.")
+
+
+class InvalidTemplate(PromptError):
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}. Mark holes as [[N]], N the number of tokens, e.g. 'The [[2]] sat.'")
+
+
+class InvalidConversation(PromptError):
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}. Give messages as [{{'role': 'user', 'content': '...'}}, ...], the last from the user.")
+
+
+class Cancelled(DreamEdgeError, InterruptedError):
+    def __init__(self) -> None:
+        super().__init__("generation was cancelled.")
