@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointNotFound, InvalidConfig
+from .errors import CheckpointNotFound, InvalidConfig, UnreadableFile
 
 MODEL_TYPE = "Dream"
 ARCHITECTURES = frozenset({"DreamModel"})
 
 _LARGEST = 1 << 24  # no dimension of a network that fits a machine comes near this
+_MOST_LAYERS = 1 << 12
+_LARGEST_JSON = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +54,18 @@ class ModelConfig:
     def _range_problems(self) -> list[str]:
         problems = []
         for name in _SIZES:
-            if not 0 < getattr(self, name) < _LARGEST:
-                problems.append(f"{name} is {getattr(self, name)}, expected 1 to {_LARGEST - 1}")
+            largest = _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST - 1
+            if not 0 < getattr(self, name) <= largest:
+                problems.append(f"{name} is {_shown(getattr(self, name))}, expected 1 to {largest}")
         for name in _IDS:
             if not 0 <= getattr(self, name) < self.vocab_size:
-                problems.append(f"{name} is {getattr(self, name)}, outside the vocabulary of {self.vocab_size}")
+                problems.append(
+                    f"{name} is {_shown(getattr(self, name))}, outside the vocabulary of {_shown(self.vocab_size)}"
+                )
         if not 0 < self.rms_norm_eps < 1:
-            problems.append(f"rms_norm_eps is {self.rms_norm_eps}, expected a small positive number")
+            problems.append(f"rms_norm_eps is {_shown(self.rms_norm_eps)}, expected a small positive number")
         if not 1 < self.rope_theta < 1e12:
-            problems.append(f"rope_theta is {self.rope_theta}, expected a number above 1")
+            problems.append(f"rope_theta is {_shown(self.rope_theta)}, expected a number from 1 to 1e12")
         if problems:
             return problems
         if self.hidden_size % self.num_attention_heads:
@@ -94,16 +99,14 @@ class ModelConfig:
         problems += _type_problems(values)
         if problems:
             raise InvalidConfig(source, problems)
-        for name in ("rms_norm_eps", "rope_theta"):
-            values[name] = float(values[name])
         try:
             config = cls(**values)
         except InvalidConfig as error:
             raise InvalidConfig(source, error.problems) from None
         declared = raw.get("head_dim")
         if declared not in (None, config.head_dim):
-            raise InvalidConfig(source, [f"head_dim {declared} is not hidden_size / num_attention_heads"])
-        return config
+            raise InvalidConfig(source, [f"head_dim is {_shown(declared)}, not hidden_size / num_attention_heads"])
+        return replace(config, rms_norm_eps=float(config.rms_norm_eps), rope_theta=float(config.rope_theta))
 
     @classmethod
     def read(cls, path: Path) -> ModelConfig:
@@ -127,28 +130,69 @@ _IDS = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
 _NUMBERS = ("rms_norm_eps", "rope_theta")
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in the file `path`; `InvalidConfig` when it is anything else, `CheckpointNotFound` when absent."""
+def read_json_object(path: Path, *, limit: int = _LARGEST_JSON) -> dict[str, Any]:
+    """The JSON object in the file `path` of at most `limit` bytes.
+
+    Stricter than `json.loads`: NaN, infinities and repeated keys are refused.
+
+    Raises:
+        CheckpointNotFound: there is no such file.
+        UnreadableFile: it cannot be read, or holds anything but one JSON object.
+    """
+    if not path.is_file():
+        raise CheckpointNotFound(path.parent, path.name)
     try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointNotFound(path.parent, path.name) from None
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UnreadableFile(path, f"cannot be read ({error.strerror})") from None
+    if len(data) > limit:
+        raise UnreadableFile(path, f"is larger than {limit} bytes")
+    try:
+        return parse_json_object(data)
+    except ValueError as error:
+        raise UnreadableFile(path, str(error)) from None
+
+
+def parse_json_object(data: bytes | str) -> dict[str, Any]:
+    """The JSON object in `data`; `ValueError` for anything else, for NaN, infinities and repeated keys."""
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise InvalidConfig(path, [f"not valid JSON ({error})"]) from None
-    if not isinstance(value, dict):
-        raise InvalidConfig(path, [f"holds a JSON {type(value).__name__}, expected an object"])
-    return value
+        raise ValueError(f"not valid JSON ({error})") from None
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"holds a JSON {type(value).__name__}, expected an object")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {_shown(repeated)} is repeated")
+    return result
+
+
+def _shown(value: object) -> str:
+    """`value` for a message: printable, and short even where a file from a stranger is not."""
+    text = ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _architecture_problems(raw: Mapping[str, Any]) -> list[str]:
     problems = []
     if raw.get("model_type") != MODEL_TYPE:
-        problems.append(f"model_type is {raw.get('model_type')!r}, expected {MODEL_TYPE!r}")
+        problems.append(f"model_type is {_shown(raw.get('model_type'))}, expected {MODEL_TYPE!r}")
     architectures = raw.get("architectures")
     if not isinstance(architectures, list) or not ARCHITECTURES.intersection(map(str, architectures)):
-        problems.append(f"architectures is {architectures!r}, expected one of {sorted(ARCHITECTURES)}")
+        problems.append(f"architectures is {_shown(architectures)}, expected one of {sorted(ARCHITECTURES)}")
     if raw.get("hidden_act", "silu") != "silu":
-        problems.append(f"hidden_act is {raw['hidden_act']!r}, only 'silu' exists in this architecture")
+        problems.append(f"hidden_act is {_shown(raw['hidden_act'])}, only 'silu' exists in this architecture")
     if raw.get("rope_scaling") is not None:
         problems.append("rope_scaling is set, which no Dream checkpoint uses")
     if raw.get("use_sliding_window"):
@@ -167,5 +211,5 @@ def _type_problems(values: Mapping[str, Any]) -> list[str]:
         else:
             fits, expected = is_int, "an integer"
         if not fits:
-            problems.append(f"{name} is {value!r}, expected {expected}")
+            problems.append(f"{name} is {_shown(value)}, expected {expected}")
     return problems
