@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from dream_edge_runtime.config import ModelConfig
 
+from .checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+
 
 class Dream(nn.Module):
     """The whole network; `forward` gives one row of logits a position, before the shift."""
@@ -34,20 +36,38 @@ class Dream(nn.Module):
         return logits.float()
 
 
+def load_reference(checkpoint: Checkpoint) -> Dream:
+    """The network with the weights of `checkpoint`, in fp32, ready for inference.
+
+    Raises:
+        NonFiniteWeights: a tensor holds NaN or infinity.
+    """
+    with torch.device("meta"):  # no memory or time for random weights that are replaced at once
+        network = Dream(checkpoint.config)
+    weights = {name: checkpoint.tensor(name).to(torch.float32, copy=True) for name in checkpoint.names}
+    if checkpoint.config.tie_word_embeddings:
+        weights[LM_HEAD] = weights[EMBEDDING]
+    network.load_state_dict(weights, strict=True, assign=True)
+    if checkpoint.config.tie_word_embeddings:
+        network.lm_head.weight = network.model.embed_tokens.weight
+    return network.eval().requires_grad_(False)
+
+
 class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2).float() / config.head_dim)
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.rope_theta, self.head_dim = config.rope_theta, config.head_dim
 
     def forward(self, input_ids: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalised hidden states [batch, length, hidden]."""
         valid = torch.ones_like(input_ids, dtype=torch.bool) if valid is None else valid
         positions = valid.long().cumsum(-1).sub(1).clamp(min=0)
-        angles = positions[:, None, :, None].float() * self.frequencies  # [batch, 1, length, head_dim / 2]
+        pairs = torch.arange(0, self.head_dim, 2, device=positions.device).float()
+        frequencies = self.rope_theta ** (-pairs / self.head_dim)
+        angles = positions[:, None, :, None].float() * frequencies  # [batch, 1, length, head_dim / 2]
         hidden: Tensor = self.embed_tokens(input_ids)
         for layer in self.layers:
             hidden = layer(hidden, angles, valid[:, None, None, :])
@@ -90,7 +110,7 @@ class Attention(nn.Module):
 
     def _heads(self, projected: Tensor) -> Tensor:
         """[batch, length, heads * head_dim] → [batch, heads, length, head_dim]"""
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return projected.view(*projected.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
 
 class MLP(nn.Module):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dream_edge_runtime.config import ModelConfig
 from safetensors.torch import save_file
+
+from dream_edge_runtime.config import ModelConfig
 
 from .vocabulary import special_ids, write_tokenizer
 
