@@ -197,7 +197,17 @@ class InvalidTemplate(PromptError):
 
 class InvalidConversation(PromptError):
     def __init__(self, why: str) -> None:
-        super().__init__(f"{why}. Give messages as [{{'role': 'user', 'content': '...'}}, ...], the last from the user.")
+        super().__init__(
+            f"{why}. Give messages as [{{'role': 'user', 'content': '...'}}, ...], the last from the user."
+        )
+
+
+class NoChatTokens(PromptError):
+    def __init__(self, token: str) -> None:
+        super().__init__(
+            f"the vocabulary of this model has no {token}, so it cannot chat. "
+            "Continue a text with it instead: raw=True (--raw)."
+        )
 
 
 class Cancelled(DreamEdgeError, InterruptedError):
