@@ -1,0 +1,47 @@
+"""The model card of an artifact: README.md, with the metadata block that model hubs read."""
+
+from __future__ import annotations
+
+from dream_edge_runtime.manifest import Manifest
+
+_SCHEMES = {
+    "fp32": "weights as they are, in fp32",
+    "int8": "8-bit weights and activations (W8A8), one scale for each column and for each row",
+    "int4": "4-bit weights in groups, embedding and lm_head in 8 bits",
+}
+
+
+def model_card(manifest: Manifest) -> str:
+    """Markdown, the same for the same manifest."""
+    config, recipe = manifest.config, manifest.recipe
+    header = ["---", "library_name: dream-edge", "pipeline_tag: text-generation"]
+    header += [f"license: {manifest.license}"] if manifest.license else []
+    header += ["tags:", "- dream", "- diffusion", "- onnx", f"- {recipe.scheme}", "---"]
+    weights = sum(entry.size for entry in manifest.files if entry.name.startswith("weights-"))
+    return "\n".join(
+        [
+            *header,
+            "",
+            f"# Dream {config.num_hidden_layers} × {config.hidden_size}, {recipe.scheme}",
+            "",
+            f"A Dream masked-diffusion language model, exported by {manifest.producer}: {_SCHEMES[recipe.scheme]}.",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| exported from | {manifest.provenance['dtype']} weights, "
+            f"config.json {manifest.provenance['config_sha256'][:12]} |",
+            f"| geometry | {config.num_hidden_layers} layers × {config.hidden_size}, "
+            f"{config.num_attention_heads} heads, {config.num_key_value_heads} key-value heads, "
+            f"vocabulary {config.vocab_size} |",
+            f"| weights | {weights / 1e6:.1f} MB, {recipe.bits_per_weight(config):.2f} bits per weight |",
+            f"| rounding | {recipe.rounding} |",
+            f"| context | {config.max_position_embeddings} tokens |",
+            "",
+            "```console",
+            'pip install "dream-edge[cpu]"',
+            "dream-edge generate . -p 'Hello'",
+            "dream-edge verify .",
+            "```",
+            "",
+        ]
+    )

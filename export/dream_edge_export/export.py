@@ -1,0 +1,207 @@
+"""From checkpoint to artifact: read, quantize, write the graph, and put it in place in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+
+from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
+from dream_edge_runtime.contract import PRODUCER, weight_specs
+from dream_edge_runtime.errors import DreamEdgeError, OutputExists, OutputNotWritable
+from dream_edge_runtime.manifest import MANIFEST, FileEntry, Manifest
+from dream_edge_runtime.recipe import Recipe, matrix_shapes, vector_sizes
+
+from .card import model_card
+from .checkpoint import Checkpoint
+from .graph import build_model
+from .quantize import encode_embedding, encode_linear
+from .tokenizer import convert_tokenizer
+from .weights import WeightWriter
+
+CPU_GRAPH = "model_cpu.onnx"
+
+
+@dataclass(frozen=True)
+class ExportProgress:
+    """Weights of the checkpoint done so far, of how many, and the tensor that was last written."""
+
+    done: int
+    total: int
+    tensor: str
+
+
+def export(
+    checkpoint: Checkpoint,
+    out: Path,
+    recipe: Recipe,
+    *,
+    force: bool = False,
+    progress: Callable[[ExportProgress], None] = lambda _: None,
+) -> Artifact:
+    """Write the artifact of `checkpoint` in directory `out`; the same input gives the same bytes.
+
+    The artifact is built beside `out` and renamed when it is whole, so that an interrupted export leaves nothing that
+    loads. With `force` an existing artifact is replaced, but only then.
+
+    Raises:
+        OutputExists: `out` is there and `force` is not set, or it is not an artifact and so not ours to replace.
+        OutputNotWritable: the disk is full or the place is read-only.
+        CheckpointError: a tensor is damaged.
+    """
+    out = out.absolute()
+    if _occupied(out) and (not force or not _replaceable(out)):
+        raise OutputExists(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _staging(out) as staging:
+            _write_artifact(checkpoint, staging, recipe, progress)
+            artifact = Artifact.open(staging)
+            _put_in_place(staging, out)
+    except OSError as error:
+        if isinstance(error, DreamEdgeError):
+            raise
+        raise OutputNotWritable(out, error.strerror or str(error)) from error
+    return replace(artifact, path=out)
+
+
+def _write_artifact(
+    checkpoint: Checkpoint, directory: Path, recipe: Recipe, progress: Callable[[ExportProgress], None]
+) -> None:
+    config = checkpoint.config
+    tokenizer = convert_tokenizer(checkpoint.path, config)  # first: it fails fast
+    model = build_model(config, recipe)
+    with WeightWriter(directory) as writer:
+        _write_weights(checkpoint, recipe, writer, progress)
+    for name, tensor in writer.tensors.items():
+        model.graph.initializers[name].const_value = tensor
+    manifest = Manifest(
+        producer=f"{PRODUCER} {_version()}",
+        files=tuple(writer.files),
+        graphs={"cpu": CPU_GRAPH},
+        config=config,
+        recipe=recipe,
+        generation=checkpoint.generation_defaults,
+        provenance=_provenance(checkpoint),
+        license=_license(checkpoint.path),
+    )
+    graph = ir.to_proto(model).SerializeToString(deterministic=True)
+    written = [
+        _write_file(directory / name, data)
+        for name, data in ((CPU_GRAPH, graph), (TOKENIZER, tokenizer), (CARD, model_card(manifest).encode()))
+    ]
+    _write_file(directory / MANIFEST, replace(manifest, files=(*writer.files, *written)).to_json())
+
+
+def _write_weights(
+    checkpoint: Checkpoint, recipe: Recipe, writer: WeightWriter, progress: Callable[[ExportProgress], None]
+) -> None:
+    """Matrices in the order data meets them, one in memory at a time; then biases and norms."""
+    matrices, vectors = matrix_shapes(checkpoint.config), vector_sizes(checkpoint.config)
+    specs = weight_specs(checkpoint.config, recipe)
+    total = sum(rows * columns for rows, columns in matrices.values()) + sum(vectors.values())
+    done = 0
+    for name in matrices:
+        weight = checkpoint.tensor(f"{name}.weight")
+        encode = encode_embedding if name == "model.embed_tokens" else encode_linear
+        for suffix, array in encode(weight, recipe.format_of(name)).items():
+            writer.write(specs[f"{name}.{suffix}"], array)
+        done += weight.numel()
+        progress(ExportProgress(done, total, name))
+    for name, size in vectors.items():
+        writer.write(specs[name], checkpoint.tensor(name).to(torch.float32).numpy())
+        done += size
+        progress(ExportProgress(done, total, name))
+
+
+def _write_file(path: Path, data: bytes) -> FileEntry:
+    path.write_bytes(data)
+    return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the weights came from, wherever it lay: the same checkpoint gives the same bytes in any directory."""
+    return {
+        "config_sha256": hashlib.sha256((checkpoint.path / "config.json").read_bytes()).hexdigest(),
+        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "weights": {file.name: file.stat().st_size for file in checkpoint.files},
+    }
+
+
+def _license(checkpoint_dir: Path) -> str | None:
+    """The licence that the checkpoint's model card names in its metadata block."""
+    try:
+        card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]+)", metadata.group(1), re.MULTILINE) if metadata else None
+    return found.group(1) if found else None
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("dream-edge")
+
+
+# --- putting it in place ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A directory beside `out`, gone again when the export fails."""
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
+    staging.chmod(0o777 & ~_umask())
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _put_in_place(staging: Path, out: Path) -> None:
+    """Rename `staging` to `out`; an old artifact there is moved aside first and removed last."""
+    if not _occupied(out):
+        if out.exists():
+            out.rmdir()
+        staging.rename(out)
+        return
+    old = staging.with_suffix(".old")
+    out.rename(old)
+    try:
+        staging.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _occupied(out: Path) -> bool:
+    return out.is_symlink() or out.is_file() or (out.is_dir() and any(out.iterdir()))
+
+
+def _replaceable(out: Path) -> bool:
+    """Only an artifact is replaced: `--force` with a wrong name must not remove somebody's files."""
+    return (
+        out.is_dir()
+        and not out.is_symlink()
+        and (out / MANIFEST).is_file()
+        and json.loads((out / MANIFEST).read_bytes()).get("producer", "").startswith(PRODUCER)
+    )
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current

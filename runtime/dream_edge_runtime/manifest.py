@@ -1,0 +1,164 @@
+"""manifest.json: what an artifact consists of, and where it came from. Written last, read first.
+
+The schema version is "MAJOR.MINOR". A runtime reads its own major with any minor up to its own; a newer minor or
+another major is refused with the name of the release that wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .config import ModelConfig
+from .errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
+from .recipe import Recipe
+
+MANIFEST = "manifest.json"
+SCHEMA_MAJOR, SCHEMA_MINOR = 1, 0
+LARGEST_MANIFEST = 1 << 20
+LARGEST_FILE = 1 << 40
+
+_FLAT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of an artifact: bytes and SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a runtime must know before it opens another file."""
+
+    producer: str
+    files: tuple[FileEntry, ...]
+    graphs: Mapping[str, str]
+    config: ModelConfig
+    recipe: Recipe
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    license: str | None = None
+
+    def to_json(self) -> bytes:
+        """Canonical: UTF-8, sorted keys, no spaces, one line."""
+        document = {
+            "schema": f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}",
+            "producer": self.producer,
+            "files": [asdict(entry) for entry in sorted(self.files, key=lambda entry: entry.name)],
+            "graphs": dict(self.graphs),
+            "model": self.config.to_dict(),
+            "recipe": asdict(self.recipe),
+            "generation": dict(self.generation),
+            "provenance": dict(self.provenance),
+            "license": self.license,
+        }
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read and check the manifest of the artifact in `directory`.
+
+        Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact.
+        """
+        path = directory / MANIFEST
+        try:
+            with path.open("rb") as file:
+                data = file.read(LARGEST_MANIFEST + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ArtifactNotFound(directory) from None
+        except OSError as error:
+            raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
+        return cls.from_json(data, path)
+
+    @classmethod
+    def from_json(cls, data: bytes, source: Path | str = MANIFEST) -> Manifest:
+        if len(data) > LARGEST_MANIFEST:
+            raise CorruptArtifact(source, f"a manifest has at most {LARGEST_MANIFEST} bytes")
+        try:
+            document = json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise CorruptArtifact(source, f"not valid JSON ({error})") from None
+        if not isinstance(document, dict):
+            raise CorruptArtifact(source, "the manifest is not a JSON object")
+        _check_version(document, source)
+        try:
+            return _build(document)
+        except (DreamEdgeError, TypeError, KeyError, ValueError, AttributeError) as error:
+            raise CorruptArtifact(source, f"the manifest does not fit its schema ({error})") from None
+
+    def file(self, name: str) -> FileEntry:
+        return next(entry for entry in self.files if entry.name == name)
+
+
+def _check_version(document: Mapping[str, Any], source: Path | str) -> None:
+    match = _VERSION.fullmatch(str(document.get("schema")))
+    if not match:
+        raise CorruptArtifact(source, f"schema {document.get('schema')!r} is not a version")
+    major, minor = map(int, match.groups())
+    if major != SCHEMA_MAJOR or minor > SCHEMA_MINOR:
+        raise UnsupportedArtifact(
+            source,
+            f"schema {major}.{minor} is not one this version reads ({SCHEMA_MAJOR}.0 to {SCHEMA_MAJOR}.{SCHEMA_MINOR})",
+            f"It was written by {str(document.get('producer'))[:80]!r}: install that release, or export again.",
+        )
+
+
+def _build(document: dict[str, Any]) -> Manifest:
+    expected = {"schema", "producer", "files", "graphs", "model", "recipe", "generation", "provenance", "license"}
+    if set(document) != expected:
+        raise ValueError(f"keys {sorted(set(document) ^ expected)} are missing or unknown")
+    for key, kind in (("producer", str), ("files", list), ("generation", dict), ("provenance", dict), ("graphs", dict)):
+        if not isinstance(document[key], kind):
+            raise TypeError(f"{key} is not a {kind.__name__}")
+    if not isinstance(document["license"], str | None):
+        raise TypeError("license is neither a string nor null")
+    files = tuple(_file_entry(raw) for raw in document["files"])
+    names = [entry.name for entry in files]
+    if len(set(names)) != len(names):
+        raise ValueError("a file is listed twice")
+    for target, name in document["graphs"].items():
+        if name not in names:
+            raise ValueError(f"the graph for {target} is not among the files")
+    return Manifest(
+        producer=document["producer"],
+        files=files,
+        graphs=document["graphs"],
+        config=ModelConfig(**document["model"]),
+        recipe=Recipe.from_dict(document["recipe"]),
+        generation=document["generation"],
+        provenance=document["provenance"],
+        license=document["license"],
+    )
+
+
+def _file_entry(raw: dict[str, Any]) -> FileEntry:
+    entry = FileEntry(**raw)
+    if not isinstance(entry.name, str) or not _FLAT_NAME.fullmatch(entry.name) or entry.name == MANIFEST:
+        raise ValueError(f"{entry.name!r} is not a plain file name")
+    if not isinstance(entry.size, int) or isinstance(entry.size, bool) or not 0 <= entry.size <= LARGEST_FILE:
+        raise ValueError(f"the size of {entry.name} is not a number of bytes")
+    if not isinstance(entry.sha256, str) or not _DIGEST.fullmatch(entry.sha256):
+        raise ValueError(f"the digest of {entry.name} is not 64 hex digits")
+    return entry
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key appears twice")
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
