@@ -32,7 +32,7 @@ GEOMETRY: dict[str, Any] = {
 def write_checkpoint(
     directory: Path, *, dtype: torch.dtype = torch.float32, shards: int = 1, seed: int = 0, **geometry: Any
 ) -> ModelConfig:
-    """Write config.json, weights, tokenizer and generation defaults into `directory`; fields of the configuration by name.
+    """Write config.json, weights, tokenizer and generation_config.json; `geometry` are fields of the configuration.
 
     The weights are seeded and scaled so that logits differ clearly from one position to the next.
     """
@@ -71,7 +71,7 @@ def config_dict(*, dtype: torch.dtype = torch.float32, **geometry: Any) -> dict[
 def random_weights(
     config: ModelConfig, *, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Every tensor of a Dream checkpoint, by name. The shapes are spelt out here: an oracle for the exporter's own table."""
+    """Every tensor of a Dream checkpoint by name. The shapes are spelt out here, independently of the exporter's."""
     hidden, intermediate = config.hidden_size, config.intermediate_size
     kv = config.num_key_value_heads * (hidden // config.num_attention_heads)
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
