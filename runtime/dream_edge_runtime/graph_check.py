@@ -18,7 +18,7 @@ LARGEST_GRAPH = 64 << 20  # a graph of 200 layers has under 3 MB; its weights li
 
 _MICROSOFT = "com.microsoft"
 _STANDARD_OPERATORS = """
-    Add Attention Cast Concat Constant Cos Div Exp Expand Flatten Gather GatherElements Greater Log MatMul Max Mul Neg
+    Add Attention Cast Concat Constant Cos Div Exp Expand Gather GatherElements Greater Log MatMul Max Mul Neg
     QuantizeLinear RMSNormalization ReduceMax ReduceMin ReduceSum Reshape RotaryEmbedding Shape Sigmoid Sin Squeeze Sub
     TopK Transpose Unsqueeze Where
 """.split()

@@ -90,7 +90,10 @@ def random_weights(
     if not config.tie_word_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, hidden)
     generator = torch.Generator().manual_seed(seed)
-    return {name: _random(name, shape, generator).to(dtype) for name, shape in shapes.items()}
+    weights = {name: _random(name, shape, generator).to(dtype) for name, shape in shapes.items()}
+    if not config.tie_word_embeddings:  # a tied one is an lm_head too: logits of about 1 either way
+        weights["model.embed_tokens.weight"] *= hidden**0.5
+    return weights
 
 
 def write_weights(directory: Path, weights: Mapping[str, torch.Tensor], *, shards: int = 1) -> None:
@@ -116,7 +119,7 @@ def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> to
         return 1 + 0.1 * noise
     if name.endswith("bias"):
         return 0.2 * noise
-    return noise if "embed_tokens" in name else noise * shape[-1] ** -0.5
+    return noise * shape[-1] ** -0.5
 
 
 def _write_json(path: Path, value: object) -> None:

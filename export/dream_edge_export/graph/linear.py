@@ -1,4 +1,8 @@
-"""Matrix products and lookups, one module a weight format. Activations are fp32 [..., in]."""
+"""Matrix products and lookups, one module a weight format. Activations are fp32 [tokens, in].
+
+The types of Microsoft's operators are not inferred by the builder, so they are stated here; without them it would guard
+every constant that meets such a value with a conversion.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +20,21 @@ INT8_ACTIVATIONS = 4
 
 
 class Activations:
-    """A value [..., in] on its way into one or more products; quantized for each row at most once, when one asks."""
+    """A value [tokens, in] on its way into one or more products; quantized for each row at most once, when one asks."""
 
     def __init__(self, value: ir.Value) -> None:
         self.value = value
         self._rows: tuple[ir.Value, ir.Value] | None = None
 
     def quantized_rows(self, op: Any) -> tuple[ir.Value, ir.Value]:
-        """u8 [rows, in] with zero point 128, and the scale fp32 [rows, 1] of each row: its largest magnitude / 127."""
+        """u8 [tokens, in] with zero point 128, and fp32 [tokens, 1]: the largest magnitude of each row / 127."""
         if self._rows is None:
-            flat = op.Flatten(self.value, axis=-1)
-            largest = op.Max(op.ReduceMax(flat, [-1], keepdims=0), op.Neg(op.ReduceMin(flat, [-1], keepdims=0)))
+            highest = op.ReduceMax(self.value, [-1], keepdims=0)
+            lowest = op.ReduceMin(self.value, [-1], keepdims=0)
+            largest = op.Max(highest, op.Neg(lowest))
             scale = op.Max(op.Div(largest, 127.0), 1e-30)  # a row of zeros must not divide by zero
             zero_point = op.Expand(op.Constant(value=ir.tensor(128, dtype=ir.DataType.UINT8)), op.Shape(scale))
-            self._rows = op.QuantizeLinear(flat, scale, zero_point, axis=0), op.Unsqueeze(scale, [-1])
+            self._rows = op.QuantizeLinear(self.value, scale, zero_point, axis=0), op.Unsqueeze(scale, [-1])
         return self._rows
 
 
@@ -53,7 +58,6 @@ class RowLinear(nn.Module):
 
     def __init__(self, outputs: int, inputs: int, *, bias: bool) -> None:
         super().__init__()
-        self.outputs = outputs
         self.weight = nn.Parameter([inputs, outputs], dtype=ir.DataType.INT8)
         self.scales = nn.Parameter([outputs])
         self.bias = nn.Parameter([outputs]) if bias else None
@@ -69,9 +73,8 @@ class RowLinear(nn.Module):
             _domain=MICROSOFT,
             _version=1,
         )
-        leading = op.Shape(x.value, start=0, end=-1)
-        scaled = op.Reshape(op.Mul(product, row_scale), op.Concat(leading, [self.outputs], axis=0))
-        return _add_bias(op, scaled, self.bias)
+        product.dtype = ir.DataType.FLOAT
+        return _add_bias(op, op.Mul(product, row_scale), self.bias)
 
 
 class BlockLinear(nn.Module):
@@ -102,6 +105,7 @@ class BlockLinear(nn.Module):
             _domain=MICROSOFT,
             _version=1,
         )
+        product.dtype = ir.DataType.FLOAT
         return _add_bias(op, product, self.bias)
 
 
@@ -127,7 +131,7 @@ class BlockEmbedding(nn.Module):
         self.scales = nn.Parameter([rows, weights.blocks(width)], dtype=ir.DataType.FLOAT16)
 
     def forward(self, op: Any, ids: ir.Value) -> ir.Value:
-        return op.GatherBlockQuantized(
+        rows = op.GatherBlockQuantized(
             self.weight,
             ids,
             op.Cast(self.scales, to=ir.DataType.FLOAT),
@@ -138,6 +142,8 @@ class BlockEmbedding(nn.Module):
             _domain=MICROSOFT,
             _version=1,
         )
+        rows.dtype = ir.DataType.FLOAT
+        return rows
 
 
 def linear(weights: WeightFormat, outputs: int, inputs: int, *, bias: bool = False) -> nn.Module:

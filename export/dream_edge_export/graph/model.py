@@ -47,6 +47,9 @@ def build_model(config: ModelConfig, recipe: Recipe) -> ir.Model:
         value = values[spec.name]
         value.dtype, value.shape = _dtype(spec), ir.Shape(list(spec.shape))
         builder.add_output(value, spec.name)
+    for node in graph:  # which module a node came from is worth keeping, in a viewer's form and once
+        node.metadata_props.pop("pkg.onnxscript.class_hierarchy", None)
+        node.metadata_props.pop("pkg.onnxscript.name_scopes", None)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name=PRODUCER)
 
 

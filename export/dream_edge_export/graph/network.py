@@ -1,6 +1,7 @@
 """The layers of Dream: Qwen2.5 with full attention, over active positions and cached keys and values.
 
-Shapes: hidden [batch, active, hidden]; heads [batch, heads, active, head_dim].
+Tokens of all sequences are one dimension, [batch * active, ...], but inside attention, where heads are
+[batch, heads, active, head_dim].
 """
 
 from __future__ import annotations
@@ -23,15 +24,20 @@ class KeyValue(NamedTuple):
     value: ir.Value
 
 
-class Rotary(NamedTuple):
-    """Cosines and sines [batch, active, head_dim / 2] of the active positions."""
+class Layout(NamedTuple):
+    """What all layers of a pass share about the active positions."""
 
     cos: ir.Value
     sin: ir.Value
+    """Rotary angles' cosines and sines [batch, active, head_dim / 2]."""
+    mask: ir.Value
+    """bool [batch, 1, active, keys]; false = not attended to."""
+    heads: ir.Value
+    """The shape that splits projected tokens into heads: [batch, active, -1, head_dim]."""
 
 
 class Decoder(nn.Module):
-    """Embedding and layers; the final norm is applied to the asked rows only, so it lives beside it."""
+    """Embedding, layers and the final norm, which only the asked rows go through."""
 
     def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
         super().__init__("model")
@@ -50,15 +56,13 @@ class Decoder(nn.Module):
         logit_rows: ir.Value,
     ) -> tuple[ir.Value, list[KeyValue]]:
         """Normalised hidden states [rows, hidden] of the asked rows; keys and values of the active positions."""
-        hidden = self.embed_tokens(op, input_ids)
-        rotary = rotary_angles(op, position_ids, self.config)
-        mask = broadcast_key_mask(op, key_mask, input_ids)
+        hidden = self.embed_tokens(op, op.Reshape(input_ids, [-1]))
+        layout = lay_out(op, position_ids, key_mask, self.config)
         present = []
         for layer, cached in zip(self.layers, past, strict=True):
-            hidden, computed = layer(op, hidden, rotary, cached, mask)
+            hidden, computed = layer(op, hidden, layout, cached)
             present.append(computed)
-        flat = op.Reshape(hidden, [-1, self.config.hidden_size])
-        return self.norm(op, op.Gather(flat, logit_rows, axis=0)), present
+        return self.norm(op, op.Gather(hidden, logit_rows, axis=0)), present
 
 
 class Layer(nn.Module):
@@ -69,10 +73,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config)
         self.mlp = MLP(config, weights)
 
-    def forward(
-        self, op: Any, hidden: ir.Value, rotary: Rotary, past: KeyValue, mask: ir.Value
-    ) -> tuple[ir.Value, KeyValue]:
-        attended, present = self.self_attn(op, Activations(self.input_layernorm(op, hidden)), rotary, past, mask)
+    def forward(self, op: Any, hidden: ir.Value, layout: Layout, past: KeyValue) -> tuple[ir.Value, KeyValue]:
+        attended, present = self.self_attn(op, Activations(self.input_layernorm(op, hidden)), layout, past)
         hidden = op.Add(hidden, attended)
         return op.Add(hidden, self.mlp(op, Activations(self.post_attention_layernorm(op, hidden)))), present
 
@@ -82,29 +84,27 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, weights: WeightFormat) -> None:
         super().__init__()
-        self.config = config
+        self.hidden_size = config.hidden_size
         self.q_proj = linear(weights, config.hidden_size, config.hidden_size, bias=True)
         self.k_proj = linear(weights, config.kv_size, config.hidden_size, bias=True)
         self.v_proj = linear(weights, config.kv_size, config.hidden_size, bias=True)
         self.o_proj = linear(weights, config.hidden_size, config.hidden_size)
 
-    def forward(
-        self, op: Any, x: Activations, rotary: Rotary, past: KeyValue, mask: ir.Value
-    ) -> tuple[ir.Value, KeyValue]:
-        query = rotate(op, self._heads(op, self.q_proj(op, x)), rotary)
-        present = KeyValue(rotate(op, self._heads(op, self.k_proj(op, x)), rotary), self._heads(op, self.v_proj(op, x)))
+    def forward(self, op: Any, x: Activations, layout: Layout, past: KeyValue) -> tuple[ir.Value, KeyValue]:
+        query = rotate(op, split_heads(op, self.q_proj(op, x), layout), layout)
+        present = KeyValue(
+            rotate(op, split_heads(op, self.k_proj(op, x), layout), layout),
+            split_heads(op, self.v_proj(op, x), layout),
+        )
         attended = op.Attention(
             query,
             op.Concat(past.key, present.key, axis=2),
             op.Concat(past.value, present.value, axis=2),
-            mask,
+            layout.mask,
             is_causal=0,
         )
-        merged = op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), [0, 0, self.config.hidden_size])
+        merged = op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), [-1, self.hidden_size])
         return self.o_proj(op, Activations(merged)), present
-
-    def _heads(self, op: Any, projected: ir.Value) -> ir.Value:
-        return op.Transpose(op.Reshape(projected, [0, 0, -1, self.config.head_dim]), perm=[0, 2, 1, 3])
 
 
 class MLP(nn.Module):
@@ -130,21 +130,24 @@ class RMSNorm(nn.Module):
         return op.RMSNormalization(hidden, self.weight, axis=-1, epsilon=self.epsilon)
 
 
-def rotary_angles(op: Any, position_ids: ir.Value, config: ModelConfig) -> Rotary:
-    """Computed once a pass from the positions, so that no table bounds the context."""
+def lay_out(op: Any, position_ids: ir.Value, key_mask: ir.Value, config: ModelConfig) -> Layout:
+    """Angles are computed once a pass from the positions, so that no table bounds the context."""
     exponents = [-2 * pair / config.head_dim for pair in range(config.head_dim // 2)]
     frequencies = op.Constant(value=ir.tensor([config.rope_theta**e for e in exponents], dtype=ir.DataType.FLOAT))
     angles = op.Mul(op.Cast(op.Unsqueeze(position_ids, [-1]), to=ir.DataType.FLOAT), frequencies)
-    return Rotary(op.Cos(angles), op.Sin(angles))
-
-
-def rotate(op: Any, heads: ir.Value, rotary: Rotary) -> ir.Value:
-    """Rotary position embedding, pairs (i, i + head_dim / 2)."""
-    return op.RotaryEmbedding(heads, rotary.cos, rotary.sin, interleaved=0)
-
-
-def broadcast_key_mask(op: Any, key_mask: ir.Value, input_ids: ir.Value) -> ir.Value:
-    """[batch, keys] → [batch, 1, active, keys], the shape that the Attention operator takes."""
-    batch, active = op.Shape(input_ids, start=0, end=1), op.Shape(input_ids, start=1, end=2)
+    batch, active = op.Shape(position_ids, start=0, end=1), op.Shape(position_ids, start=1, end=2)
     keys = op.Shape(key_mask, start=1, end=2)
-    return op.Expand(op.Unsqueeze(key_mask, [1, 2]), op.Concat(batch, [1], active, keys, axis=0))
+    # the Attention operator wants the row dimension spelled out
+    mask = op.Expand(op.Unsqueeze(key_mask, [1, 2]), op.Concat(batch, [1], active, keys, axis=0))
+    heads = op.Concat(batch, active, [-1, config.head_dim], axis=0)
+    return Layout(op.Cos(angles), op.Sin(angles), mask, heads)
+
+
+def split_heads(op: Any, projected: ir.Value, layout: Layout) -> ir.Value:
+    """[batch * active, heads * head_dim] → [batch, heads, active, head_dim]"""
+    return op.Transpose(op.Reshape(projected, layout.heads), perm=[0, 2, 1, 3])
+
+
+def rotate(op: Any, heads: ir.Value, layout: Layout) -> ir.Value:
+    """Rotary position embedding, pairs (i, i + head_dim / 2)."""
+    return op.RotaryEmbedding(heads, layout.cos, layout.sin, interleaved=0)

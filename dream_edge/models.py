@@ -1,0 +1,105 @@
+"""From a name to a model: directories, and the tiny Dream that comes with the package."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
+from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.session import OnnxNetwork
+
+TINY = "tiny"
+_TINY_SCHEME = "int8"  # the scheme whose artifact of the tiny Dream is in the package
+
+
+def load(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    verify: bool = False,
+    scheme: str | None = None,
+) -> DreamModel:
+    """Load an artifact.
+
+    Args:
+        name: the directory of an artifact, or "tiny" for the bundled model.
+        device: "auto", "cpu" or "cuda".
+        threads: for one pass; None = as many as the processor has cores.
+        verify: read every byte and compare its digest first; sizes and structure are always checked.
+        scheme: with "tiny", another scheme than the bundled int8: exported into the user's cache when first asked for
+            (needs the export extra). With a directory, the scheme it must have.
+
+    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra.
+    """
+    artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
+    if verify:
+        artifact.verify()
+    defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
+    return DreamModel(OnnxNetwork(artifact, device=device, threads=threads), artifact.tokenizer(), defaults)
+
+
+def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
+    """The directory of the artifact called `name`; a checkpoint or an empty place is an error that says what to do."""
+    if scheme is not None:
+        Recipe.for_scheme(scheme)  # an unknown name is said before anything is read
+    if str(name) == TINY and not Path(TINY).is_dir():
+        return bundled("tiny_int8") if scheme in (None, _TINY_SCHEME) else _exported_tiny(str(scheme))
+    path = Path(name)
+    if not (path / MANIFEST).is_file():
+        if (path / "config.json").is_file():
+            raise UnsupportedArtifact(
+                path, "this is a checkpoint, not an artifact", f"Run `dream-edge export {path} OUT --scheme int4` first."
+            )
+        raise ArtifactNotFound(path)
+    if scheme is not None:
+        found = Artifact.open(path).manifest.recipe.scheme
+        if found != scheme:
+            raise UnsupportedArtifact(path, f"its scheme is {found}, not {scheme}", "Name another artifact or no scheme.")
+    return path
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """The directory of the checkpoint called `name`."""
+    if str(name) == TINY and not Path(TINY).is_dir():
+        return bundled("tiny")
+    path = Path(name)
+    if not path.is_dir():
+        raise CheckpointNotFound(path, "directory")
+    return path
+
+
+def bundled(name: str) -> Path:
+    """A directory inside the package: "tiny" (checkpoint) or "tiny_int8" (artifact)."""
+    return Path(str(resources.files("dream_edge").joinpath(name)))
+
+
+def _exported_tiny(scheme: str) -> Path:
+    """The tiny Dream in another scheme, from the cache or exported into it."""
+    out = cache_directory() / f"{TINY}-{scheme}-{metadata.version('dream-edge')}"
+    if (out / MANIFEST).is_file():
+        return out
+    try:
+        from dream_edge_export.checkpoint import Checkpoint
+        from dream_edge_export.export import export
+    except ImportError:
+        raise MissingExtra(f"The {scheme} version of the tiny Dream, which has to be exported first,", "export") from None
+    return export(Checkpoint.open(bundled(TINY)), out, Recipe.for_scheme(scheme)).path
+
+
+def cache_directory() -> Path:
+    """Where this user's platform keeps files that can be made again."""
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "dream-edge"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "dream-edge" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "dream-edge"
+    return Path.home() / ".cache" / "dream-edge"
