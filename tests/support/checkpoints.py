@@ -119,7 +119,7 @@ def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> to
         return 1 + 0.1 * noise
     if name.endswith("bias"):
         return 0.2 * noise
-    return noise * shape[-1] ** -0.5
+    return noise / float(shape[-1]) ** 0.5
 
 
 def _write_json(path: Path, value: object) -> None:
