@@ -88,9 +88,7 @@ class GenerationConfig:
         return dataclasses.replace(self, **overrides)
 
     @classmethod
-    def from_checkpoint(
-        cls, raw: Mapping[str, Any], source: Path | str = "generation_config.json"
-    ) -> GenerationConfig:
+    def from_checkpoint(cls, raw: Mapping[str, Any], source: Path | str = "generation_config.json") -> GenerationConfig:
         """The defaults in a checkpoint's parsed generation_config.json.
 
         Takes Dream's own keys (alg, alg_temp, eps, steps, temperature, top_p, top_k). Other keys and nulls are ignored;
@@ -122,7 +120,9 @@ _CHECKPOINT_KEYS = {
 
 
 def _integer(name: str, value: Any, least: int, most: int | None) -> int:
-    requirement = f"must be an integer of at least {least}" if most is None else f"must be an integer, {least} to {most}"
+    requirement = (
+        f"must be an integer of at least {least}" if most is None else f"must be an integer, {least} to {most}"
+    )
     if isinstance(value, bool):
         raise InvalidOption(name, value, requirement)
     try:

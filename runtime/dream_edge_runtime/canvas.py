@@ -1,0 +1,109 @@
+"""The canvas: prompt tokens and masks, and which is which.
+
+Masks are known by position, never by comparing ids: a prompt that contains the mask token is text. Only a position that
+was masked, and is "revealed" as the mask id, is still masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arrays import BoolArray, IntArray
+from .errors import InvalidTokenId
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One sequence before the first step: the tokens that are given, and the holes to fill."""
+
+    ids: IntArray
+    """[length]; the mask id in the holes."""
+    masked: BoolArray
+    """[length]; true in the holes."""
+    shown: range
+    """The positions whose text is the result."""
+    holes: tuple[range, ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[Sequence[int] | int], mask_id: int, *, shown_from: int = 0) -> Draft:
+        """Lay `parts` one after the other: token ids, or the size of a hole."""
+        ids: list[int] = []
+        holes = []
+        for part in parts:
+            if isinstance(part, int):
+                holes.append(range(len(ids), len(ids) + part))
+                ids += [mask_id] * part
+            else:
+                ids += part
+        masked = np.zeros(len(ids), dtype=bool)
+        for hole in holes:
+            masked[hole.start : hole.stop] = True
+        return cls(np.array(ids, dtype=np.int64), masked, range(shown_from, len(ids)), tuple(holes))
+
+
+class Canvas:
+    """A batch of sequences of unequal length, padded on the left. The mutable state of one generation.
+
+    Attributes:
+        ids: int64 [batch, length]
+        masked: bool [batch, length] which positions are still to be revealed.
+        valid: bool [batch, length] false for padding.
+        position_ids: int64 [batch, length] counted from each sequence's first token.
+        first: int64 [batch] where each sequence begins.
+    """
+
+    def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int) -> None:
+        length = max(len(draft.ids) for draft in drafts)
+        self.mask_id = mask_id
+        self.first: IntArray = np.array([length - len(draft.ids) for draft in drafts], dtype=np.int64)
+        self.valid: BoolArray = np.arange(length) >= self.first[:, None]
+        self.position_ids: IntArray = np.maximum(self.valid.cumsum(axis=1) - 1, 0)
+        self.ids: IntArray = np.full((len(drafts), length), pad_id, dtype=np.int64)
+        self.masked: BoolArray = np.zeros((len(drafts), length), dtype=bool)
+        for row, draft in enumerate(drafts):
+            self.ids[row, self.first[row] :] = draft.ids
+            self.masked[row, self.first[row] :] = draft.masked
+
+    def sequence(self, row: int) -> IntArray:
+        """Ids [its length] of sequence `row`, without padding: a copy."""
+        return self.ids[row, self.first[row] :].copy()
+
+    def sequence_masked(self, row: int) -> BoolArray:
+        """Which positions of sequence `row` are masked, without padding: a copy."""
+        return self.masked[row, self.first[row] :].copy()
+
+    def reveal(self, row: int, positions: IntArray, tokens: IntArray) -> BoolArray:
+        """Settle `positions` of `row` as `tokens`; says for each whether it is settled now.
+
+        The mask id settles nothing: the position stays masked, as upstream.
+        """
+        settled: BoolArray = tokens != self.mask_id
+        self.ids[row, positions] = tokens
+        self.masked[row, positions] = ~settled
+        return settled
+
+    def rewrite(self, row: int, ids: IntArray, vocab_size: int) -> None:
+        """Replace sequence `row` by `ids` [its length]. Changed to the mask id = masked again; to another = settled.
+
+        Raises:
+            InvalidTokenId: an id outside the vocabulary.
+        """
+        outside = (ids < 0) | (ids >= vocab_size)
+        if outside.any():
+            raise InvalidTokenId(int(ids[outside][0]), vocab_size)
+        first = self.first[row]
+        changed = ids != self.ids[row, first:]
+        self.masked[row, first:] = np.where(changed, ids == self.mask_id, self.masked[row, first:])
+        self.ids[row, first:] = ids
+
+    def logit_rows(self, row: int, positions: IntArray) -> IntArray:
+        """Which hidden states of sequence `row` predict the tokens at `positions`: each time the one before it.
+
+        A sequence's first token has none before it and goes by its own, as position 0 does upstream. (Upstream would
+        take the padding's hidden state where there is padding.)
+        """
+        rows: IntArray = np.maximum(positions - 1, self.first[row])
+        return rows

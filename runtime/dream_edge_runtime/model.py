@@ -1,0 +1,251 @@
+"""A loaded Dream model: what a program calls to get text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from .canvas import Draft
+from .chat import Message, chat_ids, end_ids
+from .config import ModelConfig
+from .errors import CanvasTooLong, InvalidOption
+from .generation_config import GenerationConfig
+from .network import Network
+from .options import Conduct, Options, resolve
+from .prompts import Prompt, given_text, prompt_ids
+from .reader import Reader
+from .results import Generation
+from .run import Denoising, Run, Task
+from .template import parse_template
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class DreamModel:
+    """A network and its tokenizer. Immutable, and shared by threads: a generation's state lives in its call.
+
+    Every method takes a `GenerationConfig`, any of its fields as keywords (which win), and the keywords of
+    `options.Conduct`: `cancel`, `history`, `logits_hook`, `token_hook`. Arguments are checked at once, also by the
+    methods that stream. For each method that returns a finished text there is one that returns its steps.
+
+    Every error is a `DreamEdgeError`. All methods raise UnknownOption and InvalidOption for the options, InvalidText
+    for lone surrogates, CanvasTooLong where the tokens given and the new ones exceed the context, and Cancelled.
+    """
+
+    network: Network
+    tokenizer: Tokenizer
+    defaults: GenerationConfig = GenerationConfig()  # noqa: RUF009 - frozen, so it can be shared
+    """What a call without a configuration uses."""
+    context: int | None = None
+    """The longest canvas in tokens; None = what the network's configuration allows."""
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.config
+
+    # --- after a prompt ----------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        raw: bool = False,
+        bos: bool = False,
+        end_with: str = "",
+        **options: Unpack[Options],
+    ) -> Generation:
+        """The text that follows `prompt`.
+
+        Args:
+            prompt: text, which becomes the user's turn of a conversation, or token ids, which are taken as they are.
+            config: how to generate; None = `defaults`.
+            raw: take a text as it is too, as base models want it.
+            bos: begin with the bos token; for raw prompts only.
+            end_with: how the text ends. These are the last of the `max_new_tokens` tokens, fixed from the start, so
+                that the rest is written towards them; the text is then not cut at an end of turn.
+
+        Raises:
+            EmptyPrompt, InvalidTokenId: the prompt cannot be used.
+        """
+        return self.stream(prompt, config, raw=raw, bos=bos, end_with=end_with, **options).result()
+
+    def stream(
+        self,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        raw: bool = False,
+        bos: bool = False,
+        end_with: str = "",
+        **options: Unpack[Options],
+    ) -> Denoising:
+        """As `generate`, but yields a `Step` after every denoising step."""
+        settled, conduct = resolve(self.defaults, config, options)
+        task = self._continuation(self._prompt(prompt, raw=raw, bos=bos), settled, end_with)
+        return self._start(task, settled, conduct)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        config: GenerationConfig | None = None,
+        *,
+        raw: bool = False,
+        bos: bool = False,
+        end_with: str = "",
+        **options: Unpack[Options],
+    ) -> list[Generation]:
+        """As `generate`, for several prompts of any lengths in one batch; no prompts give no texts.
+
+        Each text draws its own random numbers, from the seed and its place in the batch.
+        """
+        if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
+            raise InvalidOption("prompts", prompts, "must be a list of prompts")
+        settled, conduct = resolve(self.defaults, config, options)
+        tasks = [self._continuation(self._prompt(each, raw=raw, bos=bos), settled, end_with) for each in prompts]
+        if not tasks:
+            return []
+        run = Run(self.network, tasks, settled, conduct)
+        for _ in run:
+            pass
+        return [run.generation(row) for row in range(len(tasks))]
+
+    def chat(
+        self,
+        messages: Sequence[Message | Mapping[str, object]],
+        config: GenerationConfig | None = None,
+        *,
+        end_with: str = "",
+        **options: Unpack[Options],
+    ) -> Generation:
+        """The assistant's answer to a conversation: `[{"role": "user", "content": "…"}, …]`.
+
+        Raises:
+            InvalidConversation: the messages are not one.
+        """
+        return self.stream_chat(messages, config, end_with=end_with, **options).result()
+
+    def stream_chat(
+        self,
+        messages: Sequence[Message | Mapping[str, object]],
+        config: GenerationConfig | None = None,
+        *,
+        end_with: str = "",
+        **options: Unpack[Options],
+    ) -> Denoising:
+        """As `chat`, but yields a `Step` after every denoising step."""
+        settled, conduct = resolve(self.defaults, config, options)
+        task = self._continuation(chat_ids(self.tokenizer, messages), settled, end_with)
+        return self._start(task, settled, conduct)
+
+    # --- between texts -----------------------------------------------------------------------------------------------
+
+    def infill(
+        self,
+        prefix: str,
+        suffix: str,
+        length: int,
+        config: GenerationConfig | None = None,
+        *,
+        bos: bool = False,
+        **options: Unpack[Options],
+    ) -> Generation:
+        """The text with `length` tokens between `prefix` and `suffix`; `holes[0]` is what was written between them.
+
+        Either may be empty. Texts are taken raw. Nothing is cut: special tokens in the hole are left out of the text.
+        """
+        return self.stream_infill(prefix, suffix, length, config, bos=bos, **options).result()
+
+    def stream_infill(
+        self,
+        prefix: str,
+        suffix: str,
+        length: int,
+        config: GenerationConfig | None = None,
+        *,
+        bos: bool = False,
+        **options: Unpack[Options],
+    ) -> Denoising:
+        """As `infill`, but yields a `Step` after every denoising step."""
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise InvalidOption("length", length, "must be a number of tokens, at least 1")
+        before, after = (given_text(self.tokenizer, *each) for each in (("prefix", prefix), ("suffix", suffix)))
+        return self._fill([before, length, after], config, bos, options)
+
+    def fill(
+        self,
+        template: str,
+        config: GenerationConfig | None = None,
+        *,
+        bos: bool = False,
+        **options: Unpack[Options],
+    ) -> Generation:
+        """`template` with its holes filled: `"The [[2]] sat on the [[1]]."` has one of two tokens and one of one.
+
+        No tokens are added at the end. Texts are taken raw. Nothing is cut: special tokens in a hole are left out of
+        the text. `holes` of the result tells what was written in each.
+
+        Raises:
+            InvalidTemplate: it has no holes, or impossible ones.
+        """
+        return self.stream_fill(template, config, bos=bos, **options).result()
+
+    def stream_fill(
+        self,
+        template: str,
+        config: GenerationConfig | None = None,
+        *,
+        bos: bool = False,
+        **options: Unpack[Options],
+    ) -> Denoising:
+        """As `fill`, but yields a `Step` after every denoising step."""
+        pieces = parse_template(template)
+        self._check_length(sum(piece for piece in pieces if isinstance(piece, int)))
+        parts = [self.tokenizer.encode(piece) if isinstance(piece, str) else piece for piece in pieces]
+        return self._fill(parts, config, bos, options)
+
+    # --- what they share ---------------------------------------------------------------------------------------------
+
+    def _prompt(self, prompt: Prompt, *, raw: bool, bos: bool) -> list[int]:
+        if bos and not raw and isinstance(prompt, str):
+            raise InvalidOption("bos", bos, "needs raw=True: the chat template decides how a conversation begins")
+        ids = prompt_ids(self.tokenizer, prompt, self.config.vocab_size, raw=raw)
+        return [self.config.bos_token_id, *ids] if bos else ids
+
+    def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str) -> Task:
+        """Masks after `prompt`, the last of them replaced by the fixed ending."""
+        self._check_length(len(prompt) + config.max_new_tokens)
+        ending = given_text(self.tokenizer, "end_with", end_with)
+        free = config.max_new_tokens - len(ending)
+        if free < 0:
+            requirement = f"takes {len(ending)} tokens, more than max_new_tokens={config.max_new_tokens}"
+            raise InvalidOption("end_with", end_with, requirement)
+        parts: list[list[int] | int] = [prompt, *([free] if free else []), ending]
+        draft = Draft.of(parts, self.config.mask_token_id, shown_from=len(prompt))
+        ends = frozenset() if ending else end_ids(self.tokenizer, self.config.eos_token_id)
+        return Task(draft, Reader(self.tokenizer, draft.shown, ends, config.stop))
+
+    def _fill(
+        self,
+        parts: Sequence[Sequence[int] | int],
+        config: GenerationConfig | None,
+        bos: bool,
+        options: Mapping[str, Any],
+    ) -> Denoising:
+        for name, why in (("max_new_tokens", "the holes say how many tokens are new"), ("stop", "the text is not cut")):
+            if name in options:
+                raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
+        settled, conduct = resolve(self.defaults, config, options)
+        beginning = [self.config.bos_token_id] if bos else []
+        draft = Draft.of([beginning, *parts], self.config.mask_token_id, shown_from=len(beginning))
+        self._check_length(len(draft.ids))
+        return self._start(Task(draft, Reader(self.tokenizer, draft.shown), names_holes=True), settled, conduct)
+
+    def _start(self, task: Task, config: GenerationConfig, conduct: Conduct) -> Denoising:
+        return Denoising(Run(self.network, [task], config, conduct), task)
+
+    def _check_length(self, length: int) -> None:
+        context = self.config.max_position_embeddings if self.context is None else self.context
+        if length > context:
+            raise CanvasTooLong(length, context)

@@ -1,0 +1,82 @@
+"""From a canvas to the text people see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from .arrays import BoolArray, IntArray
+from .results import MASK_SYMBOL
+from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a text ends."""
+
+    text: str
+    tokens: int
+    """How many of the shown tokens it keeps."""
+    stopped: bool
+    """Whether anything was cut off."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads the `shown` positions of a canvas. Special tokens are left out of the text.
+
+    The text is cut at the first settled token of `ends`, then before the first of the `stop` strings. Both are empty
+    for texts with holes and for fixed endings: a cut there would take what the caller gave.
+    """
+
+    tokenizer: Tokenizer
+    shown: range
+    ends: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+
+    def text(self, ids: IntArray, masked: BoolArray) -> str:
+        """The text of `ids` [length], `MASK_SYMBOL` for each position that is `masked` [length]."""
+        return self.ending(ids, masked).text
+
+    def ending(self, ids: IntArray, masked: BoolArray) -> Ending:
+        shown = slice(self.shown.start, self.shown.stop)
+        ids, masked = ids[shown], masked[shown]
+        count = len(ids)
+        if self.ends:
+            ends = np.flatnonzero(np.isin(ids, list(self.ends)) & ~masked)
+            count = int(ends[0]) if ends.size else count
+        text = self._decode(ids[:count], masked[:count])
+        stopped = count < len(ids)
+        found = [place for place in map(text.find, self.stop) if place >= 0]
+        if found:
+            text = text[: min(found)]
+            count = self._tokens_of(text, ids[:count], masked[:count])
+            stopped = True
+        return Ending(text, count, stopped)
+
+    def hole(self, ids: IntArray, hole: range) -> str:
+        """The text of one `hole` of the finished canvas `ids` [length]."""
+        return self.tokenizer.decode(ids[hole.start : hole.stop])
+
+    def _decode(self, ids: IntArray, masked: BoolArray) -> str:
+        """Runs of settled tokens are decoded together, since a character may span several of them."""
+        if not len(ids):
+            return ""
+        bounds = [0, *(np.flatnonzero(np.diff(masked)) + 1).tolist(), len(ids)]
+        return "".join(
+            MASK_SYMBOL * (stop - start) if masked[start] else self.tokenizer.decode(ids[start:stop])
+            for start, stop in pairwise(bounds)
+        )
+
+    def _tokens_of(self, text: str, ids: IntArray, masked: BoolArray) -> int:
+        """The least number of tokens whose text is as long as `text`."""
+        low, high = 0, len(ids)
+        while low < high:
+            middle = (low + high) // 2
+            if len(self._decode(ids[:middle], masked[:middle])) >= len(text):
+                high = middle
+            else:
+                low = middle + 1
+        return low

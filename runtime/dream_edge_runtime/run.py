@@ -1,0 +1,156 @@
+"""A generation under way: all of its state, from the first step to the results."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+
+from .arrays import IntArray
+from .canvas import Canvas, Draft
+from .denoise import Revealed, denoise
+from .errors import Cancelled
+from .generation_config import GenerationConfig
+from .method import Method
+from .network import Network
+from .options import Conduct
+from .reader import Reader
+from .results import Generation, Step
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sequence to denoise, and how its text is read."""
+
+    draft: Draft
+    reader: Reader
+    names_holes: bool = False
+    """Whether the result tells the text of each hole."""
+
+
+@dataclass
+class _Tally:
+    """What is counted for one sequence."""
+
+    steps: int = 0
+    passes: int = 0
+    history: list[IntArray] = field(default_factory=list)
+
+
+class Run:
+    """Denoises a batch of tasks. Iterate over its steps, once; then ask for the `generation` of each task."""
+
+    def __init__(self, network: Network, tasks: Sequence[Task], config: GenerationConfig, conduct: Conduct) -> None:
+        model = network.config
+        self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id)
+        self.seed = secrets.randbits(32) if config.seed is None else config.seed
+        self.method = Method.of(config, max(int(task.draft.masked.sum()) for task in tasks))
+        self._network, self._tasks, self._conduct = network, tasks, conduct
+        self._tallies = [_Tally() for _ in tasks]
+        self._seconds = 0.0
+
+    def __iter__(self) -> Iterator[list[Revealed]]:
+        """After each step, what it did to every sequence that had masks left."""
+        draws = [np.random.default_rng([self.seed, row]) for row in range(len(self._tasks))]
+        conduct = self._conduct
+        changes = denoise(self._network, self.canvas, self.method, draws, conduct.hooks, conduct.cancel)
+        while True:
+            start = time.perf_counter()
+            change = next(changes, None)
+            self._seconds += time.perf_counter() - start
+            if change is None:
+                return
+            for revealed in change:
+                self._count(revealed)
+            yield change
+
+    def _count(self, revealed: Revealed) -> None:
+        tally = self._tallies[revealed.row]
+        tally.steps += 1
+        tally.passes += revealed.passed
+        if self._conduct.history:
+            tally.history.append(self.canvas.sequence(revealed.row))
+
+    def generation(self, row: int) -> Generation:
+        """The result for task `row`, once all steps are made."""
+        task, tally = self._tasks[row], self._tallies[row]
+        draft, reader = task.draft, task.reader
+        ids = self.canvas.sequence(row)
+        ending = reader.ending(ids, np.zeros(len(ids), dtype=bool))  # what no step settled is no text
+        kept = slice(reader.shown.start, reader.shown.start + ending.tokens)
+        return Generation(
+            text=ending.text,
+            token_ids=tuple(ids[reader.shown.start : reader.shown.stop].tolist()),
+            prompt_tokens=int((~draft.masked).sum()),
+            new_tokens=int(draft.masked[kept].sum()),
+            steps=tally.steps,
+            passes=tally.passes,
+            seconds=self._seconds,
+            seed=self.seed,
+            finish_reason="stop" if ending.stopped else "length",
+            holes=tuple(reader.hole(ids, hole) for hole in draft.holes) if task.names_holes else (),
+            history=tuple(tally.history) if self._conduct.history else None,
+        )
+
+
+class Denoising(Iterator[Step]):
+    """One text being generated: an iterator over its steps, and then its `result()`.
+
+    Closing it, also by leaving a `with` block, ends the generation: the iterator is exhausted. It belongs to one
+    thread; to stop it from another, set the `cancel` event, and the iterator raises `Cancelled`.
+    """
+
+    def __init__(self, run: Run, task: Task) -> None:
+        self._run, self._task = run, task
+        self._steps = self._iterate()
+        self._complete = False
+
+    def __next__(self) -> Step:
+        return next(self._steps)
+
+    def result(self) -> Generation:
+        """The finished text; makes the steps that are left.
+
+        Raises:
+            Cancelled: the generation was cancelled, or closed before its end.
+        """
+        for _ in self:
+            pass
+        if not self._complete:
+            raise Cancelled
+        return self._run.generation(0)
+
+    def close(self) -> None:
+        """Stop here."""
+        self._steps.close()
+
+    def __enter__(self) -> Denoising:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _iterate(self) -> Generator[Step]:
+        draft, canvas = self._task.draft, self._run.canvas
+        initially = max(int(draft.masked.sum()), 1)
+        for index, (revealed,) in enumerate(self._run, 1):
+            masked = canvas.sequence_masked(0)
+            yield Step(
+                index=index,
+                steps=self._run.method.schedule.steps,
+                ids=canvas.sequence(0),
+                masked=masked,
+                shown=self._task.reader.shown,
+                holes=draft.holes,
+                revealed=revealed.positions,
+                confidence=revealed.probability,
+                progress=max(0.0, 1 - int(masked.sum()) / initially),
+                _reader=self._task.reader,
+            )
+        self._complete = True
