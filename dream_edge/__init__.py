@@ -5,24 +5,30 @@
     model = dream_edge.load("tiny")
     print(model.generate("What sound does the dog make?").text)
 
-Importing this package imports neither ONNX Runtime nor PyTorch; loading a model imports ONNX Runtime.
+Names are imported when they are first used, so that importing the package costs a desktop program nothing at its start.
 """
 
-from importlib.metadata import version as _version
+from __future__ import annotations
 
-from dream_edge_runtime.errors import Cancelled, DreamEdgeError
-from dream_edge_runtime.generation_config import ALGORITHMS, GenerationConfig
-from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.results import MASK_SYMBOL, Generation, Step
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from .models import load, resolve_artifact, resolve_checkpoint
+if TYPE_CHECKING:
+    from dream_edge_runtime.errors import Cancelled, DreamEdgeError
+    from dream_edge_runtime.generation_config import ALGORITHMS, GenerationConfig
+    from dream_edge_runtime.model import DreamModel
+    from dream_edge_runtime.results import MASK_SYMBOL, Generation, Step
+    from dream_edge_runtime.run import Denoising
 
-__version__ = _version("dream-edge")
+    from .models import load, resolve_artifact, resolve_checkpoint
+
+    __version__: str
 
 __all__ = [
     "ALGORITHMS",
     "MASK_SYMBOL",
     "Cancelled",
+    "Denoising",
     "DreamEdgeError",
     "DreamModel",
     "Generation",
@@ -32,3 +38,32 @@ __all__ = [
     "resolve_artifact",
     "resolve_checkpoint",
 ]
+
+_HOMES = {
+    "ALGORITHMS": "dream_edge_runtime.generation_config",
+    "MASK_SYMBOL": "dream_edge_runtime.results",
+    "Cancelled": "dream_edge_runtime.errors",
+    "Denoising": "dream_edge_runtime.run",
+    "DreamEdgeError": "dream_edge_runtime.errors",
+    "DreamModel": "dream_edge_runtime.model",
+    "Generation": "dream_edge_runtime.results",
+    "GenerationConfig": "dream_edge_runtime.generation_config",
+    "Step": "dream_edge_runtime.results",
+    "load": "dream_edge.models",
+    "resolve_artifact": "dream_edge.models",
+    "resolve_checkpoint": "dream_edge.models",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("dream-edge")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
