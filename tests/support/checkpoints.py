@@ -119,7 +119,8 @@ def _random(name: str, shape: tuple[int, ...], generator: torch.Generator) -> to
         return 1 + 0.1 * noise
     if name.endswith("bias"):
         return 0.2 * noise
-    return noise / float(shape[-1]) ** 0.5
+    scaled: torch.Tensor = noise / shape[-1] ** 0.5
+    return scaled
 
 
 def _write_json(path: Path, value: object) -> None:
