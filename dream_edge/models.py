@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from importlib import metadata, resources
@@ -55,14 +56,14 @@ def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
     path = Path(name)
     if not (path / MANIFEST).is_file():
         if (path / "config.json").is_file():
-            raise UnsupportedArtifact(
-                path, "this is a checkpoint, not an artifact", f"Run `dream-edge export {path} OUT --scheme int4` first."
-            )
+            remedy = f"Run `dream-edge export {path} OUT --scheme int4` first."
+            raise UnsupportedArtifact(path, "this is a checkpoint, not an artifact", remedy)
         raise ArtifactNotFound(path)
     if scheme is not None:
         found = Artifact.open(path).manifest.recipe.scheme
         if found != scheme:
-            raise UnsupportedArtifact(path, f"its scheme is {found}, not {scheme}", "Name another artifact or no scheme.")
+            remedy = "Name another artifact, or no scheme."
+            raise UnsupportedArtifact(path, f"its scheme is {found}, not {scheme}", remedy)
     return path
 
 
@@ -83,14 +84,15 @@ def bundled(name: str) -> Path:
 
 def _exported_tiny(scheme: str) -> Path:
     """The tiny Dream in another scheme, from the cache or exported into it."""
-    out = cache_directory() / f"{TINY}-{scheme}-{metadata.version('dream-edge')}"
+    weights = hashlib.sha256((bundled(TINY) / "model.safetensors").read_bytes()).hexdigest()
+    out = cache_directory() / f"{TINY}-{scheme}-{metadata.version('dream-edge')}-{weights[:12]}"
     if (out / MANIFEST).is_file():
         return out
     try:
         from dream_edge_export.checkpoint import Checkpoint
         from dream_edge_export.export import export
     except ImportError:
-        raise MissingExtra(f"The {scheme} version of the tiny Dream, which has to be exported first,", "export") from None
+        raise MissingExtra(f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}", "export") from None
     return export(Checkpoint.open(bundled(TINY)), out, Recipe.for_scheme(scheme)).path
 
 

@@ -11,7 +11,8 @@ HEAVY = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "typer", 
 
 
 def run_python(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120).stdout
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def test_loading_and_generating_import_nothing_heavy() -> None:
