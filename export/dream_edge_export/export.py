@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import torch
 
 from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
 from dream_edge_runtime.contract import PRODUCER, weight_specs
-from dream_edge_runtime.errors import DreamEdgeError, OutputExists, OutputNotWritable
+from dream_edge_runtime.errors import DreamEdgeError, OutputExists, OutputForeign, OutputNotWritable
 from dream_edge_runtime.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.recipe import Recipe, matrix_shapes, vector_sizes
 
@@ -31,6 +30,8 @@ from .tokenizer import convert_tokenizer
 from .weights import WeightWriter
 
 CPU_GRAPH = "model_cpu.onnx"
+
+_OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,17 @@ def export(
     loads. With `force` an existing artifact is replaced, but only then.
 
     Raises:
-        OutputExists: `out` is there and `force` is not set, or it is not an artifact and so not ours to replace.
+        OutputExists: `out` is there and `force` is not set.
+        OutputForeign: `out` holds other files than an artifact's, which nobody asked to remove.
         OutputNotWritable: the disk is full or the place is read-only.
         CheckpointError: a tensor is damaged.
     """
     out = out.absolute()
-    if _occupied(out) and (not force or not _replaceable(out)):
-        raise OutputExists(out)
+    if _occupied(out):
+        if not force:
+            raise OutputExists(out)
+        if not _is_artifact(out):
+            raise OutputForeign(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _staging(out) as staging:
@@ -126,7 +131,10 @@ def _write_weights(
 
 
 def _write_file(path: Path, data: bytes) -> FileEntry:
-    path.write_bytes(data)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -162,8 +170,8 @@ def _version() -> str:
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """A directory beside `out`, gone again when the export fails."""
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=".partial", dir=out.parent))
-    staging.chmod(0o777 & ~_umask())
+    staging = out.with_name(f".{out.name}-{secrets.token_hex(4)}.partial")
+    staging.mkdir()
     try:
         yield staging
     finally:
@@ -191,17 +199,6 @@ def _occupied(out: Path) -> bool:
     return out.is_symlink() or out.is_file() or (out.is_dir() and any(out.iterdir()))
 
 
-def _replaceable(out: Path) -> bool:
-    """Only an artifact is replaced: `--force` with a wrong name must not remove somebody's files."""
-    return (
-        out.is_dir()
-        and not out.is_symlink()
-        and (out / MANIFEST).is_file()
-        and json.loads((out / MANIFEST).read_bytes()).get("producer", "").startswith(PRODUCER)
-    )
-
-
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+def _is_artifact(out: Path) -> bool:
+    """Whether everything in `out` is a file that an export writes."""
+    return out.is_dir() and not out.is_symlink() and all(_OURS.fullmatch(entry.name) for entry in out.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,6 +73,8 @@ class WeightWriter:
         if self._shard is None:
             return
         name = self._name()
+        self._shard.flush()
+        os.fsync(self._shard.fileno())
         self._shard.close()
         self._shard = None
         self.files.append(FileEntry(name, self._position, self._digest.hexdigest()))

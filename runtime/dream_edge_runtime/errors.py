@@ -124,9 +124,12 @@ class OutputExists(DreamEdgeError, FileExistsError):
         super().__init__(f"{path} already exists. Pass --force to replace it, or name another directory.")
 
 
-class OutputBusy(DreamEdgeError, RuntimeError):
+class OutputForeign(DreamEdgeError, FileExistsError):
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: another export is writing there. Wait for it, or name another directory.")
+        super().__init__(
+            f"{path} holds other files than an artifact's; they are not removed, even with --force. "
+            "Name another directory."
+        )
 
 
 class OutputNotWritable(DreamEdgeError, OSError):
