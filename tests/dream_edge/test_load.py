@@ -1,0 +1,121 @@
+"""Loading by name, the bundled tiny Dream, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.checkpoints import write_checkpoint
+
+import dream_edge
+from dream_edge.models import bundled
+from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.export import export
+from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
+from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.recipe import Recipe
+
+
+def test_bundled_artifact_is_what_an_export_of_the_bundled_checkpoint_gives(tmp_path: Path) -> None:
+    fresh = export(Checkpoint.open(bundled("tiny")), tmp_path / "tiny_int8", Recipe.for_scheme("int8")).path
+    names = sorted(path.name for path in fresh.iterdir())
+    assert names == sorted(path.name for path in bundled("tiny_int8").iterdir())
+    for name in names:
+        assert digest(fresh / name) == digest(bundled("tiny_int8") / name), name
+
+
+def test_bundled_files_are_small() -> None:
+    size = sum(path.stat().st_size for path in bundled("tiny").iterdir())
+    assert size <= 15_000_000
+
+
+def test_tiny_generates_by_name() -> None:
+    assert dream_edge.load("tiny").generate("What sound does the dog make?", max_new_tokens=16).text
+
+
+def test_same_seed_gives_the_same_text_at_any_thread_count() -> None:
+    texts = {
+        dream_edge.load("tiny", threads=threads)
+        .generate("Write a sentence about the cat.", max_new_tokens=24, temperature=1.0, seed=5)
+        .token_ids
+        for threads in (1, 2, 3)
+    }
+    assert len(texts) == 1
+
+
+def test_a_model_is_shared_by_threads() -> None:
+    model = dream_edge.load("tiny", threads=1)
+    results: dict[int, tuple[int, ...]] = {}
+
+    def work(seed: int) -> None:
+        options = {"max_new_tokens": 16, "temperature": 0.8, "algorithm": "entropy"}
+        results[seed] = model.generate("What color is the snow?", seed=seed, **options).token_ids  # type: ignore[arg-type]
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = dict(results)
+    for seed in range(6):
+        work(seed)
+    assert together == results
+
+
+def test_another_scheme_of_tiny_is_exported_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert dream_edge.load("tiny", scheme="int4").generate("Hello", max_new_tokens=4).steps == 64
+    (cached,) = (tmp_path / "dream-edge").iterdir()
+    written = (cached / MANIFEST).stat().st_mtime_ns
+    dream_edge.load("tiny", scheme="int4")
+    assert (cached / MANIFEST).stat().st_mtime_ns == written
+
+
+def test_another_scheme_without_the_export_extra_names_it(tmp_path: Path) -> None:
+    program = f"""
+import sys
+for name in ("torch", "onnxscript", "safetensors"):
+    sys.modules[name] = None
+import os
+os.environ["XDG_CACHE_HOME"] = {str(tmp_path)!r}
+import dream_edge
+try:
+    dream_edge.load("tiny", scheme="int4")
+except dream_edge.DreamEdgeError as error:
+    print(type(error).__name__, error)
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.startswith(MissingExtra.__name__)
+    assert "dream-edge[export]" in said
+
+
+def test_missing_artifact_names_the_export(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactNotFound, match="dream-edge export"):
+        dream_edge.load(tmp_path / "nothing")
+
+
+def test_checkpoint_in_place_of_an_artifact_names_the_export(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    with pytest.raises(UnsupportedArtifact, match="dream-edge export"):
+        dream_edge.load(tmp_path)
+
+
+def test_scheme_that_an_artifact_does_not_have_is_refused(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint")
+    out = export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "out", Recipe.for_scheme("int8")).path
+    assert dream_edge.resolve_artifact(out, scheme="int8") == out
+    with pytest.raises(UnsupportedArtifact, match="int8"):
+        dream_edge.load(out, scheme="int4")
+
+
+def test_missing_checkpoint_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointNotFound):
+        dream_edge.resolve_checkpoint(tmp_path / "nothing")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
