@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.checkpoints import write_checkpoint
 
 import dream_edge
 from dream_edge.models import bundled
@@ -18,6 +17,7 @@ from dream_edge_export.export import export
 from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.recipe import Recipe
+from support.checkpoints import write_checkpoint
 
 
 def test_bundled_artifact_is_what_an_export_of_the_bundled_checkpoint_gives(tmp_path: Path) -> None:
