@@ -1,0 +1,112 @@
+"""4 × 4 Sudoku in the format of Dream's planning evaluation: `0` marks a blank, the answer is the completed grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dream_edge.tasks.holdout import codes_held_out
+
+SIDE = 4
+CELLS = SIDE * SIDE
+FEWEST_BLANKS, MOST_BLANKS = 4, 12
+
+_UNITS: tuple[tuple[int, ...], ...] = (
+    *(tuple(range(SIDE * row, SIDE * row + SIDE)) for row in range(SIDE)),
+    *(tuple(range(column, CELLS, SIDE)) for column in range(SIDE)),
+    *((corner, corner + 1, corner + SIDE, corner + SIDE + 1) for corner in (0, 2, 8, 10)),
+)
+"""The cells of each row, column and 2 × 2 box."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A puzzle, and the grid it was made from (not necessarily its only completion)."""
+
+    prompt: str
+    answer: str
+    blanks: int
+
+
+def solves(prompt: str, text: str) -> bool:
+    """Whether `text` is a grid that keeps the clues of `prompt` and has 1 to 4 once in every row, column and box."""
+    clues = prompt.split("Input:\n")[-1].split("\nOutput:")[0].split("\n")
+    rows = text.strip("\n").split("\n")
+    if len(rows) != SIDE or any(len(row) != SIDE for row in rows):
+        return False
+    given, filled = "".join(clues), "".join(rows)
+    if any(clue not in ("0", cell) for clue, cell in zip(given, filled, strict=True)):
+        return False
+    return all(sorted(filled[cell] for cell in unit) == ["1", "2", "3", "4"] for unit in _UNITS)
+
+
+@cache
+def grids() -> NDArray[np.int64]:
+    """All 288 completed grids [288, 16]."""
+    rows = list(permutations((1, 2, 3, 4)))
+    complete: list[tuple[int, ...]] = []
+
+    def extend(cells: tuple[int, ...]) -> None:
+        if len(cells) == CELLS:
+            complete.append(cells)
+            return
+        for row in rows:
+            longer = cells + row
+            known = [[longer[cell] for cell in unit if cell < len(longer)] for unit in _UNITS]
+            if all(len(set(values)) == len(values) for values in known):
+                extend(longer)
+
+    extend(())
+    return np.array(complete, dtype=np.int64)
+
+
+def completions(clues: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many grids complete each puzzle of `clues` [puzzles, 16], 0 for blank; result [puzzles]."""
+    agreeing = _one_hot(clues) @ _one_hot(grids()).T
+    given = np.count_nonzero(clues, axis=-1)
+    counts: NDArray[np.int64] = np.count_nonzero(agreeing == given[:, None], axis=-1)
+    return counts
+
+
+def _one_hot(cells: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Which digit each cell holds [grids, 64]; a blank holds none."""
+    holds: NDArray[np.bool_] = cells[:, :, None] == np.arange(1, SIDE + 1)
+    return holds.reshape(len(cells), -1).astype(np.float32)
+
+
+def generate(
+    rng: np.random.Generator, count: int, *, held_out: bool = False, blanks: Sequence[int] | None = None
+) -> list[Case]:
+    """Draw `count` puzzles, either all held out or none.
+
+    Half have exactly one completion, the others have their blanks anywhere. The number of blanks is uniform
+    from 4 to 12 unless `blanks` names one for each case.
+    """
+    if blanks is None:
+        wanted = rng.integers(FEWEST_BLANKS, MOST_BLANKS + 1, size=count)
+    else:
+        wanted = np.asarray(blanks, dtype=np.int64)
+    unique = rng.random(count) < 0.5
+    solutions = np.zeros((count, CELLS), dtype=np.int64)
+    puzzles = np.zeros((count, CELLS), dtype=np.int64)
+    pending = np.arange(count)
+    while len(pending):
+        solution = grids()[rng.integers(len(grids()), size=len(pending))]
+        rank = rng.random((len(pending), CELLS)).argsort(axis=-1).argsort(axis=-1)
+        clues = np.where(rank < wanted[pending, None], 0, solution)
+        accepted = codes_held_out(clues @ 5 ** np.arange(CELLS)) == held_out
+        accepted &= ~unique[pending] | (completions(clues) == 1)
+        solutions[pending[accepted]] = solution[accepted]
+        puzzles[pending[accepted]] = clues[accepted]
+        pending = pending[~accepted]
+    return [
+        Case(f"Input:\n{_text(puzzle)}\nOutput:\n", _text(solution), int(np.count_nonzero(puzzle == 0)))
+        for puzzle, solution in zip(puzzles, solutions, strict=True)
+    ]
+
+
+def _text(cells: NDArray[np.int64]) -> str:
+    return "\n".join("".join(map(str, row)) for row in cells.reshape(SIDE, SIDE).tolist())

@@ -1,0 +1,324 @@
+"""Train the tiny Dream that ships in `dream_edge/tiny/`, by masked diffusion with shifted logits.
+
+    python -m tools.train_tiny dream_edge/tiny --work build/tiny
+
+Everything is drawn from the seed and the step, so the same command, run again after an interruption, goes on where
+its last snapshot ended. A smaller `--steps` on resuming makes the learning rate come down earlier.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dream_edge_export.reference import Dream
+from dream_edge_runtime.config import ModelConfig
+from tools import tiny_corpus, tiny_scores, tiny_tokenizer
+
+GEOMETRY = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+TOKENS = {"sudoku": 3000, "countdown": 3000, "sentences": 2000, "questions": 2400}
+"""About how many tokens of each task a step holds."""
+
+WARM_UP = 40
+AVERAGING = 0.99
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Warm-up, a constant stretch, and a linear descent to zero over the last `descent` of the steps."""
+
+    steps: int
+    descent: float = 0.45
+
+    def rate(self, step: int) -> float:
+        """The share of the peak learning rate at `step`."""
+        return min(1.0, (step + 1) / WARM_UP, (self.steps - step) / (self.descent * self.steps))
+
+
+class Muon:
+    """Momentum whose matrix updates are orthogonalised (Jordan et al., 2024), scaled to the size of AdamW's."""
+
+    MOMENTUM = 0.95
+    COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+    def __init__(self, matrices: Iterable[nn.Parameter], weight_decay: float) -> None:
+        self.matrices = list(matrices)
+        self.weight_decay = weight_decay
+        self.momenta = [torch.zeros_like(matrix) for matrix in self.matrices]
+
+    def step(self, rate: float, workers: ThreadPoolExecutor) -> None:
+        for done in [workers.submit(self.update, index, rate) for index in range(len(self.matrices))]:
+            done.result()
+
+    @torch.no_grad()
+    def update(self, index: int, rate: float) -> None:
+        matrix, momentum = self.matrices[index], self.momenta[index]
+        if matrix.grad is None:
+            raise RuntimeError("a matrix has no gradient: compute the loss before step()")
+        momentum.lerp_(matrix.grad, 1 - self.MOMENTUM)
+        direction = self.orthogonal(matrix.grad.lerp(momentum, self.MOMENTUM))
+        matrix.mul_(1 - rate * self.weight_decay)
+        matrix.add_(direction, alpha=-0.2 * rate * math.sqrt(max(matrix.shape)))
+
+    def orthogonal(self, matrix: Tensor) -> Tensor:
+        """Five Newton-Schulz steps towards the nearest matrix whose singular values are all one."""
+        a, b, c = self.COEFFICIENTS
+        tall = matrix.shape[0] > matrix.shape[1]
+        result = matrix.T if tall else matrix
+        result = result / (result.norm() + 1e-7)
+        for _ in range(5):
+            gram = result @ result.T
+            result = torch.addmm(result, torch.addmm(gram, gram, gram, beta=b, alpha=c), result, beta=a)
+        return result.T if tall else result
+
+
+class Training:
+    """The network, its running average and the state of the optimizers."""
+
+    def __init__(self, config: ModelConfig, seed: int, rate: float, weight_decay: float, workers: int) -> None:
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        self.workers = ThreadPoolExecutor(workers)
+        self.dream = Dream(config)
+        initialise(self.dream)
+        self.average = {name: tensor.clone() for name, tensor in self.dream.state_dict().items()}
+        named = dict(self.dream.named_parameters())
+        matrices = [weight for name, weight in named.items() if "layers" in name and weight.ndim == 2]
+        tables = [weight for name, weight in named.items() if "layers" not in name and weight.ndim == 2]
+        vectors = [weight for weight in named.values() if weight.ndim == 1]
+        self.rate = rate
+        self.muon = Muon(matrices, weight_decay)
+        self.adam = torch.optim.AdamW(
+            [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=rate,
+            betas=(0.9, 0.95),
+        )
+        self.step = 0
+
+    def learn(self, batches: dict[str, list[tiny_corpus.Batch]], share: float) -> dict[str, float]:
+        """One update at this share of the peak rate; the loss of each task before it.
+
+        Whole batches are shared out among the workers, one thread each, which a busy machine slows down less than
+        threads that meet after every operator; the gradients are added up in the batches' order all the same.
+        """
+        parameters = list(self.dream.parameters())
+        pending = [
+            (name, 1 / len(parts), self.workers.submit(gradients, self.dream, batch, parameters))
+            for name, parts in batches.items()
+            for batch in parts
+        ]
+        losses = dict.fromkeys(batches, 0.0)
+        for name, part, result in pending:
+            loss, slopes = result.result()
+            losses[name] += loss * part
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.grad = slope * part if parameter.grad is None else parameter.grad.add_(slope, alpha=part)
+        nn.utils.clip_grad_norm_(self.dream.parameters(), 1.0)
+        for group in self.adam.param_groups:
+            group["lr"] = self.rate * share
+        self.adam.step()
+        self.muon.step(self.rate * share, self.workers)
+        self.dream.zero_grad()
+        for name, tensor in self.dream.state_dict().items():
+            self.average[name].lerp_(tensor, max(1 - AVERAGING, 1 / (self.step + 1)))
+        self.step += 1
+        return losses
+
+    def averaged(self) -> Dream:
+        """A copy of the network with the running average of the weights."""
+        dream = Dream(self.dream.config)
+        dream.load_state_dict(self.average)
+        return dream.eval()
+
+    def save(self, path: Path) -> None:
+        """Snapshot everything that training depends on; either whole or not at all."""
+        partial = path.with_suffix(".partial")
+        torch.save(
+            {
+                "step": self.step,
+                "dream": self.dream.state_dict(),
+                "average": self.average,
+                "adam": self.adam.state_dict(),
+                "momenta": self.muon.momenta,
+            },
+            partial,
+        )
+        partial.replace(path)
+
+    def restore(self, path: Path) -> None:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.step = state["step"]
+        self.dream.load_state_dict(state["dream"])
+        self.average = state["average"]
+        self.adam.load_state_dict(state["adam"])
+        self.muon.momenta = state["momenta"]
+
+
+def initialise(dream: Dream) -> None:
+    """Small normal weights, smaller still where a layer adds to the residual stream."""
+    residual = 0.02 / math.sqrt(2 * dream.config.num_hidden_layers)
+    for name, parameter in dream.named_parameters():
+        if parameter.ndim == 2:
+            nn.init.normal_(parameter, std=residual if "o_proj" in name or "down_proj" in name else 0.02)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+
+
+def masked_loss(dream: Dream, batch: tiny_corpus.Batch) -> Tensor:
+    """Weighted cross-entropy at the masked places. The row before a place predicts it; the first place has its own."""
+    hidden = dream.model(batch.canvas, batch.valid).flatten(0, 1)
+    length = batch.canvas.shape[1]
+    rows = torch.where(batch.positions % length == 0, batch.positions, batch.positions - 1)
+    logits = dream.lm_head(hidden[rows])
+    loss: Tensor = (F.cross_entropy(logits, batch.targets, reduction="none") * batch.weights).sum()
+    return loss
+
+
+def gradients(
+    dream: Dream, batch: tiny_corpus.Batch, parameters: list[nn.Parameter]
+) -> tuple[float, tuple[Tensor, ...]]:
+    """The loss of a batch, and its gradient for each of `parameters`."""
+    loss = masked_loss(dream, batch)
+    return loss.item(), torch.autograd.grad(loss, parameters)
+
+
+def config_json(tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:
+    """config.json as Dream's own has it; the vocabulary is padded to a multiple of 256."""
+    return {
+        "architectures": ["DreamModel"],
+        "attention_dropout": 0.0,
+        "auto_map": {
+            "AutoConfig": "configuration_dream.DreamConfig",
+            "AutoModel": "modeling_dream.DreamModel",
+        },
+        "bos_token_id": special[tiny_tokenizer.END],
+        "eos_token_id": special[tiny_tokenizer.END],
+        "hidden_act": "silu",
+        "initializer_range": 0.02,
+        "mask_token_id": special[tiny_tokenizer.MASK],
+        "max_window_layers": GEOMETRY["num_hidden_layers"],
+        "model_type": "Dream",
+        "pad_token_id": special[tiny_tokenizer.END],
+        "rope_scaling": None,
+        "sliding_window": None,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.46.2",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": -(-tokenizer_size // 256) * 256,
+        **GEOMETRY,
+    }
+
+
+GENERATION = {
+    "alg": "entropy",
+    "alg_temp": None,
+    "eps": 0.001,
+    "mask_token_id": None,
+    "output_history": False,
+    "return_dict_in_generate": False,
+    "steps": 64,
+    "temperature": 0.0,
+    "top_k": None,
+    "top_p": None,
+    "transformers_version": "4.46.2",
+}
+
+
+def prepare(directory: Path, seed: int) -> ModelConfig:
+    """Write the tokenizer and the configuration to `directory`, unless they are there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / "config.json").exists():
+        tiny_tokenizer.train(tiny_corpus.sample_texts(np.random.default_rng(seed)), directory)
+        tokenizer = tiny_tokenizer.load(directory)
+        special = tiny_tokenizer.special_ids(tokenizer)
+        config = dict(sorted(config_json(tokenizer.get_vocab_size(), special).items()))
+        (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n")
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return ModelConfig.read(directory / "config.json")
+
+
+def export(dream: Dream, directory: Path) -> None:
+    """Write the weights, rounded to bfloat16, as Dream's checkpoint names them."""
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in dream.state_dict().items()}
+    partial = directory / "model.partial"
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)
+    partial.replace(directory / "model.safetensors")
+
+
+def steps_from(first: int, schedule: Schedule) -> Iterator[tuple[int, float]]:
+    for step in range(first, schedule.steps):
+        yield step, schedule.rate(step)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="where the finished checkpoint goes")
+    parser.add_argument("--work", type=Path, required=True, help="where snapshots go")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--tasks", nargs="+", choices=list(TOKENS), default=list(TOKENS))
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="threads")
+    parser.add_argument("--log-every", type=int, default=20, help="steps")
+    parser.add_argument("--save-every", type=int, default=100, help="steps")
+    parser.add_argument("--score-every", type=int, default=400, help="steps")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    config = prepare(options.checkpoint, options.seed)
+    training = Training(config, options.seed, options.rate, options.weight_decay, options.workers)
+    snapshot = options.work / "snapshot.pt"
+    if snapshot.exists():
+        training.restore(snapshot)
+    tokenizer = tiny_tokenizer.load(options.checkpoint)
+    corpus = tiny_corpus.Corpus(tokenizer, config.eos_token_id, config.mask_token_id)
+    tasks = {name: draw for name, draw in corpus.tasks().items() if name in options.tasks}
+    smooth: dict[str, float] = {}
+    started, tokens = time.monotonic(), 0
+    for step, share in steps_from(training.step, Schedule(options.steps)):
+        rng = np.random.default_rng([options.seed, step])
+        batches = {name: draw(rng, TOKENS[name]) for name, draw in tasks.items()}
+        for name, loss in training.learn(batches, share).items():
+            smooth[name] = loss + 0.95 * (smooth.get(name, loss) - loss)
+        tokens += sum(batch.canvas.numel() for parts in batches.values() for batch in parts)
+        if training.step % options.log_every == 0:
+            speed = tokens / (time.monotonic() - started)
+            left = (options.steps - training.step) * (time.monotonic() - started) / options.log_every
+            losses = "  ".join(f"{name} {loss:.3f}" for name, loss in smooth.items())
+            progress = f"step {training.step}/{options.steps}"
+            print(f"{progress}  {losses}  {speed:.0f} tokens/s  {left:.0f} s left", flush=True)
+            started, tokens = time.monotonic(), 0
+        if training.step % options.save_every == 0 or training.step == options.steps:
+            training.save(snapshot)
+        if training.step % options.score_every == 0:
+            for name, value in tiny_scores.score(training.averaged(), tokenizer, 100, seed=2).items():
+                print(f"    {name:28s} {value:6.1%}", flush=True)
+            started, tokens = time.monotonic(), 0
+    export(training.averaged(), options.checkpoint)
+
+
+if __name__ == "__main__":
+    main()
