@@ -1,0 +1,12 @@
+"""What quantization costs: an artifact measured against the network it was made from.
+
+PyTorch is needed only once `compare` runs.
+"""
+
+from __future__ import annotations
+
+from .comparison import compare
+from .data import Sample, Text, read_texts
+from .report import Bin, Comparison, Measures
+
+__all__ = ["Bin", "Comparison", "Measures", "Sample", "Text", "compare", "read_texts"]

@@ -1,0 +1,35 @@
+"""Texts for the bundled tiny model, whose world is small: held-out cases of the tasks it has learnt."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from dream_edge.tasks import countdown, questions, sentences, sudoku
+from dream_edge_runtime.chat import Message
+
+from .data import Sample, Text
+
+_TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
+CASES_OF_EACH = 40
+
+
+def tiny_texts(seed: int = 0, cases: int = CASES_OF_EACH) -> list[Text]:
+    """`cases` cases of each of the four tasks, none of which was trained on."""
+    rngs = [np.random.default_rng([seed, task]) for task in range(4)]
+    return [
+        *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases, held_out=True)),
+        *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases, held_out=True)),
+        *(Sample(_messages(case.prompt), case.answer) for case in questions.generate(rngs[2], cases, held_out=True)),
+        *(case.text for case in sentences.generate(rngs[3], cases, held_out=True)),
+    ]
+
+
+def _messages(prompt: str) -> tuple[Message, ...]:
+    """The turns of a ChatML text, without the opening of the reply."""
+    turns: list[Message] = [
+        {"role": "system" if role == "system" else "user" if role == "user" else "assistant", "content": content}
+        for role, content in _TURN.findall(prompt)
+    ]
+    return tuple(turns)
