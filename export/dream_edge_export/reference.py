@@ -1,7 +1,7 @@
 """Dream in plain PyTorch: the full-precision model that everything else is measured against.
 
-It is Qwen2.5 with full (bidirectional) attention. Parameter names are those of the checkpoint, so `state_dict()` and the
-safetensors files hold the same keys. Written to be read in one sitting, not to be fast.
+It is Qwen2.5 with full (bidirectional) attention. Parameter names are those of the checkpoint, so `state_dict()` and
+the safetensors files hold the same keys. Written to be read in one sitting, not to be fast.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ LARGEST_FILE = 1 << 26
 BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())
 """The characters that stand for the 256 bytes in a byte-level vocabulary."""
 
-# Qwen2's words: contractions; letters with what precedes them; single digits; punctuation with the line ends that follow;
-# line ends; spaces. Every tokenizer.json of the family carries exactly this expression.
+# Qwen2's words: contractions; letters with what precedes them; single digits; punctuation with the line ends that
+# follow; line ends; spaces. Every tokenizer.json of the family carries exactly this expression.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"

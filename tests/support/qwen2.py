@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,12 +50,13 @@ def write_qwen2_tokenizer(directory: Path) -> None:
 def _halves(token: bytes, rank: int, table: dict[bytes, int]) -> tuple[bytes, bytes]:
     """The two tokens that are left of `token` once every merge of a lower rank has been applied to its bytes."""
     parts = [token[i : i + 1] for i in range(len(token))]
+    joined = [table.get(left + right, rank) for left, right in pairwise(parts)]
     while len(parts) > 2:
-        joined = [table.get(parts[i] + parts[i + 1], rank) for i in range(len(parts) - 1)]
-        best = min(joined)
-        assert best < rank, token
-        at = joined.index(best)
+        at = joined.index(min(joined))
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        del joined[at]
+        for i in range(max(at - 1, 0), min(at + 1, len(joined))):
+            joined[i] = table.get(parts[i] + parts[i + 1], rank)
     return parts[0], parts[1]
 
 
