@@ -72,7 +72,7 @@ class Rows:
 
 
 def _sum_in_lanes(values: FloatArray) -> FloatArray:
-    """Sums [rows] of `values` [rows, vocab], added up in the order of PyTorch's softmax (AVX-512): 16 lanes, then a tree.
+    """Sums [rows] of `values` [rows, vocab] in the order of PyTorch's softmax (AVX-512): 16 lanes, then a tree.
 
     Where the best token's probability is nearly 1, positions are put in order by its last bits, so the official order
     can only be met by rounding where upstream rounds.
