@@ -1,0 +1,126 @@
+"""Runs graphs directly, below the runtime: whole artifacts, and single matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnxscript import GraphBuilder
+
+from dream_edge_export.graph.linear import MICROSOFT, Activations, linear
+from dream_edge_export.graph.model import reduce_logits
+from dream_edge_export.quantize import Arrays, encode_linear
+from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.contract import OPSET
+from dream_edge_runtime.recipe import WeightFormat
+from dream_edge_runtime.session import import_onnxruntime, saturates
+
+Outputs = dict[str, NDArray[Any]]
+
+
+class Graph:
+    """The graph of an artifact, all of its inputs and outputs open to the test.
+
+    `extra`: names of values inside the graph that become outputs too.
+    """
+
+    def __init__(self, artifact: Artifact, *, extra: Sequence[str] = ()) -> None:
+        self.config: ModelConfig = artifact.manifest.config
+        path = artifact.path / artifact.manifest.graphs["cpu"]
+        self.model = onnx.load(path, load_external_data=False)
+        self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+        self.opened = _session(path if not extra else _beside(path, self.model))
+
+    def run(
+        self,
+        ids: IntArray,
+        positions: IntArray,
+        key_mask: BoolArray,
+        rows: IntArray,
+        *,
+        temperature: float = 1.0,
+        past: Mapping[str, FloatArray] | None = None,
+    ) -> Outputs:
+        """All outputs by name. `past` holds cached keys and values by input name; none by default."""
+        config = self.config
+        none = np.zeros((len(ids), config.num_key_value_heads, 0, config.head_dim), np.float32)
+        names = [
+            f"past_key_values.{layer}.{part}" for layer in range(config.num_hidden_layers) for part in ("key", "value")
+        ]
+        feeds = {
+            "input_ids": ids,
+            "position_ids": positions,
+            "key_mask": key_mask,
+            "logit_rows": rows,
+            "temperature": np.array(temperature, np.float32),
+            **(past or dict.fromkeys(names, none)),
+        }
+        outputs = [output.name for output in self.opened.get_outputs()]
+        return dict(zip(outputs, self.opened.run(outputs, feeds), strict=True))
+
+    def full_pass(self, ids: IntArray, valid: BoolArray, *, temperature: float = 1.0) -> Outputs:
+        """Every position active, every row asked for; `valid` is false for padding on the left."""
+        positions = np.maximum(valid.cumsum(axis=1) - 1, 0)
+        return self.run(ids, positions, valid, np.arange(ids.size), temperature=temperature)
+
+
+def single_product(weights: WeightFormat, weight: FloatArray, bias: FloatArray | None = None) -> tuple[bytes, Arrays]:
+    """A model `x` fp32 [rows, in] → `y` [rows, out] of one matrix [out, in]; and its encoded parameters."""
+    outputs, inputs = weight.shape
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, MICROSOFT: 1}, name="single_product")
+    builder = GraphBuilder(graph)
+    module = linear(weights, outputs, inputs, bias=bias is not None)
+    module._set_name("product")
+    result = module(builder.op, Activations(builder.input("x", ir.DataType.FLOAT, ["rows", inputs])))
+    result.dtype, result.shape = ir.DataType.FLOAT, ir.Shape(["rows", outputs])
+    builder.add_output(result, "y")
+    arrays = encode_linear(torch.from_numpy(weight), weights)
+    for name, array in {**arrays, **({} if bias is None else {"bias": bias})}.items():
+        graph.initializers[f"product.{name}"].const_value = ir.tensor(array)
+    return ir.to_proto(ir.Model(graph, ir_version=11)).SerializeToString(), arrays
+
+
+def multiply(model: bytes, x: FloatArray, *, threads: int = 1) -> FloatArray:
+    result: FloatArray = _session(model, threads=threads).run(None, {"x": x})[0]
+    return result
+
+
+def _beside(path: Path, model: onnx.ModelProto) -> Path:
+    changed = path.with_name("with_more_outputs.onnx")
+    changed.write_bytes(model.SerializeToString())
+    return changed
+
+
+def _session(model: Path | bytes, *, threads: int = 1) -> Any:
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def reduced(logits: FloatArray, *, temperature: float, k: int) -> Outputs:
+    """The reduced outputs of any logits [rows, vocab], from the graph that an artifact ends in."""
+    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="reduced")
+    builder = GraphBuilder(graph)
+    values = reduce_logits(
+        builder.op,
+        builder.input("logits", ir.DataType.FLOAT, list(logits.shape)),
+        builder.input("temperature", ir.DataType.FLOAT, []),
+        k,
+    )
+    for name, value in values.items():
+        builder.add_output(value, name)
+    opened = _session(ir.to_proto(ir.Model(graph, ir_version=11)).SerializeToString())
+    feeds = {"logits": logits, "temperature": np.array(temperature, np.float32)}
+    return dict(zip(values, opened.run([*values], feeds), strict=True))
