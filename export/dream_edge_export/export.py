@@ -200,5 +200,12 @@ def _occupied(out: Path) -> bool:
 
 
 def _is_artifact(out: Path) -> bool:
-    """Whether everything in `out` is a file that an export writes."""
-    return out.is_dir() and not out.is_symlink() and all(_OURS.fullmatch(entry.name) for entry in out.iterdir())
+    """Whether `out` holds a manifest and a graph, and nothing but files that an export writes."""
+    if not out.is_dir() or out.is_symlink():
+        return False
+    entries = list(out.iterdir())
+    return (
+        (out / MANIFEST).is_file()
+        and any(entry.suffix == ".onnx" for entry in entries)
+        and all(entry.is_file() and _OURS.fullmatch(entry.name) for entry in entries)
+    )
