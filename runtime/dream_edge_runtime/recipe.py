@@ -34,6 +34,8 @@ class WeightFormat:
     symmetric: bool = True
 
     def __post_init__(self) -> None:
+        if type(self.bits) is not int or type(self.block_size) is not int or type(self.symmetric) is not bool:
+            raise TypeError("bits and block_size are integers, symmetric is true or false")
         if self.kind not in get_args(Kind):
             raise InvalidOption("kind", self.kind, f"must be one of {', '.join(get_args(Kind))}")
         allowed = {"float": (32,), "row": (8,), "block": (4, 8)}[self.kind]
@@ -76,6 +78,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise InvalidOption("scheme", self.scheme, f"must be one of {', '.join(SCHEMES)}")
+        if not isinstance(self.rounding, str):
+            raise TypeError("rounding is a name")
         if self.embedding.kind == "row":
             raise InvalidOption("embedding", self.embedding.kind, "is looked up, not multiplied: use block or float")
 
@@ -116,8 +120,7 @@ class Recipe:
 
     def bits_per_weight(self, config: ModelConfig) -> float:
         """Stored bits of the average parameter."""
-        parameters = sum(rows * columns for rows, columns in matrix_shapes(config).values())
-        return 8 * self.stored_bytes(config) / (parameters + sum(vector_sizes(config).values()))
+        return 8 * self.stored_bytes(config) / parameter_count(config)
 
 
 def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
@@ -151,3 +154,9 @@ def vector_sizes(config: ModelConfig) -> dict[str, int]:
             f"{layer}.post_attention_layernorm.weight": config.hidden_size,
         }
     return sizes | {"model.norm.weight": config.hidden_size}
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Weights that an artifact of this geometry stores; a tied lm_head counts, since it is stored by itself."""
+    matrices = sum(rows * columns for rows, columns in matrix_shapes(config).values())
+    return matrices + sum(vector_sizes(config).values())
