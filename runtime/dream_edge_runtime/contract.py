@@ -30,8 +30,8 @@ def input_specs(config: ModelConfig) -> list[TensorSpec]:
     """Inputs in order.
 
     `past_key_values` hold rotated keys and values of the cached positions (their number may be 0). `logit_rows`, at
-    least one, index the flattened [batch * active] positions. `temperature` divides the logits of the reduced outputs; 0 counts as 1.
-    `key_mask` covers the cached keys first, then the active ones; false = never attended to.
+    least one, index the flattened [batch * active] positions. `temperature` divides the logits of the reduced outputs;
+    0 counts as 1. `key_mask` covers the cached keys first, then the active ones; false = never attended to.
     """
     return [
         TensorSpec("input_ids", "int64", ("batch", "active")),

@@ -72,11 +72,11 @@ class Manifest:
         Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact.
         """
         path = directory / MANIFEST
+        if not path.is_file():  # a named pipe would keep us waiting for ever
+            raise ArtifactNotFound(directory)
         try:
             with path.open("rb") as file:
                 data = file.read(LARGEST_MANIFEST + 1)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ArtifactNotFound(directory) from None
         except OSError as error:
             raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
         return cls.from_json(data, path)
@@ -102,9 +102,10 @@ class Manifest:
 
 
 def _check_version(document: Mapping[str, Any], source: Path | str) -> None:
-    match = _VERSION.fullmatch(str(document.get("schema")))
+    schema = document.get("schema")
+    match = _VERSION.fullmatch(schema) if isinstance(schema, str) else None
     if not match:
-        raise CorruptArtifact(source, f"schema {document.get('schema')!r} is not a version")
+        raise CorruptArtifact(source, f"schema {ascii(schema)[:80]} is not a version")
     major, minor = map(int, match.groups())
     if major != SCHEMA_MAJOR or minor > SCHEMA_MINOR:
         raise UnsupportedArtifact(
@@ -127,6 +128,8 @@ def _build(document: dict[str, Any]) -> Manifest:
     names = [entry.name for entry in files]
     if len(set(names)) != len(names):
         raise ValueError("a file is listed twice")
+    if not document["graphs"]:
+        raise ValueError("there is no graph")
     for target, name in document["graphs"].items():
         if name not in names:
             raise ValueError(f"the graph for {target} is not among the files")
