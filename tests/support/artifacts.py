@@ -1,0 +1,58 @@
+"""Artifacts of random checkpoints, and ways to tamper with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.export import export
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.recipe import Recipe
+
+from .checkpoints import write_checkpoint
+
+GRAPH = "model_cpu.onnx"
+WEIGHTS = "weights-00001.bin"
+
+
+def make_artifact(directory: Path, scheme: str = "int8", **geometry: Any) -> Artifact:
+    """`directory`/artifact, exported from a random checkpoint beside it."""
+    write_checkpoint(directory / "checkpoint", **geometry)
+    return export(Checkpoint.open(directory / "checkpoint"), directory / "artifact", Recipe.for_scheme(scheme))
+
+
+def change_manifest(artifact: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads((artifact / "manifest.json").read_bytes())
+    change(document)
+    (artifact / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def relist(artifact: Path) -> None:
+    """Make the manifest's sizes and digests those of the files, as somebody who means harm would."""
+
+    def update(document: dict[str, Any]) -> None:
+        for entry in document["files"]:
+            data = (artifact / entry["name"]).read_bytes()
+            entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+    change_manifest(artifact, update)
+
+
+def change_graph(artifact: Path, change: Callable[[onnx.ModelProto], object]) -> None:
+    """Edit the graph and list it anew."""
+    model = onnx.load(artifact / GRAPH, load_external_data=False)
+    change(model)
+    (artifact / GRAPH).write_bytes(model.SerializeToString())
+    relist(artifact)
+
+
+def change_bytes(path: Path, change: Callable[[bytearray], object]) -> None:
+    data = bytearray(path.read_bytes())
+    change(data)
+    path.write_bytes(data)
