@@ -58,9 +58,9 @@ class Rows:
         top_ids = _best(scaled, min(k, scaled.shape[1]))
         top_logits = np.take_along_axis(scaled, top_ids, axis=1)
         highest = top_logits[:, :1]
-        exponentials = np.exp(scaled - highest)
+        exponentials: FloatArray = np.exp(scaled - highest)
         total = _sum_in_lanes(exponentials)[:, None]
-        probs = exponentials / total
+        probs: FloatArray = exponentials / total
         return cls(
             top_logits=top_logits,
             top_ids=top_ids,
