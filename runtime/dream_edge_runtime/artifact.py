@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,17 +48,20 @@ class Artifact:
         """Read every file and compare its SHA-256. Raises CorruptArtifact at the first that differs."""
         for entry in self.manifest.files:
             digest = hashlib.sha256()
-            with (self.path / entry.name).open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-                    progress(len(chunk))
+            for chunk in _chunks(self.path / entry.name):
+                digest.update(chunk)
+                progress(len(chunk))
             if digest.hexdigest() != entry.sha256:
                 raise CorruptArtifact(self.path / entry.name, "its SHA-256 is not the one in the manifest")
 
     def tokenizer(self) -> Tokenizer:
         if self._sizes()[TOKENIZER] > _LARGEST_TOKENIZER:
             raise CorruptArtifact(self.path / TOKENIZER, f"a tokenizer has at most {_LARGEST_TOKENIZER >> 20} MB")
-        return Tokenizer.from_file(self.path / TOKENIZER)
+        tokenizer = Tokenizer.from_file(self.path / TOKENIZER)
+        if tokenizer.vocab_size > self.manifest.config.vocab_size:
+            rows = self.manifest.config.vocab_size
+            raise CorruptArtifact(self.path / TOKENIZER, f"it has ids beyond the network's vocabulary of {rows}")
+        return tokenizer
 
     @property
     def size(self) -> int:
@@ -75,3 +78,12 @@ class Artifact:
         size = path.stat().st_size
         if size != entry.size:
             raise CorruptArtifact(path, f"it has {size} bytes, the manifest says {entry.size}")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None

@@ -63,6 +63,8 @@ class OnnxNetwork:
         cancel: threading.Event | None = None,
     ) -> Rows:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
         binding = self._session.io_binding()
         feeds = {
             "input_ids": input_ids,
