@@ -1,0 +1,280 @@
+"""`OnnxNetwork`: rows, determinism, cancelling, devices, and exact integers on processors that saturate."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.export import export
+from dream_edge_export.reference import load_reference
+from dream_edge_runtime import session
+from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
+from dream_edge_runtime.network import Rows
+from dream_edge_runtime.recipe import SCHEMES, Recipe
+from dream_edge_runtime.session import OnnxNetwork, saturates
+from support.arithmetic import saturating_product
+from support.artifacts import GRAPH, change_bytes, make_artifact, relist
+from support.checkpoints import random_weights, write_checkpoint, write_weights
+
+PROBE = Path(session.__file__).with_name("saturation_probe.onnx")
+MAKE_PROBE = Path(__file__).parents[2] / "tools" / "make_saturation_probe.py"
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return make_artifact(tmp_path_factory.mktemp("session"), "fp32")
+
+
+def canvas(config: ModelConfig, lengths: list[int], seed: int = 0) -> tuple[IntArray, IntArray, BoolArray]:
+    """Random ids, positions and key mask of sequences padded on the left."""
+    valid = np.arange(max(lengths)) >= max(lengths) - np.array(lengths)[:, None]
+    ids = np.random.default_rng(seed).integers(config.vocab_size, size=valid.shape)
+    return ids, np.maximum(valid.cumsum(axis=1) - 1, 0), valid
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_those_of_the_reference_in_the_order_asked(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    ids, positions, valid = canvas(network.config, [9, 5])
+    rows = np.array([17, 3, 14])
+    found = network.forward(ids, positions, valid, rows, 0.0)
+    checkpoint = Checkpoint.open(artifact.path.parent / "checkpoint")
+    logits = load_reference(checkpoint)(torch.from_numpy(ids), torch.from_numpy(valid)).numpy()
+    expected = logits.reshape(18, -1)[rows]
+    assert np.abs(found.fetch_logits() - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert (found.top_ids[:, 0] == expected.argmax(axis=1)).all()
+    assert found.count == 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.0])
+def test_reduced_outputs_are_those_of_the_host(artifact: Artifact, temperature: float) -> None:
+    """The graph and `Rows.from_logits` are two programs for the same thing."""
+    network = OnnxNetwork(artifact, threads=1)
+    ids, positions, valid = canvas(network.config, [12])
+    found = network.forward(ids, positions, valid, np.arange(12), temperature)
+    host = Rows.from_logits(found.fetch_logits(), temperature)
+    assert (found.top_ids == host.top_ids).all()
+    np.testing.assert_allclose(found.top_logits, host.top_logits, rtol=1e-6)
+    np.testing.assert_allclose(found.top_probs, host.top_probs, rtol=1e-5)
+    np.testing.assert_allclose(found.log_normalizer, host.log_normalizer, rtol=1e-5)
+    np.testing.assert_allclose(found.neg_entropy, host.neg_entropy, rtol=1e-5)
+
+
+def test_taken_rows_are_some_of_them(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    ids, positions, valid = canvas(network.config, [6])
+    found = network.forward(ids, positions, valid, np.arange(6), 1.0)
+    taken = found.take(np.array([4, 1]))
+    assert (taken.top_ids == found.top_ids[[4, 1]]).all()
+    assert (taken.fetch_logits() == found.fetch_logits()[[4, 1]]).all()
+
+
+def test_arrays_that_are_not_contiguous_are_read_right(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    ids, positions, valid = canvas(network.config, [6, 6])
+    doubled = np.repeat(ids, 2, axis=1)[:, ::2]
+    first, second = (network.forward(x, positions, valid, np.arange(12), 1.0).fetch_logits() for x in (ids, doubled))
+    assert (first == second).all()
+
+
+# --- determinism -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_threads_change_no_bit(tmp_path: Path, scheme: str) -> None:
+    """Wide enough that the work is really divided."""
+    made = make_artifact(tmp_path, scheme, hidden_size=256, intermediate_size=512)
+    config = made.manifest.config
+    ids, positions, valid = canvas(config, [64, 50])
+    rows = np.arange(ids.size)
+    one, two = (OnnxNetwork(made, threads=threads) for threads in (1, 2))
+    first, again, other = (network.forward(ids, positions, valid, rows, 0.7) for network in (one, one, two))
+    for found in (again, other):
+        assert (found.fetch_logits() == first.fetch_logits()).all()
+        for name in ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy"):
+            assert (getattr(found, name) == getattr(first, name)).all(), name
+
+
+def test_one_network_serves_threads_at_once(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    inputs = [canvas(network.config, [20], seed) for seed in range(4)]
+    alone = [network.forward(*each, np.arange(20), 1.0).fetch_logits() for each in inputs]
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        for _ in range(10):
+            if (network.forward(*inputs[index], np.arange(20), 1.0).fetch_logits() != alone[index]).any():
+                wrong.append(index)
+
+    workers = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+# --- cancelling ------------------------------------------------------------------------------------------------------
+
+
+def test_cancelled_before_the_pass_does_not_run(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    cancel = threading.Event()
+    cancel.set()
+    for _ in range(5):
+        with pytest.raises(Cancelled):
+            network.forward(*canvas(network.config, [4]), np.arange(4), 1.0, cancel)
+
+
+def test_cancelled_while_it_runs_stops_soon_and_leaves_the_network_usable(tmp_path: Path) -> None:
+    made = make_artifact(tmp_path, "fp32", hidden_size=256, intermediate_size=2048, num_hidden_layers=8)
+    network = OnnxNetwork(made, threads=1)
+    inputs = canvas(network.config, [500] * 4)
+    started = time.perf_counter()
+    network.forward(*inputs, np.arange(4), 1.0, threading.Event())
+    whole = time.perf_counter() - started
+    cancel = threading.Event()
+    threading.Timer(whole / 10, cancel.set).start()
+    started = time.perf_counter()
+    with pytest.raises(Cancelled):
+        network.forward(*inputs, np.arange(4), 1.0, cancel)
+    assert time.perf_counter() - started < 0.7 * whole + 0.1
+    assert network.forward(*canvas(network.config, [4]), np.arange(4), 1.0, threading.Event()).count == 4
+
+
+def test_no_thread_is_left_behind(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    before = threading.active_count()
+    for _ in range(20):
+        network.forward(*canvas(network.config, [4]), np.arange(4), 1.0, threading.Event())
+    time.sleep(0.2)
+    assert threading.active_count() <= before
+
+
+# --- opening ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"device": "tpu"}, {"threads": 0}, {"threads": -1}, {"threads": 1.5}, {"threads": True}]
+)
+def test_impossible_options_are_refused(artifact: Artifact, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match=next(iter(options))):
+        OnnxNetwork(artifact, **options)
+
+
+def test_device_without_a_graph_is_refused(artifact: Artifact) -> None:
+    with pytest.raises(DeviceUnavailable, match="cuda"):
+        OnnxNetwork(artifact, device="cuda")
+
+
+def test_graph_that_onnx_runtime_refuses_is_an_artifact_error(tmp_path: Path) -> None:
+    """The declarations are right, but two nodes no longer fit each other."""
+    made = make_artifact(tmp_path, "fp32")
+    change_bytes(made.path / GRAPH, lambda data: data.__setitem__(slice(None), data.replace(b"axis", b"axiz")))
+    relist(made.path)
+    with pytest.raises(CorruptArtifact, match="ONNX Runtime refuses"):
+        OnnxNetwork(Artifact.open(made.path))
+
+
+def test_without_onnx_runtime_the_extra_is_named(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"dream-edge\[cpu\]"):
+        OnnxNetwork(artifact)
+
+
+# --- processors that saturate ----------------------------------------------------------------------------------------
+
+
+def probe_activations() -> NDArray[np.uint8]:
+    return np.full((1, 64), 255, np.uint8)
+
+
+def test_probe_is_what_its_tool_builds() -> None:
+    spec = importlib.util.spec_from_file_location("make_saturation_probe", MAKE_PROBE)
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.build_probe() == PROBE.read_bytes()
+
+
+def test_saturating_instruction_would_be_noticed_by_the_probe() -> None:
+    """vpmaddubsw adds two products in 16 bits: 2 · 255 · 127 = 64770 becomes 32767, which no zero point repairs."""
+    activations, weights = probe_activations(), np.full((64, 16), 127, np.int8)
+    exact = activations.astype(np.int64) @ weights.astype(np.int64)
+    saturated = saturating_product(activations, weights)
+    assert (exact - 128 * weights.astype(np.int64).sum(axis=0) == 64 * (255 - 128) * 127).all()
+    assert (saturated == 32 * 32767).all()
+    assert (saturated != exact).all()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_probe_compares_with_the_exact_product(monkeypatch: pytest.MonkeyPatch, wrong: bool) -> None:
+    weights = np.full((64, 16), 127, np.int8)
+
+    class Session:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def run(self, _: object, feeds: dict[str, NDArray[np.uint8]]) -> list[FloatArray]:
+            activations = feeds["activations"]
+            exact = activations.astype(np.int64) @ weights.astype(np.int64)
+            product = saturating_product(activations, weights) if wrong else exact
+            return [(product - 128 * weights.astype(np.int64).sum(axis=0)).astype(np.float32)]
+
+    real = session.import_onnxruntime()
+
+    class Module:
+        SessionOptions = real.SessionOptions
+        InferenceSession = Session
+
+    monkeypatch.setattr(session, "import_onnxruntime", lambda: Module)
+    assert saturates.__wrapped__() is wrong
+
+
+@pytest.mark.parametrize(("scheme", "expected"), [("int8", "1"), ("fp32", None), ("int4", None)])
+def test_only_integer_products_are_made_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, expected: str | None
+) -> None:
+    made = make_artifact(tmp_path, scheme)
+    network = OnnxNetwork(made, threads=1)
+    monkeypatch.setattr(session, "saturates", lambda: True)
+    options = network._session_options(made, 1)
+    if expected is None:
+        with pytest.raises(RuntimeError):
+            options.get_session_config_entry("session.x64quantprecision")
+    else:
+        assert options.get_session_config_entry("session.x64quantprecision") == expected
+
+
+def test_extreme_integers_come_out_exact_on_this_machine(tmp_path: Path) -> None:
+    """All weights of the network alike and all activations alike: every pair of products is as large as it can be.
+
+    With x = 1 in every place of a row, u8 codes are 255 and weights 127, so a row's logits are hidden · weight exactly.
+    """
+    config = write_checkpoint(tmp_path / "checkpoint")
+    weights = random_weights(config)
+    for name, tensor in weights.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor.zero_()  # the layers add nothing: hidden = embedding
+    weights["model.embed_tokens.weight"].fill_(1.0)
+    weights["model.norm.weight"].fill_(1.0)
+    weights["lm_head.weight"].copy_(torch.full_like(weights["lm_head.weight"], 0.5))
+    write_weights(tmp_path / "checkpoint", weights)
+    made = export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "artifact", Recipe.for_scheme("int8"))
+    found = OnnxNetwork(made, threads=1).forward(*canvas(config, [7]), np.arange(7), 1.0).fetch_logits()
+    np.testing.assert_allclose(found, config.hidden_size * 0.5, rtol=2e-5)
