@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from dream_edge.quality import Comparison, Sample, Text, compare
+from dream_edge.quality.data import passages
 from dream_edge.quality.errors import MismatchedModels, NoData
+from dream_edge.quality.masking import mask_passages
 from dream_edge_export.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_export.reference import load_reference, shift
@@ -69,22 +71,18 @@ def test_fewer_bits_cost_more(world: World) -> None:
     assert eight.elbo_reference == four.elbo_reference
 
 
-def test_reference_side_is_the_shifted_full_pass(world: World) -> None:
-    """One text, wholly masked: every target, position 0 among them, is predicted as `shift` says."""
-    text = "The lazy dog"
-    overall = world.compare("fp32", data=[text], sequences=1, seed=first_full_seed(world, text)).overall
-    ids = torch.tensor([world.artifact("fp32").tokenizer().encode(text)])
-    canvas = torch.full_like(ids, world.checkpoint.config.mask_token_id)
-    log_p = shift(load_reference(world.checkpoint)(canvas)).log_softmax(-1)
-    expected = log_p.gather(-1, ids[..., None]).mean().item()
-    assert overall.elbo_reference == pytest.approx(expected, rel=1e-5)
-
-
-def first_full_seed(world: World, text: str) -> int:
-    """A seed whose only draw masks all of `text`."""
-    length = len(world.artifact("fp32").tokenizer().encode(text))
-    drawn = (world.compare("fp32", data=[text], sequences=1, seed=seed).overall.positions for seed in range(100))
-    return next(seed for seed, positions in enumerate(drawn) if positions == length)
+def test_masked_positions_are_predicted_by_the_row_before(world: World) -> None:
+    """The bound of both sides, from full passes that `shift` has moved; position 0 is among the masked."""
+    tokenizer, config = world.artifact("fp32").tokenizer(), world.checkpoint.config
+    drawn = [*mask_passages(passages(TEXTS, tokenizer, 512), config.mask_token_id, count=12, bins=5, seed=6)]
+    assert any(masked.positions[0] == 0 for masked in drawn)
+    reference, estimates = load_reference(world.checkpoint), []
+    for masked in drawn:
+        log_p = shift(reference(torch.from_numpy(masked.canvas)[None])).log_softmax(-1)[0]
+        estimates.append(log_p[masked.positions, masked.targets].mean().item())
+    found = world.compare("fp32", seed=6).overall
+    assert found.elbo_reference == pytest.approx(np.mean(estimates), rel=1e-5)
+    assert found.elbo_artifact == pytest.approx(np.mean(estimates), rel=1e-5)
 
 
 def test_same_seed_gives_same_figures_and_another_does_not(world: World) -> None:

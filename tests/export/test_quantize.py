@@ -89,6 +89,15 @@ def test_zero_weight_beside_large_ones_stays_zero(weights: WeightFormat) -> None
     assert (dequantized(arrays, weights, 96)[:, ::5] == 0).all()
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("weights", BLOCK_FORMATS, ids=name)
+def test_weights_of_one_sign_keep_their_values(weights: WeightFormat, sign: int) -> None:
+    """The zero point of a block far from zero would lie outside its codes."""
+    matrix = sign * (10 + normal(8, 96))
+    stored = dequantized(encode_linear(torch.from_numpy(matrix), weights), weights, 96)
+    assert np.abs(stored - matrix).max() <= 1.01 * np.abs(matrix).max() / 2 ** (weights.bits - 1)
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_embedding_rows_decode_to_their_nearest_codes(bits: int) -> None:
     weights = WeightFormat(kind="block", bits=bits, block_size=32)
