@@ -1,0 +1,6 @@
+"""`python -m dream_edge`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""The command line. Each verb is a thin face of a Python function; nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+
+
+def main() -> None:
+    """What `dream-edge` runs."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not text is refused later, in words
+    from .app import app
+
+    app(prog_name="dream-edge")

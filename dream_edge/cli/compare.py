@@ -1,0 +1,104 @@
+"""`dream-edge compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options as given
+from .export import open_checkpoint
+from .progress import progress
+from .terminal import print_json
+
+if TYPE_CHECKING:
+    from dream_edge.quality import Comparison, Measures
+
+
+def compare(
+    artifacts: Annotated[list[str], typer.Argument(metavar="ARTIFACT...", help='Directories of artifacts, or "tiny".')],
+    reference: Annotated[
+        str, typer.Option(metavar="CHECKPOINT", help='The checkpoint they were exported from, or "tiny".')
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help=".txt (texts between blank lines) or .jsonl (text or messages).  [default: built in]"
+        ),
+    ] = None,
+    sequences: Annotated[int, typer.Option(metavar="N", min=1, help="Masked texts to measure.")] = 128,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the masks.")] = 0,
+    threads: given.Threads = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure what quantization cost.
+
+    Artifacts are held against their checkpoint in full precision, on masked texts. KL divergence in nats; same-top is
+    the share of positions with the same best token; ΔELBO in nats a token (below 0: the texts became less likely). ±
+    is one standard error.
+    """
+    from dream_edge import resolve_artifact
+    from dream_edge.quality import compare as measure
+    from dream_edge.quality import read_texts
+    from dream_edge_runtime.artifact import Artifact
+
+    opened = [Artifact.open(resolve_artifact(name)) for name in artifacts]
+    checkpoint = open_checkpoint(reference, "Comparing with the full-precision network")
+    texts = None if data is None else read_texts(data)
+    comparisons = []
+    for artifact in opened:
+        with progress(f"Comparing {artifact.path.name}", sequences, lambda done: f"{done:.0f}") as advance:
+            comparisons.append(
+                measure(
+                    artifact,
+                    checkpoint,
+                    data=texts,
+                    sequences=sequences,
+                    seed=seed,
+                    threads=threads,
+                    progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
+                )
+            )
+    if json:
+        found = [comparison.to_dict() for comparison in comparisons]
+        print_json(found[0] if len(found) == 1 else {"comparisons": found})
+    else:
+        typer.echo("\n\n".join(table(comparison) for comparison in comparisons))
+
+
+def table(comparison: Comparison) -> str:
+    """The figures of a comparison by mask ratio, the overall ones last."""
+    measured = comparison.overall
+    rows: list[tuple[str, ...]] = [("mask ratio", "KL mean", "median", "p99", "same-top", "ΔELBO", "positions")]
+    rows += [(f"{part.low:.1f}–{part.high:.1f}", *_figures(part.measures)) for part in comparison.bins]
+    rows.append(("all", *_figures(measured)))
+    errors = (
+        f"± KL {measured.kl_mean_se:.5f}, same-top {measured.same_top_se:.2%}, ΔELBO {measured.delta_elbo_se:.4f} "
+        f"({measured.sequences} texts, seed {comparison.seed})"
+    )
+    return "\n".join([f"{comparison.artifact} ({comparison.scheme})", *aligned(rows), errors])
+
+
+def _figures(measures: Measures) -> tuple[str, ...]:
+    return (
+        f"{measures.kl_mean:.5f}",
+        f"{measures.kl_median:.5f}",
+        f"{measures.kl_p99:.4f}",
+        f"{measures.same_top:.2%}",
+        f"{measures.delta_elbo:+.4f}",
+        f"{measures.positions}",
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of even width: the first to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

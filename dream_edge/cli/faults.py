@@ -1,0 +1,66 @@
+"""From exceptions to one line on stderr and an exit code: 1 for errors, 2 for usage, 130 for Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from dream_edge_runtime.errors import Cancelled, DreamEdgeError, InvalidOption
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+UsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
+
+_FLAGS = {
+    "max_new_tokens": "-n/--max-new-tokens",
+    "algorithm": "--alg",
+    "algorithm_temperature": "--alg-temp",
+}
+"""Options whose name is not that of the field they set."""
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn what a verb raises into a line and an exit code. A value that an option cannot have is a usage error."""
+    try:
+        yield
+    except UsageError as error:
+        command = f" See {error.ctx.command_path} --help." if error.ctx else ""
+        _say(f"{error.format_message().rstrip('.')}.{command}")
+        raise typer.Exit(USAGE) from None
+    except InvalidOption as error:
+        _say(_as_flag(error))
+        raise typer.Exit(USAGE) from None
+    except (KeyboardInterrupt, Cancelled):
+        typer.echo("Stopped.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # the reader has gone, as in `| head`: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(FAILED) from None
+    except DreamEdgeError as error:
+        say(error)
+        raise typer.Exit(FAILED) from None
+
+
+def say(error: DreamEdgeError) -> None:
+    _say(str(error))
+
+
+def _say(message: str) -> None:
+    typer.echo(f"dream-edge: {one_line(message)}", err=True)
+
+
+def _as_flag(error: InvalidOption) -> str:
+    """`error` with the name that the option has on the command line."""
+    requirement = str(error).removeprefix(f"{error.name}={error.value!r}: {error.name} ")
+    flag = _FLAGS.get(error.name, "--" + error.name.replace("_", "-"))
+    return f"{flag} {error.value!r}: {requirement}"
+
+
+def one_line(message: str) -> str:
+    """`message` with line ends and other control characters spelt out, since names and texts may hold any."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in message)

@@ -1,0 +1,175 @@
+"""`dream-edge info`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dream_edge_runtime.config import ModelConfig
+
+from . import options as given
+from .terminal import number, print_json, printable, size
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help='Directory of an artifact or checkpoint, or "tiny".')],
+    scheme: given.SchemeChoice = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Describe an artifact or a checkpoint.
+
+    Geometry, size, expected memory, generation defaults, origin. No weight is read.
+    """
+    from dream_edge.models import TINY, resolve_artifact
+    from dream_edge_runtime.manifest import MANIFEST
+
+    path = Path(model)
+    is_checkpoint = (path / "config.json").is_file() and not (path / MANIFEST).is_file()
+    if is_checkpoint and model != TINY:
+        found = describe_checkpoint(path)
+    else:
+        found = describe_artifact(resolve_artifact(model, scheme=scheme and scheme.value))
+    if json:
+        print_json(found)
+    else:
+        typer.echo(printable("\n".join(lines(found))))
+
+
+def describe_artifact(path: Path) -> dict[str, Any]:
+    """What the manifest says and what follows from it; the structure is checked."""
+    from dataclasses import asdict
+
+    from dream_edge_runtime.artifact import Artifact
+    from dream_edge_runtime.memory import estimate_memory
+    from dream_edge_runtime.recipe import matrix_shapes
+
+    artifact = Artifact.open(path)
+    manifest = artifact.manifest
+    config, recipe = manifest.config, manifest.recipe
+    memory = estimate_memory(config, recipe)
+    stored = {name: recipe.format_of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
+    return {
+        "kind": "artifact",
+        "path": str(path),
+        **_network(config),
+        "scheme": recipe.scheme,
+        "bits_per_weight": recipe.bits_per_weight(config),
+        "recipe": asdict(recipe),
+        "bytes": artifact.size,
+        "bytes_by_part": _by_part(stored) | {"norms and biases": recipe.stored_bytes(config) - sum(stored.values())},
+        "expected_memory": {"weights": memory.weights, "pass": memory.working, "canvas": _estimated_canvas(config)},
+        "targets": sorted(manifest.graphs),
+        "generation_defaults": dict(manifest.generation),
+        "provenance": dict(manifest.provenance) | {"producer": manifest.producer},
+        "license": manifest.license,
+    }
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """What config.json and the sizes of the files say; the weights are not opened."""
+    from dream_edge_runtime.config import read_json_object
+
+    raw = read_json_object(path / "config.json")
+    config = ModelConfig.from_dict(raw, path / "config.json")
+    defaults = path / "generation_config.json"
+    network = _network(config)
+    stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return {
+        "kind": "checkpoint",
+        "path": str(path),
+        **network,
+        "dtype": raw.get("torch_dtype") or raw.get("dtype"),
+        "bits_per_weight": 8 * stored / network["parameters"],
+        "bytes": stored,
+        "generation_defaults": read_json_object(defaults) if defaults.is_file() else {},
+    }
+
+
+def _network(config: ModelConfig) -> dict[str, Any]:
+    from dream_edge_runtime.recipe import matrix_shapes, vector_sizes
+
+    counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(config).items()}
+    parts = _by_part(counts) | {"norms and biases": sum(vector_sizes(config).values())}
+    ids = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
+    return {
+        "geometry": {name: value for name, value in config.to_dict().items() if name not in ids},
+        "context": config.max_position_embeddings,
+        "special_ids": {name: getattr(config, name) for name in ids},
+        "parameters": sum(parts.values()),
+        "parameters_by_part": parts,
+    }
+
+
+def _by_part(amounts: dict[str, int]) -> dict[str, int]:
+    """Amounts of matrices, added up."""
+    embedding, head = amounts["model.embed_tokens"], amounts["lm_head"]
+    return {"embedding": embedding, "layers": sum(amounts.values()) - embedding - head, "lm_head": head}
+
+
+def _estimated_canvas(config: ModelConfig) -> int:
+    from dream_edge_runtime.memory import CANVAS
+
+    return min(CANVAS, config.max_position_embeddings)
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    geometry, parts = found["geometry"], found["parameters_by_part"]
+    bits = f"{found['bits_per_weight']:.2f} bits per weight"
+    rows = [
+        (found["kind"], found["path"]),
+        (
+            "network",
+            f"{geometry['num_hidden_layers']} layers × {geometry['hidden_size']}, intermediate "
+            f"{geometry['intermediate_size']}, {geometry['num_attention_heads']} heads, "
+            f"{geometry['num_key_value_heads']} for keys and values, vocabulary {geometry['vocab_size']}",
+        ),
+        ("parameters", f"{number(found['parameters'])}: {_listed(parts, number)}"),
+        ("context", f"{found['context']} tokens"),
+        ("special ids", ", ".join(f"{name.split('_')[0]} {value}" for name, value in found["special_ids"].items())),
+    ]
+    if found["kind"] == "artifact":
+        memory = found["expected_memory"]
+        rows += [
+            ("scheme", f"{found['scheme']}, {bits} ({_formats(found['recipe'])})"),
+            ("size", f"{size(found['bytes'])}: {_listed(found['bytes_by_part'], size)}"),
+            (
+                "memory",
+                f"about {size(memory['weights'] + memory['pass'])} and 0.1 GB for Python and ONNX Runtime: weights as "
+                f"loaded {size(memory['weights'])}, a pass over {memory['canvas']} tokens {size(memory['pass'])}; "
+                "estimated, not measured",
+            ),
+            ("runs on", ", ".join(found["targets"])),
+            ("origin", _origin(found["provenance"])),
+            ("license", found["license"] or "not named by the checkpoint"),
+        ]
+    else:
+        rows.append(("size", f"{size(found['bytes'])} of {found['dtype']}, {bits}"))
+    rows.append(("defaults", _listed_values(found["generation_defaults"]) or "none"))
+    return [f"{name:<12} {value}" for name, value in rows]
+
+
+def _listed(amounts: dict[str, int], shown: Any) -> str:
+    return ", ".join(f"{name} {shown(amount)}" for name, amount in amounts.items())
+
+
+def _listed_values(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+
+
+def _formats(recipe: dict[str, Any]) -> str:
+    def named(part: dict[str, Any]) -> str:
+        if part["kind"] == "float":
+            return "fp32"
+        return f"{part['bits']}-bit " + (f"in groups of {part['block_size']}" if part["block_size"] else "a column")
+
+    return f"layers {named(recipe['body'])}, embedding {named(recipe['embedding'])}, lm_head {named(recipe['lm_head'])}"
+
+
+def _origin(provenance: dict[str, Any]) -> str:
+    weights = provenance.get("weights")
+    described = f"{len(weights)} file(s) of {size(sum(weights.values()))}" if isinstance(weights, dict) else "files"
+    digest = str(provenance.get("config_sha256"))[:16]
+    return f"{provenance.get('dtype')} weights, {described}; config.json {digest}; by {provenance['producer']}"

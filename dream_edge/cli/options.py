@@ -1,0 +1,152 @@
+"""Options that several verbs share, each declared once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .terminal import is_terminal
+
+if TYPE_CHECKING:
+    from dream_edge_runtime.model import DreamModel
+
+SAMPLING = "How tokens are chosen"
+"""Left alone, every option of this section is what the checkpoint's generation_config.json says."""
+RUNNING = "How it runs"
+SHOWING = "What is shown"
+
+
+class Algorithm(StrEnum):
+    ORIGIN = "origin"
+    MASKGIT_PLUS = "maskgit_plus"
+    TOPK_MARGIN = "topk_margin"
+    ENTROPY = "entropy"
+    LEFT_TO_RIGHT = "left_to_right"
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class SchemeName(StrEnum):
+    FP32 = "fp32"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, or "tiny".')]
+
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", metavar="N", min=1, help="Denoising steps; with --threshold, at most.", rich_help_panel=SAMPLING
+    ),
+]
+Alg = Annotated[
+    Algorithm | None,
+    typer.Option(
+        "--alg",
+        metavar="NAME",
+        help="What is revealed first: origin (at random), maskgit_plus, topk_margin, entropy or left_to_right.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Divides the logits; 0 takes the most probable token.", rich_help_panel=SAMPLING),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help="Keep the best tokens that together exceed this probability.", rich_help_panel=SAMPLING
+    ),
+]
+TopK = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Keep this many of the best tokens.", rich_help_panel=SAMPLING)
+]
+AlgTemp = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help="Draw positions at this temperature; 0 takes the best ones.", rich_help_panel=SAMPLING
+    ),
+]
+Eps = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help="Where the time of the noise schedule ends, between 0 and 1.", rich_help_panel=SAMPLING
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, help="Repeats a generation; without it each is new.", rich_help_panel=SAMPLING),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help="Reveal at once every token at least this probable, 0 to 1.", rich_help_panel=SAMPLING
+    ),
+]
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="The official loop with the checkpoint's own defaults; no --threshold.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),
+]
+DeviceChoice = Annotated[Device, typer.Option("--device", help="Where it runs.", rich_help_panel=RUNNING)]
+SchemeChoice = Annotated[
+    SchemeName | None,
+    typer.Option("--scheme", help='With "tiny", another scheme than int8.', rich_help_panel=RUNNING),
+]
+Visual = Annotated[
+    bool, typer.Option("--visual", help="Draw the text while it is denoised, on stderr.", rich_help_panel=SHOWING)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=SHOWING)]
+
+
+def sampling(
+    *,
+    alg: Algorithm | None,
+    alg_temp: float | None,
+    exact: bool,
+    threshold: float | None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """The generation options that were given, by the names of `GenerationConfig`; the others keep their defaults.
+
+    Raises:
+        InvalidOption: a value that its option cannot have.
+    """
+    from dream_edge_runtime.generation_config import GenerationConfig
+
+    if exact and threshold is not None:
+        raise typer.BadParameter("contradicts --threshold: the official loop has none", param_hint="--exact")
+    fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "threshold": threshold}
+    chosen = {name: value for name, value in fields.items() if value is not None}
+    GenerationConfig(**chosen)  # refuses bad values before a model is loaded
+    return chosen
+
+
+def load_model(artifact: str, *, device: Device, threads: int | None, scheme: SchemeName | None) -> DreamModel:
+    """`dream_edge.load`, with a word to whoever is waiting."""
+    import sys
+
+    import dream_edge
+
+    waiting = is_terminal(sys.stderr)
+    if waiting:
+        typer.echo(f"Loading {artifact} …\r", err=True, nl=False)
+    try:
+        return dream_edge.load(artifact, device=device.value, threads=threads, scheme=scheme and scheme.value)
+    finally:
+        if waiting:
+            typer.echo("\x1b[2K\r", err=True, nl=False)
