@@ -154,7 +154,7 @@ def _report(players: list[Player], asked: int) -> None:
     typer.echo(f"\n── What quantization cost {'─' * 44}")
     typer.echo("\n".join(aligned(rows)))
     typer.echo(
-        f"\nKL, same-top: against the checkpoint in full precision, on {_COMPARED} masked texts it was not trained on.\n"
+        f"\nKL, same-top: against the checkpoint in full precision, {_COMPARED} masked texts it was not trained on.\n"
         "ms/step, right: the cases above, on this machine; so small a network makes mistakes of its own.\n"
         "Next: dream-edge chat tiny, or dream-edge export CHECKPOINT OUT --scheme int4 with a Dream of your own."
     )

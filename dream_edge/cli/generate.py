@@ -45,7 +45,8 @@ def generate(
 ) -> None:
     """Answer a prompt, or continue a text (--raw).
 
-    The text goes to stdout, progress and statistics to stderr.
+    How tokens are chosen is up to the checkpoint's generation_config.json, but for the options you name. The text goes
+    to stdout, progress and statistics to stderr.
     """
     settings = given.sampling(
         max_new_tokens=max_new_tokens,

@@ -170,6 +170,9 @@ def _formats(recipe: dict[str, Any]) -> str:
 
 def _origin(provenance: dict[str, Any]) -> str:
     weights = provenance.get("weights")
-    described = f"{len(weights)} file(s) of {size(sum(weights.values()))}" if isinstance(weights, dict) else "files"
+    sizes = [each for each in weights.values() if isinstance(each, int)] if isinstance(weights, dict) else []
     digest = str(provenance.get("config_sha256"))[:16]
-    return f"{provenance.get('dtype')} weights, {described}; config.json {digest}; by {provenance['producer']}"
+    return (
+        f"{provenance.get('dtype')} weights, {len(sizes)} file(s) of {size(sum(sizes))}; "
+        f"config.json {digest}; by {provenance['producer']}"
+    )

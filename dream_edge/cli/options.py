@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel
 
 SAMPLING = "How tokens are chosen"
-"""Left alone, every option of this section is what the checkpoint's generation_config.json says."""
 RUNNING = "How it runs"
 SHOWING = "What is shown"
 

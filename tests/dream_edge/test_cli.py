@@ -1,0 +1,200 @@
+"""Verbs, in process: what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import dream_edge
+from dream_edge.cli.app import app
+from support.artifacts import WEIGHTS, change_bytes, change_manifest
+
+EXACT = ("-n", "8", "--steps", "8", "--alg", "entropy", "--seed", "3")
+
+
+def run(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)], input=stdin)
+
+
+def succeed(*arguments: str | Path, stdin: str | bytes | None = None) -> Result:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def generated(artifact: Path, prompt: str, **options: Any) -> str:
+    model = dream_edge.load(artifact)
+    return model.generate(prompt, max_new_tokens=8, steps=8, algorithm="entropy", seed=3, **options).text
+
+
+def test_generate_prints_the_text_and_nothing_else_on_stdout(random_artifact: Path) -> None:
+    result = succeed("generate", random_artifact, "-p", "Hello", *EXACT)
+    assert result.stdout == generated(random_artifact, "Hello") + "\n"
+    assert "8 steps (7 passes)" in result.stderr
+    assert "seed 3" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_generate_visual_prints_lines_where_stderr_is_no_terminal(random_artifact: Path) -> None:
+    result = succeed("generate", random_artifact, "-p", "Hello", "--visual", *EXACT)
+    assert result.stdout == generated(random_artifact, "Hello") + "\n"
+    *steps, statistics = result.stderr.splitlines()
+    assert steps[0].startswith("step 1/8")
+    assert steps[-1].startswith("step 8/8 100%")
+    assert "\x1b" not in result.stderr
+    assert "tokens/s" in statistics
+
+
+def test_visual_lines_are_few_for_many_steps(random_artifact: Path) -> None:
+    result = succeed(
+        "generate", random_artifact, "-p", "a", "--visual", "-n", "64", "--steps", "64", "--alg", "entropy"
+    )
+    assert len(result.stderr.splitlines()) <= 20
+
+
+def test_generate_json_is_one_object(random_artifact: Path) -> None:
+    result = succeed("generate", random_artifact, "-p", "Hello", "--json", *EXACT)
+    found = json.loads(result.stdout)
+    assert found["text"] == generated(random_artifact, "Hello")
+    assert (found["steps"], found["passes"], found["seed"], len(found["token_ids"])) == (8, 7, 3, 8)
+    assert found["finish_reason"] in ("stop", "length")
+    assert {"prompt_tokens", "new_tokens", "seconds", "tokens_per_second", "peak_memory_bytes"} <= set(found)
+    assert result.stderr == ""
+
+
+def test_prompt_from_standard_input(random_artifact: Path) -> None:
+    piped = succeed("generate", random_artifact, "-p", "-", *EXACT, stdin="Hello\n")
+    assert piped.stdout == generated(random_artifact, "Hello") + "\n"
+    raw = succeed("generate", random_artifact, "-p", "-", "--raw", *EXACT, stdin="Hello\n")
+    assert raw.stdout == generated(random_artifact, "Hello\n", raw=True) + "\n"
+
+
+def test_every_sampling_option_reaches_the_model(random_artifact: Path) -> None:
+    options = (
+        "--temperature 0.7 --top-p 0.9 --top-k 20 --alg-temp 0.3 --eps 0.01 --threshold 0.5 --end-with b --stop zz"
+    )
+    result = succeed("generate", random_artifact, "-p", "Hello", "--raw", "--bos", *options.split(), *EXACT)
+    expected = generated(
+        random_artifact,
+        "Hello",
+        raw=True,
+        bos=True,
+        temperature=0.7,
+        top_p=0.9,
+        top_k=20,
+        algorithm_temperature=0.3,
+        eps=0.01,
+        threshold=0.5,
+        end_with="b",
+        stop="zz",
+    )
+    assert result.stdout == expected + "\n"
+    assert expected.endswith("b")
+
+
+def test_exact_is_the_checkpoints_own_loop(random_artifact: Path) -> None:
+    result = succeed("generate", random_artifact, "-p", "Hello", "-n", "8", "--seed", "3", "--exact", "--json")
+    found = json.loads(result.stdout)
+    assert found["text"] == dream_edge.load(random_artifact).generate("Hello", max_new_tokens=8, seed=3).text
+    assert 8 < found["steps"] <= 512
+
+
+def test_infill_by_length_and_by_template_agree(random_artifact: Path) -> None:
+    common = ("--steps", "4", "--alg", "entropy")
+    between = succeed("infill", random_artifact, "--prefix", "one ", "--suffix", " two", "--length", "4", *common)
+    template = succeed("infill", random_artifact, "--template", "one [[4]] two", *common, "--json")
+    found = json.loads(template.stdout)
+    assert between.stdout == found["text"] + "\n"
+    assert found["text"] == f"one {found['holes'][0]} two"
+
+
+def test_export_then_info_and_verify(random_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ein Ort für 漢字"
+    result = succeed("export", random_checkpoint, out, "--scheme", "int4", "--block-size", "32")
+    assert result.stdout.startswith(f"{out}: int4, ")
+    assert "bits per weight" in result.stdout
+    assert "Next: dream-edge generate" in result.stderr
+    assert "0.1 M parameters" in result.stderr or "k parameters" in result.stderr
+    described = json.loads(succeed("info", out, "--json").stdout)
+    assert (described["scheme"], described["recipe"]["body"]["block_size"]) == ("int4", 32)
+    verified = succeed("verify", out).stdout
+    assert verified.count("ok  ") == len(described["provenance"]["weights"]) + 3
+    assert "is whole" in verified
+
+
+def test_info_of_an_artifact_adds_up(random_artifact: Path) -> None:
+    found = json.loads(succeed("info", random_artifact, "--json").stdout)
+    assert found["kind"] == "artifact"
+    assert found["parameters"] == sum(found["parameters_by_part"].values())
+    weights = (random_artifact / WEIGHTS).stat().st_size
+    assert 0.95 * weights <= sum(found["bytes_by_part"].values()) <= weights
+    assert found["bytes"] == sum(
+        file.stat().st_size for file in random_artifact.iterdir() if file.name != "manifest.json"
+    )
+    assert found["special_ids"]["mask_token_id"] == dream_edge.load(random_artifact).config.mask_token_id
+
+
+def test_info_of_a_checkpoint_reads_no_weights(random_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(random_checkpoint, tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"x" * 1000)
+    found = json.loads(succeed("info", tmp_path / "checkpoint", "--json").stdout)
+    assert (found["kind"], found["bytes"], found["context"]) == ("checkpoint", 1000, 512)
+    assert found["generation_defaults"]["alg"] == "origin"
+
+
+@pytest.mark.parametrize("kind", ["artifact", "checkpoint"])
+def test_info_for_people_has_a_line_for_each_fact(kind: str, random_artifact: Path) -> None:
+    lines = succeed("info", random_artifact.parent / kind).stdout.splitlines()
+    facts = {line.split()[0] for line in lines}
+    assert {kind, "network", "parameters", "context", "special", "size", "defaults"} <= facts
+
+
+def test_info_of_a_strange_manifest_does_not_reach_the_terminal(random_artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(random_artifact, tmp_path / "artifact")
+    strange = {"license": "\x1b[2Jmit", "provenance": {"weights": {"a": "b"}, "dtype": ["\x1b"]}}
+    change_manifest(tmp_path / "artifact", lambda document: document.update(strange))
+    assert "\x1b" not in succeed("info", tmp_path / "artifact").stdout
+
+
+def test_verify_names_the_damaged_file(random_artifact: Path, tmp_path: Path) -> None:
+    shutil.copytree(random_artifact, tmp_path / "artifact")
+    change_bytes(tmp_path / "artifact" / WEIGHTS, lambda data: data.__setitem__(100, data[100] ^ 1))
+    result = run("verify", tmp_path / "artifact")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert WEIGHTS in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_compare_prints_a_table_or_json(random_artifact: Path, random_checkpoint: Path) -> None:
+    arguments = ("compare", random_artifact, "--reference", random_checkpoint, "--sequences", "5")
+    found = json.loads(succeed(*arguments, "--json").stdout)
+    assert 0 < found["overall"]["kl_mean"] < 1
+    assert all("mask_ratio" in part for part in found["bins"])
+    table = succeed(*arguments).stdout.splitlines()
+    assert table[0] == "artifact (int8)"
+    assert table[1].startswith("mask ratio")
+    assert len(table) == 2 + len(found["bins"]) + 2
+    assert f"{found['overall']['kl_mean']:.5f}" in table[-2]
+
+
+def test_compare_of_several_artifacts_is_still_one_object(random_artifact: Path, random_checkpoint: Path) -> None:
+    arguments = ("compare", random_artifact, random_artifact, "--reference", random_checkpoint, "--sequences", "2")
+    found = json.loads(succeed(*arguments, "--json").stdout)
+    assert len(found["comparisons"]) == 2
+
+
+def test_version() -> None:
+    assert succeed("--version").stdout == f"dream-edge {dream_edge.__version__}\n"
+
+
+@pytest.mark.parametrize("verb", "generate infill chat export compare info verify demo".split())
+def test_help_of_every_verb(verb: str) -> None:
+    result = succeed(verb, "--help")
+    assert result.stdout.startswith(f"Usage: root {verb} [OPTIONS]")
+    assert max(map(len, result.stdout.splitlines())) <= 110
+    assert result.stderr == ""
