@@ -1,0 +1,235 @@
+"""Exporting over what is already there, and exports that fail: nothing is lost and no half is left."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from dream_edge_export import export as export_module
+from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.export import ExportProgress, export
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.errors import (
+    ArtifactError,
+    DreamEdgeError,
+    NonFiniteWeights,
+    OutputExists,
+    OutputForeign,
+    OutputNotWritable,
+)
+from dream_edge_runtime.recipe import Recipe
+from support.checkpoints import config_dict, random_weights, write_checkpoint, write_weights
+from support.processes import run_python
+
+INT8 = Recipe.for_scheme("int8")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    write_checkpoint(tmp_path / "checkpoint")
+    return Checkpoint.open(tmp_path / "checkpoint")
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes meanwhile."""
+    resource = importlib.import_module("resource")
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def only(parent: Path, *names: str) -> bool:
+    """Nothing is beside these: no staging directory, no half of an artifact."""
+    return {entry.name for entry in parent.iterdir()} == set(names)
+
+
+# --- what is replaced ------------------------------------------------------------------------------------------------
+
+
+def test_existing_artifact_is_kept_without_force_and_replaced_with_it(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(checkpoint, out, INT8)
+    before = contents(out)
+    with pytest.raises(OutputExists, match="--force"):
+        export(checkpoint, out, Recipe.for_scheme("int4"))
+    assert contents(out) == before
+    export(checkpoint, out, Recipe.for_scheme("int4"), force=True)
+    assert Artifact.open(out).manifest.recipe.scheme == "int4"
+    assert only(tmp_path, "checkpoint", "out")
+
+
+FOREIGN = (
+    "file",
+    "link",
+    "readme",
+    "manifest_of_something_else",
+    "checkpoint",
+    "artifact_with_more",
+    "directory_in_disguise",
+)
+
+
+def put(out: Path, kind: str) -> None:
+    """Something in the place of the artifact that is not an artifact."""
+    if kind == "file":
+        out.write_text("mine")
+        return
+    if kind == "link":
+        (out.parent / "elsewhere").mkdir()
+        (out.parent / "elsewhere" / "manifest.json").write_text("{}")
+        out.symlink_to(out.parent / "elsewhere", target_is_directory=True)
+        return
+    out.mkdir()
+    match kind:
+        case "readme":
+            (out / "README.md").write_text("my notes")
+        case "manifest_of_something_else":
+            (out / "manifest.json").write_text("{}")
+            (out / "README.md").write_text("a browser extension")
+        case "checkpoint":
+            write_checkpoint(out)
+        case "artifact_with_more":
+            (out / "manifest.json").write_text("{}")
+            (out / "model_cpu.onnx").write_text("")
+            (out / "thesis.docx").write_text("mine")
+        case "directory_in_disguise":
+            (out / "manifest.json").write_text("{}")
+            (out / "model_cpu.onnx").write_text("")
+            (out / "README.md").mkdir()
+            (out / "README.md" / "thesis.docx").write_text("mine")
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_is_not_an_artifact_is_never_replaced(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    put(out, kind)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(OutputExists):
+        export(checkpoint, out, INT8)
+    with pytest.raises(OutputForeign):
+        export(checkpoint, out, INT8, force=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+
+
+# --- what a failure leaves -------------------------------------------------------------------------------------------
+
+
+def spoil(directory: Path) -> Checkpoint:
+    """A checkpoint whose last tensor holds one NaN."""
+    weights = random_weights(ModelConfig.from_dict(config_dict()))
+    weights["lm_head.weight"][5, 5] = torch.nan
+    write_checkpoint(directory)
+    write_weights(directory, weights)
+    return Checkpoint.open(directory)
+
+
+def test_damaged_tensor_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteWeights, match=r"lm_head\.weight"):
+        export(spoil(tmp_path / "checkpoint"), tmp_path / "out", INT8)
+    assert only(tmp_path, "checkpoint")
+
+
+@pytest.mark.parametrize("stage", ["_write_weights", "_put_in_place", "model_card", "build_model"])
+def test_old_artifact_survives_a_failed_replacement(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    out = tmp_path / "out"
+    export(checkpoint, out, INT8)
+    before = contents(out)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_module, stage, fail)
+    with pytest.raises(OutputNotWritable, match="No space left"):
+        export(checkpoint, out, Recipe.for_scheme("int4"), force=True)
+    assert contents(out) == before
+    assert only(tmp_path, "checkpoint", "out")
+
+
+def test_old_artifact_returns_when_the_new_one_cannot_take_its_place(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    export(checkpoint, out, INT8)
+    before = contents(out)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.suffix == ".partial":
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OutputNotWritable):
+        export(checkpoint, out, Recipe.for_scheme("int4"), force=True)
+    assert contents(out) == before
+    assert only(tmp_path, "checkpoint", "out")
+
+
+def test_interrupt_leaves_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    def interrupt(step: ExportProgress) -> None:
+        if step.done > step.total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(checkpoint, tmp_path / "out", INT8, progress=interrupt)
+    assert only(tmp_path, "checkpoint")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+@pytest.mark.parametrize("limit", [0, 1, 5000, 100_000])
+def test_file_size_limit_leaves_nothing(checkpoint: Checkpoint, tmp_path: Path, limit: int) -> None:
+    with files_limited_to(limit), pytest.raises(OutputNotWritable):
+        export(checkpoint, tmp_path / "out", INT8)
+    assert only(tmp_path, "checkpoint")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.export import export
+from dream_edge_runtime.recipe import Recipe
+
+def die(step):
+    if step.done == step.total:  # all weights are there; graph and manifest are not
+        os._exit(9)
+
+export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), Recipe.for_scheme("int8"), progress=die)
+"""
+
+
+def test_killed_export_leaves_nothing_that_loads(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """The process ends without any clean-up; what it left is in a hidden directory that is no artifact."""
+    assert run_python(KILLED, checkpoint.path, tmp_path / "out").returncode == 9
+    assert not (tmp_path / "out").exists()
+    left = [*tmp_path.glob(".out-*")]
+    assert len(left) == 1
+    with pytest.raises(ArtifactError):
+        Artifact.open(left[0])
+    export(checkpoint, tmp_path / "out", INT8).verify()
+
+
+def test_place_that_cannot_be_written_is_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DreamEdgeError, match="file"):
+        export(checkpoint, tmp_path / "file" / "out", INT8)
