@@ -17,6 +17,7 @@ from dream_edge_runtime.recipe import WeightFormat
 Arrays = dict[str, NDArray[np.generic]]
 
 _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
+_LARGEST_SCALE = float(np.finfo(np.float16).max)
 
 
 def encode_linear(weight: Tensor, weights: WeightFormat) -> Arrays:
@@ -71,8 +72,8 @@ def _encode_blocks(weight: Tensor, weights: WeightFormat) -> Arrays:
 
 
 def _stored_scale(scale: Tensor) -> Tensor:
-    """`scale` as fp16 will hold it, never zero; its sign is kept."""
-    rounded = scale.to(torch.float16).float()
+    """`scale` as fp16 will hold it, never zero and never infinite; its sign is kept."""
+    rounded = scale.clamp(-_LARGEST_SCALE, _LARGEST_SCALE).to(torch.float16).float()
     return torch.where(rounded == 0, torch.full_like(rounded, _SMALLEST_SCALE), rounded)
 
 

@@ -111,7 +111,7 @@ def test_only_asked_rows_are_computed_in_the_order_asked(world: World) -> None:
 
 
 def test_positions_beyond_any_table_are_computed(world: World) -> None:
-    """Attention knows positions by their differences only: the same text a million places later is the same."""
+    """Attention knows positions by their differences only: the same text a thousand places later is the same."""
     ids = random_ids(world.config, 1, 8)
     valid, rows = np.ones_like(ids, bool), np.arange(8)
     near = world.graph.run(ids, np.arange(8)[None], valid, rows)["logits"]

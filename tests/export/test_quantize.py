@@ -224,3 +224,11 @@ def test_stored_bytes_of_a_recipe_are_those_of_its_arrays(scheme: str) -> None:
         arrays = encode(torch.from_numpy(normal(outputs, inputs)), recipe.format_of(key))
         if inputs % max(1, recipe.format_of(key).block_size) == 0:
             assert sum(array.nbytes for array in arrays.values()) == recipe.format_of(key).stored_bytes(outputs, inputs)
+
+
+def test_scales_beyond_fp16_stay_finite() -> None:
+    """No trained weight is near it, but an infinite scale would turn a whole row into NaN."""
+    huge = torch.full((2, 32), 1e7)
+    for symmetric in (True, False):
+        encoded = encode_linear(huge, WeightFormat(kind="block", bits=4, block_size=32, symmetric=symmetric))
+        assert np.isfinite(encoded["scales"]).all()
