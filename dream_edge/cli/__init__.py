@@ -13,6 +13,9 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
     if isinstance(sys.stdin, TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # what is not text is refused later, in words
-    from .app import app
+    try:
+        from .app import app
 
-    app(prog_name="dream-edge")
+        app(prog_name="dream-edge")
+    except KeyboardInterrupt:  # before a verb runs
+        sys.exit(130)

@@ -78,7 +78,8 @@ class _Live:
         if now - self._drawn < _FRAME_SECONDS and not self._pace and step.progress < 1:
             return
         width, height = self._painter.size
-        lines = [header(step, now - self._start, width)]
+        seconds = 0.0 if self._pace else now - self._start  # slowed down, a rate would say nothing
+        lines = [header(step, seconds, width)]
         if self._view:
             lines += self._view.frame(step, width, max(1, height - 2))
         self._painter.draw(lines)

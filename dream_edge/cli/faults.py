@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,9 +36,6 @@ def reported() -> Iterator[None]:
     except (KeyboardInterrupt, Cancelled):
         typer.echo("Stopped.", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader has gone, as in `| head`: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(FAILED) from None
     except DreamEdgeError as error:
         say(error)
         raise typer.Exit(FAILED) from None

@@ -5,7 +5,7 @@ Pure: a step and a width and height go in, lines come out. Nothing is printed he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -109,27 +109,50 @@ class CanvasView:
         return self.tokenizer.decode([token]) or "�", 1
 
 
-def wrap(pieces: Iterator[Piece], width: int) -> Iterator[tuple[Text, bool]]:
-    """Lines of at most `width` cells, and whether anything in each is fresh. Lines break anywhere, so that what is
-    settled stays in its place."""
-    line, used, is_fresh = Text(no_wrap=True, end=""), 0, False
-    for style, group in groupby(_characters(pieces), key=lambda each: each[1]):
-        for character, _, fresh in group:
-            cells = cell_len(character)
-            if character == "\n" or used + cells > width:
-                yield line, is_fresh
-                line, used, is_fresh = Text(no_wrap=True, end=""), 0, False
-            if character != "\n" and cells <= width:
-                line.append(character, style)
-                used += cells
-            is_fresh |= fresh
-    yield line, is_fresh
+def wrap(pieces: Iterable[Piece], width: int) -> Iterator[tuple[Text, bool]]:
+    """Lines of at most `width` cells, and whether anything in each is fresh. Words stay whole where they can."""
+    line: list[Piece] = []  # of one character each
+    used = 0
+    for character in _characters(pieces):
+        cells = cell_len(character.text)
+        if character.text == "\n":
+            yield _joined(line)
+            line, used = [], 0
+            continue
+        if used + cells > width:
+            kept = len(line) if character.text == " " else _last_break(line)
+            if kept:
+                yield _joined(line[:kept])
+            line = line[kept:]
+            used = sum(cell_len(each.text) for each in line)
+            if character.text == " ":
+                continue
+        if used + cells <= width:
+            line.append(character)
+            used += cells
+    yield _joined(line)
 
 
-def _characters(pieces: Iterator[Piece]) -> Iterator[tuple[str, str, bool]]:
+def _characters(pieces: Iterable[Piece]) -> Iterator[Piece]:
     for piece in pieces:
         for character in piece.text.replace("\r\n", "\n").replace("\t", "    "):
-            yield "�" if is_control(character) else character, piece.style, piece.fresh
+            yield Piece("�" if is_control(character) else character, piece.style, piece.fresh)
+
+
+def _last_break(line: Sequence[Piece]) -> int:
+    """How much of a full line to keep: up to its last space, mask or wide character; all of it where there is none."""
+    for number in range(len(line), 0, -1):
+        text = line[number - 1].text
+        if text in (" ", MASK_SYMBOL) or cell_len(text) > 1:
+            return number
+    return len(line)
+
+
+def _joined(line: Sequence[Piece]) -> tuple[Text, bool]:
+    text = Text(no_wrap=True, end="")
+    for style, run in groupby(line, key=lambda character: character.style):
+        text.append("".join(character.text for character in run), style)
+    return text, any(character.fresh for character in line)
 
 
 def header(step: Step, seconds: float, width: int) -> Text:

@@ -69,7 +69,7 @@ def finished(generation: Generation) -> None:
     peak = peak_memory()
     parts = [
         f"{generation.steps} steps ({generation.passes} passes) in {generation.seconds:.2f} s",
-        f"{generation.new_tokens} tokens",
+        f"{generation.new_tokens} token{'' if generation.new_tokens == 1 else 's'}",
         f"{generation.tokens_per_second:.1f} tokens/s",
         *([f"peak memory {size(peak)}"] if peak else []),
         f"seed {generation.seed}",
