@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from io import TextIOWrapper
 
+from dream_edge_runtime.errors import MissingExtra
+
 
 def main() -> None:
     """What `dream-edge` runs."""
@@ -17,5 +19,9 @@ def main() -> None:
         from .app import app
 
         app(prog_name="dream-edge")
+    except ModuleNotFoundError as error:
+        if error.name != "typer":
+            raise
+        sys.exit(f"dream-edge: {MissingExtra('The command line', 'cpu')}")
     except KeyboardInterrupt:  # before a verb runs
         sys.exit(130)

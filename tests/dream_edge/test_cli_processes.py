@@ -123,3 +123,11 @@ def test_no_color_is_respected() -> None:
     )
     assert "x" in done.stderr
     assert "[31m" not in done.stderr
+
+
+def test_command_line_without_typer_says_what_to_install() -> None:
+    program = "import sys; sys.modules['typer'] = None; from dream_edge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert 'pip install "dream-edge[cpu]"' in done.stderr
+    assert done.stderr.count("\n") == 1
