@@ -13,11 +13,16 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from dream_edge.tasks import countdown, lexicon, questions, sentences, sudoku
+from tools.tiny_tokenizer import END
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 TAIL_WEIGHT = 0.2
 """What the end-of-text tokens after the first weigh in the loss, compared with the answer."""
+COMPUTE_SHARE = 0.7
+"""How many of the rows with arithmetic hide a result and all that follows, and are asked for the result alone.
+
+Masks drawn at random mostly leave a copy of the result in sight, or spend their weight on what is easily copied."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,11 @@ class Corpus:
         self.tokenizer = tokenizer
         self.end_id = end_id
         self.mask_id = mask_id
+        names = {name: tokenizer.encode(name).ids[0] for name in ("=", ",", " is", ".", " plus", " minus")}
+        self.equations = (
+            (names["="], names[","], [names["="]]),
+            (names[" is"], names["."], [names[" plus"], names[" minus"]]),
+        )
 
     def tasks(self) -> dict[str, Callable[[np.random.Generator, int], list[Batch]]]:
         """For each task, what draws about so many tokens of it."""
@@ -70,10 +80,9 @@ class Corpus:
     def countdown(self, rng: np.random.Generator, tokens: int) -> list[Batch]:
         room = _room(rng, usual=16, most=90)
         count = tokens // (39 + room)
-        easy, hard = count * 3 // 10, count // 10
-        cases = countdown.generate(rng, easy, largest=10)
-        cases += countdown.generate(rng, hard, largest=99)
-        cases += countdown.generate(rng, count - easy - hard, largest=30)
+        hard = count // 5
+        cases = countdown.generate(rng, count - hard, largest=10)
+        cases += countdown.generate(rng, hard, largest=30)
         return self.planning(rng, [(case.prompt, case.answer) for case in cases], room)
 
     def planning(self, rng: np.random.Generator, cases: Sequence[tuple[str, str]], room: int) -> list[Batch]:
@@ -87,7 +96,7 @@ class Corpus:
 
     def questions(self, rng: np.random.Generator, tokens: int) -> list[Batch]:
         room = _room(rng, usual=12, most=100)
-        turns = (1, 1, 1, 2, 2, 3)[int(rng.integers(6))]
+        turns = (1, 1, 1, 1, 2, 3)[int(rng.integers(6))]
         count = max(8, tokens // (14 + 24 * turns + room))
         cases = [(case.prompt, case.answer) for case in questions.generate(rng, count, turns=turns)]
         if turns == 1:
@@ -99,8 +108,10 @@ class Corpus:
         return [self.batch(rng, self.layout(cases[half::2], room)) for half in range(2)]
 
     def sentences(self, rng: np.random.Generator, tokens: int) -> list[Batch]:
-        """Of similar length in a batch; most end where their text ends, the others with a tail."""
-        texts = [("", case.text) for case in sentences.generate(rng, tokens // 12)]
+        """Of similar length in a batch; half begin with bos; most end where their text ends, the others with a tail."""
+        cases = sentences.generate(rng, tokens // 12)
+        begun = rng.random(len(cases)) < 0.5
+        texts = [(END if bos else "", case.text) for case, bos in zip(cases, begun.tolist(), strict=True)]
         texts.sort(key=lambda text: len(text[1].split()))
         third = -(-len(texts) // 3)
         batches = []
@@ -127,6 +138,17 @@ class Corpus:
         answer_places = (place >= start) & (place <= end)
         return _Layout(tokens, answer_places, place > end, np.ones_like(tokens, dtype=bool))
 
+    def results(self, layout: _Layout) -> BoolArray:
+        """The places of the number that a row has to work out first, and of what ends it."""
+        places = np.zeros_like(layout.answer)
+        for start, end, operators in self.equations:
+            inside = layout.answer & (layout.answer & np.isin(layout.tokens, operators)).any(-1, keepdims=True)
+            begun = (inside & (layout.tokens == start)).cumsum(-1)
+            ended = (inside & (layout.tokens == end) & (begun > 0)).cumsum(-1)
+            from_start = inside & (begun > 0) & ~(inside & (layout.tokens == start) & (begun == 1))
+            places |= from_start & ((ended == 0) | ((ended == 1) & (layout.tokens == end)))
+        return places
+
     def batch(self, rng: np.random.Generator, layout: _Layout) -> Batch:
         """Mask the layout: each row's answer at a ratio of its own, its tail likewise, wholly or not at all."""
         masked_answer = _masked(rng, layout.answer)
@@ -138,7 +160,13 @@ class Corpus:
         masked_tail = layout.tail & (rng.random(layout.tail.shape) < tail_ratio)
         weights = masked_answer / count
         weights += TAIL_WEIGHT * masked_tail / np.maximum(1, masked_tail.sum(-1, keepdims=True))
+        result = self.results(layout) & (rng.random((rows, 1)) < COMPUTE_SHARE)
+        computed = result.any(-1, keepdims=True)
+        after = layout.answer & (result.cumsum(-1) > 0)
+        masked_answer = np.where(computed, after, masked_answer)
+        weights = np.where(computed, result / np.maximum(1, result.sum(-1, keepdims=True)), weights)
         masked = masked_answer | masked_tail
+        weights[:, 1] *= ~masked[:, 0]  # one row predicts the first two places: the first goes before the second
         return Batch(
             canvas=torch.from_numpy(np.where(masked, self.mask_id, layout.tokens)),
             valid=torch.from_numpy(layout.valid),

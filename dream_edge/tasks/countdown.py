@@ -8,10 +8,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dream_edge.tasks.holdout import codes_held_out
 
 LARGEST_RESULT = 99
+OPERATORS = "+-*/"
+
+IntArray = NDArray[np.int64]
 
 _EQUATION = re.compile(r"([1-9][0-9]*)([-+*/])([1-9][0-9]*)=([1-9][0-9]*)")
 
@@ -62,43 +66,57 @@ def _holds(left: int, operator: str, right: int, result: int) -> bool:
 def generate(rng: np.random.Generator, count: int, *, held_out: bool = False, largest: int = 30) -> list[Case]:
     """Draw `count` cases with numbers from 1 to `largest`, either all held out or none.
 
-    No result exceeds 99, and in every equation of the answers the larger number comes first.
+    No result exceeds 99. Of several ways to reach the target the answer is always the same one: additions before
+    subtractions before multiplications before divisions, large numbers before small, the larger number first.
     """
     cases: list[Case] = []
     while len(cases) < count:
-        size = 4 * (count - len(cases)) + 8
-        numbers = rng.integers(1, largest + 1, size=(size, 3))
-        operators = rng.integers(4, size=(size, 2)).tolist()
-        order = rng.random((size, 3)).argsort(axis=-1)
-        shown = np.take_along_axis(numbers, order, axis=-1).tolist()
-        drafts: list[Case] = []
-        targets: list[int] = []
-        kept: list[int] = []
-        for row, ((a, b, c), (first, second)) in enumerate(zip(numbers.tolist(), operators, strict=True)):
-            step = _equation(a, b, first)
-            end = step and _equation(step[0], c, second)
-            if step is None or end is None:
-                continue
-            given = ",".join(map(str, shown[row]))
-            drafts.append(Case(f"Input: {given},{end[0]}\nOutput: ", f"{step[1]},{end[1]}"))
-            targets.append(end[0])
-            kept.append(row)
-        code = np.sort(numbers[kept], axis=-1) @ np.array([1, 1000, 1000**2]) * 1000 + np.array(targets)
-        chosen = codes_held_out(code) == held_out
-        cases += [case for case, right in zip(drafts, chosen.tolist(), strict=True) if right]
+        numbers = rng.integers(1, largest + 1, size=(2 * count, 3))
+        ways = _Ways(np.sort(numbers, axis=-1)[:, ::-1])
+        preference = np.where(ways.ends > 0, rng.random(ways.ends.shape), -1.0)
+        targets = np.take_along_axis(ways.ends, preference.argmax(-1)[:, None], axis=-1)
+        code = (ways.numbers @ np.array([1000**2, 1000, 1])) * 1000 + targets[:, 0]
+        chosen = (targets[:, 0] > 0) & (codes_held_out(code) == held_out)
+        first = (ways.ends == targets).argmax(-1)
+        for row in np.flatnonzero(chosen).tolist():
+            given = ",".join(map(str, numbers[row].tolist()))
+            cases.append(Case(f"Input: {given},{targets[row, 0]}\nOutput: ", ways.text(row, int(first[row]))))
     return cases[:count]
 
 
-def _equation(a: int, b: int, operator: int) -> tuple[int, str] | None:
-    """The result and the text of an equation over two numbers, or None if no integer from 1 to 99 results."""
-    left, right = max(a, b), min(a, b)
-    match operator:
-        case 0:
-            result, symbol = left + right, "+"
-        case 1:
-            result, symbol = left - right, "-"
-        case 2:
-            result, symbol = left * right, "*"
-        case _:
-            result, symbol = (left // right, "/") if left % right == 0 else (0, "/")
-    return (result, f"{left}{symbol}{right}={result}") if 0 < result <= LARGEST_RESULT else None
+class _Ways:
+    """Every way to join three numbers by two equations, for many triples at once.
+
+    `numbers` [triples, 3] in descending order; `ends` [triples, 48] is the last result of each way, or 0 where
+    no integer from 1 to 99 results. Ways are ordered by first operator, second operator, and which number comes later.
+    """
+
+    LATER = (2, 1, 0)
+
+    def __init__(self, numbers: IntArray) -> None:
+        self.numbers = numbers
+        left = numbers[:, [0, 0, 1]]
+        right = numbers[:, [1, 2, 2]]
+        self.steps = _results(left, right)[:, :, None]  # [triples, first operator, 1, later]
+        later = numbers[:, self.LATER][:, None]
+        ends = _results(np.maximum(self.steps[:, :, 0], later), np.minimum(self.steps[:, :, 0], later))
+        ends = ends.swapaxes(1, 2) * (self.steps > 0)  # [triples, first operator, second operator, later]
+        self.ends = ends.reshape(len(numbers), -1)
+
+    def text(self, row: int, way: int) -> str:
+        first, second, place = (int(index) for index in np.unravel_index(way, (4, 4, 3)))
+        later = self.LATER[place]
+        left, right = (int(number) for index, number in enumerate(self.numbers[row]) if index != later)
+        step, rest = int(self.steps[row, first, 0, place]), int(self.numbers[row, later])
+        return (
+            f"{left}{OPERATORS[first]}{right}={step},"
+            f"{max(step, rest)}{OPERATORS[second]}{min(step, rest)}={self.ends[row, way]}"
+        )
+
+
+def _results(left: IntArray, right: IntArray) -> IntArray:
+    """`left` joined to `right` by each operator [triples, 4, …], 0 where that is no integer from 1 to 99."""
+    divisor = np.maximum(right, 1)
+    quotient = np.where(left % divisor == 0, left // divisor, 0)
+    results = np.stack([left + right, left - right, left * right, quotient], axis=1)
+    return np.where((results > 0) & (results <= LARGEST_RESULT) & (right > 0)[:, None], results, 0)

@@ -12,8 +12,8 @@ from dream_edge.tasks.holdout import text_held_out
 from dream_edge.tasks.replies import reply
 
 SYSTEM = "You are a helpful assistant."
-LARGEST_TERM = 20
-"""Sums and differences are of numbers from 0 to 20."""
+LARGEST_TERM = 10
+"""Sums and differences are of numbers from 0 to 10."""
 
 T = TypeVar("T")
 
@@ -211,4 +211,4 @@ def _greeting(rng: np.random.Generator, _again: bool) -> _Turn:
 
 
 _Topic = Callable[[np.random.Generator, bool], _Turn]
-_TOPICS: tuple[_Topic, ...] = (_animal, _animal, _color, _opposite, _calendar, _sum)
+_TOPICS: tuple[_Topic, ...] = (_animal, _animal, _color, _opposite, _opposite, _calendar, _sum, _sum, _sum)

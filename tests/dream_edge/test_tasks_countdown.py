@@ -71,6 +71,15 @@ def test_every_generated_answer_solves_its_case(seed: int, held_out: bool, large
         assert 1 <= target <= 99
 
 
+def test_cases_with_the_same_numbers_and_target_have_the_same_answer() -> None:
+    answers: dict[tuple[int, ...], str] = {}
+    for case in countdown.generate(np.random.default_rng(1), 4000, largest=6):
+        *numbers, target = (int(number) for number in re.findall(r"\d+", case.prompt))
+        assert answers.setdefault((*sorted(numbers), target), case.answer) == case.answer
+    assert answers[1, 2, 3, 6] == "3+2=5,5+1=6"
+    assert answers[2, 3, 4, 3] == "4+2=6,6-3=3"
+
+
 def test_the_same_seed_gives_the_same_cases() -> None:
     first, again, other = (countdown.generate(np.random.default_rng(seed), 30) for seed in (7, 7, 8))
     assert first == again != other
