@@ -53,7 +53,7 @@ def solve_sentences(model: dream_edge.DreamModel, count: int) -> Solved:
     rng = np.random.default_rng(4)
     cases = sentences.generate(rng, count, held_out=True)
     templates = [with_holes(model, case.text, 1 + index % 4, rng) for index, case in enumerate(cases)]
-    return np.array([sentences.solves(model.fill(template, algorithm="entropy").text) for template in templates])
+    return np.array([sentences.solves(model.fill(template, algorithm="entropy", bos=True).text) for template in templates])
 
 
 TASKS = {

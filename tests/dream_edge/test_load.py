@@ -68,7 +68,7 @@ def test_a_model_is_shared_by_threads() -> None:
 
 def test_another_scheme_of_tiny_is_exported_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert dream_edge.load("tiny", scheme="int4").generate("Hello", max_new_tokens=4).steps == 64
+    assert dream_edge.load("tiny", scheme="int4").generate("Hello", max_new_tokens=4).new_tokens <= 4
     (cached,) = (tmp_path / "dream-edge").iterdir()
     written = (cached / MANIFEST).stat().st_mtime_ns
     dream_edge.load("tiny", scheme="int4")
