@@ -3,7 +3,7 @@
     python benchmarks/tiny_tasks.py --cases 1000
 
 Greedy, `entropy` order, the official schedule with one step a token: Sudoku 24 tokens, Countdown 32, answers 48;
-sentences with one to four words masked are filled one word at a step.
+sentences with one to four words masked are filled one word at a step, after bos.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def solve_sentences(model: dream_edge.DreamModel, count: int) -> Solved:
     rng = np.random.default_rng(4)
     cases = sentences.generate(rng, count, held_out=True)
     templates = [with_holes(model, case.text, 1 + index % 4, rng) for index, case in enumerate(cases)]
-    return np.array([sentences.solves(model.fill(template, algorithm="entropy", bos=True).text) for template in templates])
+    return np.array(
+        [sentences.solves(model.fill(template, algorithm="entropy", bos=True).text) for template in templates]
+    )
 
 
 TASKS = {
@@ -102,22 +104,24 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1000, help="held-out cases of each task")
     parser.add_argument("--checkpoint", default="tiny")
     parser.add_argument("--block-size", type=int, help="groups of the 4-bit matrices")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     options = parser.parse_args()
+    tasks = {name: TASKS[name] for name in options.tasks}
     checkpoint = Checkpoint.open(dream_edge.resolve_checkpoint(options.checkpoint))
     solved: dict[str, dict[str, Solved]] = {}
     print(f"{options.cases} held-out cases of each task; the same for every scheme\n")
-    print("| scheme | MB | bits per weight | " + " | ".join(TASKS) + " | seconds |")
-    print("|---|---|---|" + "---|" * (len(TASKS) + 1))
+    print("| scheme | MB | bits per weight | " + " | ".join(tasks) + " | seconds |")
+    print("|---|---|---|" + "---|" * (len(tasks) + 1))
     with TemporaryDirectory() as directory:
         for scheme in SCHEMES:
             recipe = Recipe.for_scheme(scheme, block_size=options.block_size if scheme == "int4" else None)
             artifact = export(checkpoint, Path(directory) / scheme, recipe)
             model = dream_edge.load(artifact.path)
             start = time.perf_counter()
-            solved[scheme] = {name: task(model, options.cases) for name, task in TASKS.items()}
+            solved[scheme] = {name: task(model, options.cases) for name, task in tasks.items()}
             seconds = time.perf_counter() - start
             bits = recipe.bits_per_weight(checkpoint.config)
-            cells = [score(solved[SCHEMES[0]][name], solved[scheme][name]) for name in TASKS]
+            cells = [score(solved[SCHEMES[0]][name], solved[scheme][name]) for name in tasks]
             print(
                 f"| {scheme} | {artifact.size / 1e6:.1f} | {bits:.2f} | {' | '.join(cells)} | {seconds:.0f} |",
                 flush=True,
