@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dream_edge
+from dream_edge.quality.tiny import messages_of
 from dream_edge.tasks import countdown, questions, sentences, sudoku
 from dream_edge_export.checkpoint import Checkpoint
 from dream_edge_export.export import export
@@ -44,7 +45,7 @@ def solve_countdown(model: dream_edge.DreamModel, count: int) -> Solved:
 
 def solve_questions(model: dream_edge.DreamModel, count: int) -> Solved:
     cases = questions.generate(np.random.default_rng(3), count, held_out=True)
-    prompts = [chat_ids(model.tokenizer, messages(case.prompt)) for case in cases]
+    prompts = [chat_ids(model.tokenizer, messages_of(case.prompt)) for case in cases]
     texts = complete(model, prompts, 48)
     return np.array([questions.solves(case.prompt, text) for case, text in zip(cases, texts, strict=True)])
 
@@ -73,12 +74,6 @@ def complete(model: dream_edge.DreamModel, prompts: Sequence[list[int]], new_tok
         results = model.generate_batch(batch, algorithm="entropy", temperature=0, max_new_tokens=new_tokens, steps=None)
         texts += [result.text for result in results]
     return texts
-
-
-def messages(prompt: str) -> list[dict[str, str]]:
-    """The turns of a ChatML text."""
-    turns = re.findall(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", prompt, re.DOTALL)
-    return [{"role": role, "content": content} for role, content in turns]
 
 
 def with_holes(model: dream_edge.DreamModel, text: str, holes: int, rng: np.random.Generator) -> str:

@@ -21,12 +21,12 @@ def tiny_texts(seed: int = 0, cases: int = CASES_OF_EACH) -> list[Text]:
     return [
         *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases, held_out=True)),
         *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases, held_out=True)),
-        *(Sample(_messages(case.prompt), case.answer) for case in questions.generate(rngs[2], cases, held_out=True)),
+        *(Sample(messages_of(case.prompt), case.answer) for case in questions.generate(rngs[2], cases, held_out=True)),
         *(case.text for case in sentences.generate(rngs[3], cases, held_out=True)),
     ]
 
 
-def _messages(prompt: str) -> tuple[Message, ...]:
+def messages_of(prompt: str) -> tuple[Message, ...]:
     """The turns of a ChatML text, without the opening of the reply."""
     turns: list[Message] = [
         {"role": "system" if role == "system" else "user" if role == "user" else "assistant", "content": content}
