@@ -197,8 +197,8 @@ def _masked(rng: np.random.Generator, answer: BoolArray) -> BoolArray:
     place = np.arange(length) - start[:, None]
     span = answer & (place >= first[:, None]) & (place < (first + count)[:, None])
     scattered = answer & (random_order < count[:, None])
-    masked: BoolArray = np.where((shape < 0.80)[:, None], scattered, span)
-    return masked
+    scatters: BoolArray = np.less(shape, 0.80)[:, None]
+    return np.where(scatters, scattered, span)
 
 
 def _room(rng: np.random.Generator, *, usual: int, most: int) -> int:
