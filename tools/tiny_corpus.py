@@ -198,7 +198,8 @@ def _masked(rng: np.random.Generator, answer: BoolArray) -> BoolArray:
     span = answer & (place >= first[:, None]) & (place < (first + count)[:, None])
     scattered = answer & (random_order < count[:, None])
     scatters: BoolArray = np.less(shape, 0.80)[:, None]
-    return np.where(scatters, scattered, span)
+    masked: BoolArray = np.where(scatters, scattered, span)
+    return masked
 
 
 def _room(rng: np.random.Generator, *, usual: int, most: int) -> int:
