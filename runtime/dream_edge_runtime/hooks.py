@@ -55,7 +55,7 @@ def call_logits_hook(
     returned = hook(step, canvas.sequence(row), positions - canvas.first[row], logits)
     changed: FloatArray = _array("logits_hook", returned, np.float32, logits.shape)
     if not np.isfinite(changed.max(axis=1)).all():
-        raise InvalidOption("logits_hook", returned, "must leave a finite highest logit in every row, and no NaN")
+        raise InvalidOption("logits_hook", hook, "must leave a finite highest logit in every row, and no NaN")
     return changed
 
 
@@ -77,5 +77,6 @@ def _array(name: str, value: Any, dtype: type[np.generic], shape: tuple[int, ...
     except ValueError:  # ragged
         array = np.empty(0)
     if array.shape != shape or not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise InvalidOption(name, value, f"must return an array of shape {list(shape)} and type {np.dtype(dtype).name}")
+        found = f"{array.dtype.name}{list(array.shape)}"
+        raise InvalidOption(name, found, f"must return an array {np.dtype(dtype).name}{list(shape)}")
     return array.astype(dtype, copy=False)

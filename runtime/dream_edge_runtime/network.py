@@ -59,7 +59,7 @@ class Rows:
         top_logits = np.take_along_axis(scaled, top_ids, axis=1)
         highest = top_logits[:, :1]
         exponentials: FloatArray = np.exp(scaled - highest)
-        total = _sum_in_lanes(exponentials)[:, None]
+        total = sum_in_lanes(exponentials)[:, None]
         probs: FloatArray = exponentials / total
         return cls(
             top_logits=top_logits,
@@ -71,14 +71,22 @@ class Rows:
         )
 
 
-def _sum_in_lanes(values: FloatArray) -> FloatArray:
+def sum_in_lanes(values: FloatArray, ids: IntArray | None = None) -> FloatArray:
     """Sums [rows] of `values` [rows, vocab] in the order of PyTorch's softmax (AVX-512): 16 lanes, then a tree.
+
+    With `ids` [rows, width], `values` [rows, width] are those of these tokens, and all others are 0.
 
     Where the best token's probability is nearly 1, positions are put in order by its last bits, so the official order
     can only be met by rounding where upstream rounds.
     """
-    padded = np.pad(values, ((0, 0), (0, -values.shape[1] % _LANES)))
-    lanes = np.add.reduce(padded.reshape(len(values), -1, _LANES), axis=1)
+    if ids is None:
+        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % _LANES)))
+        lanes: FloatArray = np.add.reduce(padded.reshape(len(values), -1, _LANES), axis=1)
+    else:
+        by_id = np.argsort(ids, axis=1)
+        lane = np.take_along_axis(ids, by_id, axis=1) % _LANES + _LANES * np.arange(len(ids))[:, None]
+        lanes = np.zeros((len(values), _LANES), dtype=np.float32)
+        np.add.at(lanes.reshape(-1), lane.ravel(), np.take_along_axis(values, by_id, axis=1).ravel())  # one by one
     while lanes.shape[1] > 1:
         half = lanes.shape[1] // 2
         lanes = lanes[:, :half] + lanes[:, half:]

@@ -28,8 +28,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int, *, raw: bo
         if not prompt:
             raise EmptyPrompt
         return tokenizer.encode(prompt) if raw else chat_ids(tokenizer, [{"role": "user", "content": prompt}])
-    if isinstance(prompt, bytes | bytearray | memoryview) or not isinstance(prompt, Sequence | np.ndarray):
-        raise InvalidOption("prompt", prompt, "must be text or a sequence of token ids")
+    is_list = isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray | memoryview)
+    if not is_list and not (isinstance(prompt, np.ndarray) and prompt.ndim == 1):
+        raise InvalidOption("prompt", type(prompt), "must be text or a sequence of token ids")
     if not len(prompt):
         raise EmptyPrompt
     return [_checked(token, vocab_size) for token in prompt]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..arrays import BoolArray, FloatArray, IntArray
 from ..errors import InvalidOption
-from ..network import Rows
+from ..network import Rows, sum_in_lanes
 from . import Proposal
 
 
@@ -83,13 +83,14 @@ class Candidates:
 
 def candidates(rows: Rows, kept: IntArray) -> Candidates:
     """The distribution of `rows` over their first `kept` [rows] tokens."""
-    inside = np.arange(rows.top_ids.shape[1]) < kept[:, None]
-    exponentials = np.where(inside, np.exp(rows.top_logits - rows.top_logits[:, :1]), np.float32(0))
-    # Summed in double precision: the result then does not depend on how many columns hold zeros.
-    total = exponentials.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-    probs = exponentials / total
+    width = max(2, int(kept.max()))
+    ids, logits = rows.top_ids[:, :width], rows.top_logits[:, :width]
+    inside = np.arange(width) < kept[:, None]
+    exponentials: FloatArray = np.where(inside, np.exp(logits - logits[:, :1]), 0).astype(np.float32, copy=False)
+    probs: FloatArray = exponentials / sum_in_lanes(exponentials, ids)[:, None]
     information = probs * np.log(probs + np.float32(1e-10))
-    return Candidates(rows.top_ids, probs, information.sum(axis=1, dtype=np.float64).astype(np.float32))
+    # Summed in double precision: the result then does not depend on how many columns hold zeros.
+    return Candidates(ids, probs, information.sum(axis=1, dtype=np.float64).astype(np.float32))
 
 
 def unfiltered(rows: Rows) -> Candidates:

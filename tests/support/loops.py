@@ -1,0 +1,91 @@
+"""Running the loop and its oracle over the same canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dream_edge_runtime.arrays import IntArray
+from dream_edge_runtime.canvas import Canvas, Draft
+from dream_edge_runtime.denoise import denoise
+from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.hooks import NO_HOOKS, Hooks
+from dream_edge_runtime.method import Method
+
+from .networks import FakeNetwork
+from .official import Official
+
+
+class Recorded:
+    """Random numbers that can be drawn again from the start, by the loop and by the oracle."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+        self.drawn = 0
+
+    def random(self, size: int, /) -> npt.NDArray[np.float64]:
+        self.drawn += size
+        return self._generator.random(size)
+
+    def uniform(self, size: int) -> Tensor:
+        return torch.from_numpy(self.random(size))
+
+
+def canvas_of(network: FakeNetwork, prompts: Sequence[Sequence[int]], length: int) -> Canvas:
+    config = network.config
+    drafts = [Draft.of([prompt, length], config.mask_token_id) for prompt in prompts]
+    return Canvas(drafts, config.mask_token_id, config.pad_token_id)
+
+
+def run_loop(
+    network: FakeNetwork,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    *,
+    seed: int = 0,
+    hooks: Hooks = NO_HOOKS,
+    **options: Any,
+) -> list[IntArray]:
+    """The canvas [batch, length] after every step."""
+    canvas = canvas_of(network, prompts, length)
+    method = Method.of(GenerationConfig(max_new_tokens=length, **options), length)
+    draws = [Recorded(seed + row) for row in range(len(prompts))]
+    return [canvas.ids.copy() for _ in denoise(network, canvas, method, draws, hooks)]
+
+
+def run_official(
+    network: FakeNetwork,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    algorithm: str = "origin",
+    algorithm_temperature: float | None = None,
+    **options: Any,
+) -> list[IntArray]:
+    """The same from the oracle, under the same options."""
+    canvas = canvas_of(network, prompts, length)
+    official = Official(
+        network.config.mask_token_id, steps or length, alg=algorithm, alg_temp=algorithm_temperature, **options
+    )
+
+    def model(x: Tensor, valid: Tensor | None) -> Tensor:
+        assert valid is not None
+        return network.logits_of(x, valid)
+
+    with torch.inference_mode():
+        official.sample(model, torch.from_numpy(canvas.ids), torch.from_numpy(canvas.valid), Recorded(seed).uniform)
+    return [x.numpy() for x in official.history]
+
+
+def assert_same_steps(actual: Sequence[IntArray], expected: Sequence[IntArray]) -> None:
+    """Equal after every step; once nothing is masked the loop may end, and the oracle must not change a thing."""
+    assert 0 < len(actual) <= len(expected)
+    for step, after in enumerate(expected):
+        np.testing.assert_array_equal(actual[min(step, len(actual) - 1)], after, err_msg=f"step {step}")
