@@ -84,9 +84,11 @@ def test_any_options(
 
 
 @pytest.mark.parametrize("algorithm", [*CONFIDENT, "origin"])
-def test_equal_logits_fall_to_the_lowest_position_and_id(algorithm: str) -> None:
+@pytest.mark.parametrize("k", [4, 64])
+def test_equal_logits_fall_to_the_lowest_position_and_id(algorithm: str, k: int) -> None:
+    """Ties may also run past the k best: with top_k 3 and k 4, more than four tokens may be kept."""
     config = tiny_vocabulary()
-    rounded = random_network(config)
+    rounded = random_network(config, scale=1.5, k=k)
     exact = rounded.logits_of
     rounded.logits_of = lambda ids, valid: exact(ids, valid).round()
     for filters in FILTERS:
