@@ -244,7 +244,6 @@ GENERATION = {
     "mask_token_id": None,
     "output_history": False,
     "return_dict_in_generate": False,
-    "steps": 512,
     "temperature": 0.0,
     "top_k": None,
     "top_p": None,
