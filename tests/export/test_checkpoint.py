@@ -319,7 +319,9 @@ def test_rows_outside_the_tensor_and_unknown_names_are_errors(tmp_path: Path) ->
         checkpoint.tensor("model.layers.0.self_attn.o_proj.bias")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_any_damage_ends_in_our_own_error(tmp_path: Path, data: st.DataObject) -> None:
     directory = tmp_path / "checkpoint"

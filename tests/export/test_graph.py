@@ -122,7 +122,9 @@ def test_positions_beyond_any_table_are_computed(world: World) -> None:
 # --- cached and active positions -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_any_split_into_cached_and_active_equals_the_full_pass(world: World, data: st.DataObject) -> None:
     """Keys and values of a full pass are a fresh cache: whatever is active, in whatever order, gets its own logits."""
