@@ -109,13 +109,17 @@ def main() -> None:
     print("|---|---|---|" + "---|" * (len(tasks) + 1))
     with TemporaryDirectory() as directory:
         for scheme in SCHEMES:
-            recipe = Recipe.for_scheme(scheme, block_size=options.block_size if scheme == "int4" else None)
+            recipe = Recipe.for_scheme(
+                scheme,
+                block_size=options.block_size if scheme in ("int4", "mixed", "nf4") else None,
+                layers=checkpoint.config.num_hidden_layers,
+            )
             artifact = export(checkpoint, Path(directory) / scheme, recipe)
             model = dream_edge.load(artifact.path)
             start = time.perf_counter()
             solved[scheme] = {name: task(model, options.cases) for name, task in tasks.items()}
             seconds = time.perf_counter() - start
-            bits = recipe.bits_per_weight(checkpoint.config)
+            bits = recipe.targets["cpu"].bits_per_weight(checkpoint.config)
             cells = [score(solved[SCHEMES[0]][name], solved[scheme][name]) for name in tasks]
             print(
                 f"| {scheme} | {artifact.size / 1e6:.1f} | {bits:.2f} | {' | '.join(cells)} | {seconds:.0f} |",

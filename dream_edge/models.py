@@ -13,7 +13,7 @@ from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, Miss
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.recipe import Recipe, check_scheme
 from dream_edge_runtime.session import OnnxNetwork
 
 TINY = "tiny"
@@ -50,7 +50,7 @@ def load(
 def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
     """The directory of the artifact called `name`; a checkpoint or an empty place is an error that says what to do."""
     if scheme is not None:
-        Recipe.for_scheme(scheme)  # an unknown name is said before anything is read
+        check_scheme(scheme)  # an unknown name is said before anything is read
     if str(name) == TINY and not Path(TINY).is_dir():
         return bundled("tiny_int8") if scheme in (None, _TINY_SCHEME) else _exported_tiny(str(scheme))
     path = Path(name)
@@ -93,7 +93,8 @@ def _exported_tiny(scheme: str) -> Path:
         from dream_edge_export.export import export
     except ImportError:
         raise MissingExtra(f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}", "export") from None
-    return export(Checkpoint.open(bundled(TINY)), out, Recipe.for_scheme(scheme)).path
+    checkpoint = Checkpoint.open(bundled(TINY))
+    return export(checkpoint, out, Recipe.for_scheme(scheme, layers=checkpoint.config.num_hidden_layers)).path
 
 
 def cache_directory() -> Path:

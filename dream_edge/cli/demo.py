@@ -59,19 +59,22 @@ def demo(seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws other
         _report(players, len(programme))
 
 
+_SCHEMES = ("fp32", "int8", "int4")
+
+
 def _players(directory: Path) -> list[Player]:
     """The tiny model in every scheme; without the libraries that export, in the one that comes with the package."""
     import dream_edge
     from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.errors import MissingExtra
-    from dream_edge_runtime.recipe import SCHEMES, Recipe
+    from dream_edge_runtime.recipe import Recipe
 
     from .export import open_checkpoint, write_artifact
 
     try:
         checkpoint = open_checkpoint("tiny", "Exporting the tiny model")
         artifacts = [
-            write_artifact(checkpoint, directory / f"tiny-{scheme}", Recipe.for_scheme(scheme)) for scheme in SCHEMES
+            write_artifact(checkpoint, directory / f"tiny-{scheme}", Recipe.for_scheme(scheme)) for scheme in _SCHEMES
         ]
         typer.echo("The tiny model, exported: " + ", ".join(_described(artifact) for artifact in artifacts) + ".")
     except MissingExtra as error:
@@ -146,7 +149,7 @@ def _report(players: list[Player], asked: int) -> None:
             (
                 player.scheme,
                 size(player.artifact.size),
-                f"{manifest.recipe.bits_per_weight(manifest.config):.2f}",
+                f"{manifest.recipe.targets['cpu'].bits_per_weight(manifest.config):.2f}",
                 f"{1000 * player.step_seconds:.1f}",
                 f"{loss.kl_mean:.5f}" if loss else "–",
                 f"{loss.same_top:.1%}" if loss else "–",

@@ -23,10 +23,26 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the artifact.")],
     scheme: Annotated[
-        given.SchemeName, typer.Option(help="int4 is the small one, int8 the fast one, fp32 the exact one.")
+        given.SchemeName,
+        typer.Option(
+            help="int4 is the small one, int8 the fast one on CPUs, mixed the careful one, fp32 the exact one."
+        ),
     ],
+    target: Annotated[given.TargetName, typer.Option(help="What it is to run on.")] = given.TargetName.CPU,
     block_size: Annotated[
-        int | None, typer.Option(metavar="N", help="With int4: weights in a group, 16 to 256.  [default: 128]")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="4-bit schemes: weights in a group, 16 to 256.  [default: 128 on the CPU, 32 on CUDA, 64 for nf4]",
+        ),
+    ] = None,
+    symmetric: Annotated[
+        bool | None,
+        typer.Option(
+            "--symmetric/--asymmetric",
+            help="int4 and mixed: groups without or with a zero point.  [default: symmetric on CUDA only]",
+            show_default=False,
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact at OUT, once the new one is whole.")
@@ -38,14 +54,23 @@ def export(
     """
     from dream_edge_runtime.recipe import Recipe
 
-    recipe = Recipe.for_scheme(scheme.value, block_size=block_size)
     opened = open_checkpoint(checkpoint, "Exporting a checkpoint")
+    recipe = Recipe.for_scheme(
+        scheme.value,
+        target=target.value,
+        block_size=block_size,
+        symmetric=symmetric,
+        layers=opened.config.num_hidden_layers,
+    )
     stored = sum(file.stat().st_size for file in opened.files)
     note(f"{opened.path}: {number(parameters(opened))} parameters, {size(stored)}")
     note(f"Writing {out} as {scheme.value}: about {size(recipe.stored_bytes(opened.config))}")
     artifact = write_artifact(opened, out, recipe, force=force)
-    bits = recipe.bits_per_weight(opened.config)
-    typer.echo(f"{out}: {scheme.value}, {size(artifact.size)}, {bits:.2f} bits per weight.")
+    bits = ", ".join(
+        f"{formats.bits_per_weight(opened.config):.2f} bits per weight on {name}"
+        for name, formats in recipe.targets.items()
+    )
+    typer.echo(f"{out}: {scheme.value}, {size(artifact.size)}, {bits}.")
     note(f"Next: dream-edge generate {out} -p 'Hello!'   or: dream-edge compare {out} --reference {checkpoint}")
 
 
@@ -76,7 +101,6 @@ def write_artifact(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: 
 
 
 def parameters(checkpoint: Checkpoint) -> int:
-    from dream_edge_runtime.recipe import matrix_shapes, vector_sizes
+    from dream_edge_runtime.recipe import parameter_count
 
-    matrices = sum(rows * columns for rows, columns in matrix_shapes(checkpoint.config).values())
-    return matrices + sum(vector_sizes(checkpoint.config).values())
+    return parameter_count(checkpoint.config)

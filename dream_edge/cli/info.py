@@ -48,17 +48,19 @@ def describe_artifact(path: Path) -> dict[str, Any]:
     artifact = Artifact.open(path)
     manifest = artifact.manifest
     config, recipe = manifest.config, manifest.recipe
-    memory = estimate_memory(config, recipe)
-    stored = {name: recipe.format_of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
+    target = next(iter(recipe.targets))  # the CPU's, if there are two
+    formats = recipe.targets[target]
+    memory = estimate_memory(config, formats)
+    stored = {name: formats.of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
     return {
         "kind": "artifact",
         "path": str(path),
         **_network(config),
         "scheme": recipe.scheme,
-        "bits_per_weight": recipe.bits_per_weight(config),
+        "bits_per_weight": formats.bits_per_weight(config),
         "recipe": asdict(recipe),
         "bytes": artifact.size,
-        "bytes_by_part": _by_part(stored) | {"norms and biases": recipe.stored_bytes(config) - sum(stored.values())},
+        "bytes_by_part": _by_part(stored) | {"norms and biases": formats.stored_bytes(config) - sum(stored.values())},
         "expected_memory": {"weights": memory.weights, "pass": memory.working, "canvas": _estimated_canvas(config)},
         "targets": sorted(manifest.graphs),
         "generation_defaults": dict(manifest.generation),
@@ -133,7 +135,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if found["kind"] == "artifact":
         memory = found["expected_memory"]
         rows += [
-            ("scheme", f"{found['scheme']}, {bits} ({_formats(found['recipe'])})"),
+            ("scheme", f"{found['scheme']}, {bits} ({_formats(found['recipe']['targets'])})"),
             ("size", f"{size(found['bytes'])}: {_listed(found['bytes_by_part'], size)}"),
             (
                 "memory",
@@ -159,13 +161,25 @@ def _listed_values(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
-def _formats(recipe: dict[str, Any]) -> str:
+def _formats(targets: dict[str, Any]) -> str:
+    """What each graph stores, "cuda: " before it where there are two."""
+    described = {target: _format(formats) for target, formats in targets.items()}
+    if len(described) == 1:
+        return next(iter(described.values()))
+    return "; ".join(f"{target}: {text}" for target, text in described.items())
+
+
+def _format(formats: dict[str, Any]) -> str:
     def named(part: dict[str, Any]) -> str:
         if part["kind"] == "float":
-            return "fp32"
+            return f"fp{part['bits']}"
         return f"{part['bits']}-bit " + (f"in groups of {part['block_size']}" if part["block_size"] else "a column")
 
-    return f"layers {named(recipe['body'])}, embedding {named(recipe['embedding'])}, lm_head {named(recipe['lm_head'])}"
+    parts = ", ".join(
+        f"{name} {named(formats[key])}"
+        for name, key in (("layers", "body"), ("embedding", "embedding"), ("lm_head", "lm_head"))
+    )
+    return parts + (f", {len(formats['overrides'])} matrices otherwise" if formats["overrides"] else "")
 
 
 def _origin(provenance: dict[str, Any]) -> str:

@@ -33,8 +33,17 @@ class Device(StrEnum):
 
 class SchemeName(StrEnum):
     FP32 = "fp32"
+    FP16 = "fp16"
     INT8 = "int8"
     INT4 = "int4"
+    MIXED = "mixed"
+    NF4 = "nf4"
+
+
+class TargetName(StrEnum):
+    CPU = "cpu"
+    CUDA = "cuda"
+    ALL = "all"
 
 
 ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, or "tiny".')]

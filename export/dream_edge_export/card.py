@@ -6,8 +6,11 @@ from dream_edge_runtime.manifest import Manifest
 
 _SCHEMES = {
     "fp32": "weights as they are, in fp32",
+    "fp16": "weights rounded to fp16",
     "int8": "8-bit weights and activations (W8A8), one scale for each column and for each row",
     "int4": "4-bit weights in groups, embedding and lm_head in 8 bits",
+    "mixed": "4-bit weights in groups; sensitive matrices, embedding and lm_head in 8 bits",
+    "nf4": "bitsandbytes' 4-bit NormalFloat, embedding and lm_head in 8 bits",
 }
 
 
@@ -18,6 +21,10 @@ def model_card(manifest: Manifest) -> str:
     header += [f"license: {manifest.license}"] if manifest.license else []
     header += ["tags:", "- dream", "- diffusion", "- onnx", f"- {recipe.scheme}", "---"]
     weights = sum(entry.size for entry in manifest.files if entry.name.startswith("weights-"))
+    bits = ", ".join(
+        f"{formats.bits_per_weight(config):.2f} bits per weight on {target}"
+        for target, formats in recipe.targets.items()
+    )
     return "\n".join(
         [
             *header,
@@ -33,7 +40,8 @@ def model_card(manifest: Manifest) -> str:
             f"| geometry | {config.num_hidden_layers} layers × {config.hidden_size}, "
             f"{config.num_attention_heads} heads, {config.num_key_value_heads} key-value heads, "
             f"vocabulary {config.vocab_size} |",
-            f"| weights | {weights / 1e6:.1f} MB, {recipe.bits_per_weight(config):.2f} bits per weight |",
+            f"| weights | {weights / 1e6:.1f} MB; {bits} |",
+            f"| runs on | {', '.join(recipe.targets)} |",
             f"| rounding | {recipe.rounding} |",
             f"| context | {config.max_position_embeddings} tokens |",
             "",

@@ -17,19 +17,26 @@ import onnx_ir as ir
 import torch
 
 from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
-from dream_edge_runtime.contract import PRODUCER, weight_specs
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.contract import PRODUCER, TensorSpec, matrix_specs
 from dream_edge_runtime.errors import DreamEdgeError, OutputExists, OutputForeign, OutputNotWritable
 from dream_edge_runtime.manifest import MANIFEST, FileEntry, Manifest
-from dream_edge_runtime.recipe import Recipe, matrix_shapes, vector_sizes
+from dream_edge_runtime.recipe import (
+    EMBEDDING,
+    Recipe,
+    Target,
+    WeightFormat,
+    matrix_shapes,
+    parameter_count,
+    vector_sizes,
+)
 
 from .card import model_card
 from .checkpoint import Checkpoint
-from .graph import build_model
+from .graph import build_model, weight_parameters
 from .quantize import encode_embedding, encode_linear
 from .tokenizer import convert_tokenizer
 from .weights import WeightWriter
-
-CPU_GRAPH = "model_cpu.onnx"
 
 _OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 
@@ -86,48 +93,62 @@ def _write_artifact(
 ) -> None:
     config = checkpoint.config
     tokenizer = convert_tokenizer(checkpoint.path, config)  # first: it fails fast
-    model = build_model(config, recipe)
+    recipe.check(config)
     with WeightWriter(directory) as writer:
-        _write_weights(checkpoint, recipe, writer, progress)
-    for name, tensor in writer.tensors.items():
-        model.graph.initializers[name].const_value = tensor
+        stored = _write_weights(checkpoint, recipe, writer, progress)
+    graphs: dict[Target, str] = {target: f"model_{target}.onnx" for target in recipe.targets}
     manifest = Manifest(
         producer=f"{PRODUCER} {_version()}",
         files=tuple(writer.files),
-        graphs={"cpu": CPU_GRAPH},
+        graphs=graphs,
         config=config,
         recipe=recipe,
         generation=checkpoint.generation_defaults,
         provenance=_provenance(checkpoint),
         license=_license(checkpoint.path),
     )
-    graph = ir.to_proto(model).SerializeToString(deterministic=True)
-    written = [
-        _write_file(directory / name, data)
-        for name, data in ((CPU_GRAPH, graph), (TOKENIZER, tokenizer), (CARD, model_card(manifest).encode()))
-    ]
+    contents = {name: _graph(config, recipe, target, stored) for target, name in graphs.items()}
+    contents |= {TOKENIZER: tokenizer, CARD: model_card(manifest).encode()}
+    written = [_write_file(directory / name, data) for name, data in contents.items()]
     _write_file(directory / MANIFEST, replace(manifest, files=(*writer.files, *written)).to_json())
+
+
+_Stored = dict[tuple[str, WeightFormat | None], ir.ExternalTensor]
+"""Where each tensor lies, by its name and the format of its matrix, if it is of one."""
+
+
+def _graph(config: ModelConfig, recipe: Recipe, target: Target, stored: _Stored) -> bytes:
+    formats = recipe.targets[target]
+    model = build_model(config, formats, target)
+    for name, value in weight_parameters(model).items():
+        matrix = name.rpartition(".")[0]
+        format_ = None if name in vector_sizes(config) else formats.of(matrix)
+        value.const_value = stored[name, format_]
+    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return data
 
 
 def _write_weights(
     checkpoint: Checkpoint, recipe: Recipe, writer: WeightWriter, progress: Callable[[ExportProgress], None]
-) -> None:
+) -> _Stored:
     """Matrices in the order data meets them, one in memory at a time; then biases and norms."""
-    matrices, vectors = matrix_shapes(checkpoint.config), vector_sizes(checkpoint.config)
-    specs = weight_specs(checkpoint.config, recipe)
-    total = sum(rows * columns for rows, columns in matrices.values()) + sum(vectors.values())
-    done = 0
-    for name in matrices:
+    config = checkpoint.config
+    shapes, total, done = matrix_shapes(config), parameter_count(config), 0
+    stored: _Stored = {}
+    for name, format_ in recipe.stored_matrices(config):
         weight = checkpoint.tensor(f"{name}.weight")
-        encode = encode_embedding if name == "model.embed_tokens" else encode_linear
-        for suffix, array in encode(weight, recipe.format_of(name)).items():
-            writer.write(specs[f"{name}.{suffix}"], array)
+        encode = encode_embedding if name == EMBEDDING else encode_linear
+        arrays = encode(weight, format_)
+        for spec in matrix_specs(name, shapes[name], format_):
+            stored[spec.name, format_] = writer.write(spec, arrays[spec.name.rpartition(".")[2]])
         done += weight.numel()
         progress(ExportProgress(done, total, name))
-    for name, size in vectors.items():
-        writer.write(specs[name], checkpoint.tensor(name).to(torch.float32).numpy())
+    for name, size in vector_sizes(config).items():
+        array = checkpoint.tensor(name).to(torch.float32).numpy()
+        stored[name, None] = writer.write(TensorSpec(name, "float32", (size,)), array)
         done += size
         progress(ExportProgress(done, total, name))
+    return stored
 
 
 def _write_file(path: Path, data: bytes) -> FileEntry:

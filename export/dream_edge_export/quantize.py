@@ -16,27 +16,41 @@ from dream_edge_runtime.recipe import WeightFormat
 
 Arrays = dict[str, NDArray[np.generic]]
 
+# Dettmers et al., "QLoRA" (arXiv 2305.14314), appendix E: quantiles of the normal distribution, scaled to [-1, 1].
+NF4_VALUES = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+    -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
 _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
-_LARGEST_SCALE = float(np.finfo(np.float16).max)
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def encode_linear(weight: Tensor, weights: WeightFormat) -> Arrays:
-    """The parameters of a matrix product, by their last name: weight, scales, zero_points."""
+    """The parameters of a matrix product, by their last name: weight, scales, zero_points, absmax."""
     if weights.kind == "float":
-        return {"weight": weight.float().T.contiguous().numpy()}
+        return _encode_floats(weight, weights)
     if weights.kind == "row":
         return _encode_columns(weight)
-    return _encode_blocks(weight, weights)
+    return _encode_nf4(weight, weights) if weights.kind == "nf4" else _encode_blocks(weight, weights)
 
 
 def encode_embedding(weight: Tensor, weights: WeightFormat) -> Arrays:
     """The parameters of a lookup table [rows, width], by their last name."""
     if weights.kind == "float":
-        return {"weight": weight.float().contiguous().numpy()}
+        return _encode_floats(weight, weights)
     rows, width = weight.shape
     arrays = _encode_blocks(weight, weights)
     arrays["weight"] = arrays["weight"].reshape(rows, -1)[:, : width * weights.bits // 8]
     return arrays
+
+
+def _encode_floats(weight: Tensor, weights: WeightFormat) -> Arrays:
+    if weights.bits == 32:
+        return {"weight": weight.float().contiguous().numpy()}
+    return {"weight": weight.float().clamp(-_LARGEST_HALF, _LARGEST_HALF).to(torch.float16).contiguous().numpy()}
 
 
 def _encode_columns(weight: Tensor) -> Arrays:
@@ -71,9 +85,21 @@ def _encode_blocks(weight: Tensor, weights: WeightFormat) -> Arrays:
     return arrays
 
 
+def _encode_nf4(weight: Tensor, weights: WeightFormat) -> Arrays:
+    """The very bytes of bitsandbytes: two codes in a byte, the first in the high half; an fp32 absmax a block."""
+    blocks = weight.float().reshape(-1, weights.block_size)
+    absmax = blocks.abs().amax(dim=1)
+    values = torch.tensor(NF4_VALUES)
+    midpoints = (values[:-1] + values[1:]) / 2
+    # multiplied by the reciprocal, not divided: as bitsandbytes rounds
+    scaled = (blocks * (1.0 / absmax.clamp(min=1e-38))[:, None]).clamp_(-1, 1)
+    codes = torch.bucketize(scaled, midpoints, out_int32=True).to(torch.uint8).reshape(-1)
+    return {"weight": ((codes[0::2] << 4) | codes[1::2]).numpy(), "absmax": absmax.numpy()}
+
+
 def _stored_scale(scale: Tensor) -> Tensor:
     """`scale` as fp16 will hold it, never zero and never infinite; its sign is kept."""
-    rounded = scale.clamp(-_LARGEST_SCALE, _LARGEST_SCALE).to(torch.float16).float()
+    rounded = scale.clamp(-_LARGEST_HALF, _LARGEST_HALF).to(torch.float16).float()
     return torch.where(rounded == 0, torch.full_like(rounded, _SMALLEST_SCALE), rounded)
 
 

@@ -30,7 +30,6 @@ class WeightWriter:
         self._digest = hashlib.sha256()
         self._position = 0
         self.files: list[FileEntry] = []
-        self.tensors: dict[str, ir.ExternalTensor] = {}
 
     def __enter__(self) -> WeightWriter:
         return self
@@ -38,8 +37,8 @@ class WeightWriter:
     def __exit__(self, *_: object) -> None:
         self._close_shard()
 
-    def write(self, spec: TensorSpec, array: NDArray[np.generic]) -> None:
-        """Append the array of weight `spec`, which must have its type and shape."""
+    def write(self, spec: TensorSpec, array: NDArray[np.generic]) -> ir.ExternalTensor:
+        """Append the array of weight `spec`, which must have its type and shape, and say where it lies."""
         if (array.dtype.name, array.shape) != (spec.dtype, spec.shape):
             raise TypeError(f"{spec.name} is {array.dtype} {array.shape}, the graph expects {spec.dtype} {spec.shape}")
         padding = -self._position % ALIGNMENT
@@ -47,7 +46,7 @@ class WeightWriter:
             self._open_shard()
             padding = 0
         self._append(bytes(padding))
-        self.tensors[spec.name] = ir.ExternalTensor(
+        tensor = ir.ExternalTensor(
             self._name(),
             offset=self._position,
             length=array.nbytes,
@@ -57,6 +56,7 @@ class WeightWriter:
             base_dir=self._directory,
         )
         self._append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return tensor
 
     def _append(self, data: bytes | memoryview) -> None:
         assert self._shard is not None

@@ -40,8 +40,9 @@ class Artifact:
             artifact._check_size(entry)
         if TOKENIZER not in artifact._sizes():
             raise CorruptArtifact(path, f"{TOKENIZER} is not among its files")
-        for name in artifact.manifest.graphs.values():
-            check_graph(path / name, artifact.manifest.config, artifact.manifest.recipe, artifact._sizes())
+        manifest = artifact.manifest
+        for target, name in manifest.graphs.items():
+            check_graph(path / name, manifest.config, manifest.recipe.targets[target], target, artifact._sizes())
         return artifact
 
     def verify(self, progress: Progress = lambda _: None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .config import ModelConfig
-from .recipe import Recipe, WeightFormat, matrix_shapes, vector_sizes
+from .recipe import EMBEDDING, Formats, Target, WeightFormat, matrix_shapes, vector_sizes
 
 OPSET = 23
 PRODUCER = "dream-edge"
@@ -26,7 +26,12 @@ def top_k(config: ModelConfig) -> int:
     return min(TOP_K, config.vocab_size)
 
 
-def input_specs(config: ModelConfig) -> list[TensorSpec]:
+def activation_dtype(target: Target) -> str:
+    """The type of keys, values and the inputs of matrix products."""
+    return "float16" if target == "cuda" else "float32"
+
+
+def input_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
     """Inputs in order.
 
     `past_key_values` hold rotated keys and values of the cached positions (their number may be 0). `logit_rows`, at
@@ -39,11 +44,11 @@ def input_specs(config: ModelConfig) -> list[TensorSpec]:
         TensorSpec("key_mask", "bool", ("batch", "keys")),
         TensorSpec("logit_rows", "int64", ("rows",)),
         TensorSpec("temperature", "float32", ()),
-        *_key_values("past", "cached", config),
+        *_key_values("past", "cached", config, target),
     ]
 
 
-def output_specs(config: ModelConfig) -> list[TensorSpec]:
+def output_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
     """Outputs in order.
 
     `logits` are unscaled. The others are taken after division by the temperature, over the full vocabulary:
@@ -58,47 +63,52 @@ def output_specs(config: ModelConfig) -> list[TensorSpec]:
         TensorSpec("top_probs", "float32", ("rows", k)),
         TensorSpec("log_normalizer", "float32", ("rows",)),
         TensorSpec("neg_entropy", "float32", ("rows",)),
-        *_key_values("present", "active", config),
+        *_key_values("present", "active", config, target),
     ]
 
 
-def _key_values(kind: str, positions: str, config: ModelConfig) -> Iterator[TensorSpec]:
+def _key_values(kind: str, positions: str, config: ModelConfig, target: Target) -> Iterator[TensorSpec]:
     for index in range(config.num_hidden_layers):
         for part in ("key", "value"):
             name = f"{kind}_key_values.{index}.{part}"
-            yield TensorSpec(name, "float32", ("batch", config.num_key_value_heads, positions, config.head_dim))
+            shape = ("batch", config.num_key_value_heads, positions, config.head_dim)
+            yield TensorSpec(name, activation_dtype(target), shape)
 
 
-def weight_specs(config: ModelConfig, recipe: Recipe) -> dict[str, TensorSpec]:
-    """Every weight of the graph by name: the matrices as the recipe stores them, the biases and norms in fp32."""
-    specs: list[TensorSpec] = []
-    for name, (outputs, inputs) in matrix_shapes(config).items():
-        weights = recipe.format_of(name)
-        if name == "model.embed_tokens":
-            specs += _table_specs(name, outputs, inputs, weights)
-        else:
-            specs += _matrix_specs(name, outputs, inputs, weights)
+def weight_specs(config: ModelConfig, formats: Formats) -> dict[str, TensorSpec]:
+    """Every weight of a graph by name: the matrices as their formats store them, the biases and norms in fp32."""
+    specs = [
+        spec for name, shape in matrix_shapes(config).items() for spec in matrix_specs(name, shape, formats.of(name))
+    ]
     specs += [TensorSpec(name, "float32", (size,)) for name, size in vector_sizes(config).items()]
     return {spec.name: spec for spec in specs}
 
 
-def _matrix_specs(name: str, outputs: int, inputs: int, weights: WeightFormat) -> Iterator[TensorSpec]:
+def matrix_specs(name: str, shape: tuple[int, int], weights: WeightFormat) -> list[TensorSpec]:
+    """The tensors that store the matrix `name` of `shape` (outputs, inputs)."""
+    outputs, inputs = shape
     if weights.kind == "float":
-        yield TensorSpec(f"{name}.weight", "float32", (inputs, outputs))
-    elif weights.kind == "row":
-        yield TensorSpec(f"{name}.weight", "int8", (inputs, outputs))
-        yield TensorSpec(f"{name}.scales", "float32", (outputs,))
-    else:
-        blocks = weights.blocks(inputs)
-        yield TensorSpec(f"{name}.weight", "uint8", (outputs, blocks, weights.block_size * weights.bits // 8))
-        yield TensorSpec(f"{name}.scales", "float16", (outputs, blocks))
-        if not weights.symmetric:
-            yield TensorSpec(f"{name}.zero_points", "uint8", (outputs, -(-blocks * weights.bits // 8)))
-
-
-def _table_specs(name: str, rows: int, width: int, weights: WeightFormat) -> Iterator[TensorSpec]:
-    if weights.kind == "float":
-        yield TensorSpec(f"{name}.weight", "float32", (rows, width))
-    else:
-        yield TensorSpec(f"{name}.weight", "uint8", (rows, width * weights.bits // 8))
-        yield TensorSpec(f"{name}.scales", "float16", (rows, weights.blocks(width)))
+        return [TensorSpec(f"{name}.weight", f"float{weights.bits}", shape)]
+    if weights.kind == "row":
+        return [
+            TensorSpec(f"{name}.weight", "int8", (inputs, outputs)),
+            TensorSpec(f"{name}.scales", "float32", (outputs,)),
+        ]
+    if weights.kind == "nf4":
+        return [
+            TensorSpec(f"{name}.weight", "uint8", (outputs * inputs // 2,)),
+            TensorSpec(f"{name}.absmax", "float32", (weights.blocks(outputs * inputs),)),
+        ]
+    blocks = weights.blocks(inputs)
+    if name == EMBEDDING:
+        return [
+            TensorSpec(f"{name}.weight", "uint8", (outputs, inputs * weights.bits // 8)),
+            TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
+        ]
+    specs = [
+        TensorSpec(f"{name}.weight", "uint8", (outputs, blocks, weights.block_size * weights.bits // 8)),
+        TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
+    ]
+    if not weights.symmetric:
+        specs.append(TensorSpec(f"{name}.zero_points", "uint8", (outputs, -(-blocks * weights.bits // 8))))
+    return specs

@@ -12,13 +12,13 @@ from .config import ModelConfig
 from .contract import OPSET, TensorSpec, input_specs, output_specs, weight_specs
 from .errors import CorruptArtifact
 from .onnx_reader import Initializer, MalformedGraph, OnnxGraph, Port, read_onnx
-from .recipe import Recipe
+from .recipe import Formats, Target
 
 LARGEST_GRAPH = 64 << 20  # a graph of 200 layers has under 3 MB; its weights lie outside
 
 _MICROSOFT = "com.microsoft"
 _STANDARD_OPERATORS = """
-    Add Attention Cast Concat Constant Cos Div Exp Expand Gather GatherElements Greater Log MatMul Max Mul Neg
+    Add Attention Cast Concat Constant Cos Div Exp Expand Gather GatherElements Gemm Greater Log Max Mul Neg
     QuantizeLinear RMSNormalization ReduceMax ReduceMin ReduceSum Reshape RotaryEmbedding Shape Sigmoid Sin Squeeze Sub
     TopK Transpose Unsqueeze Where
 """.split()
@@ -26,6 +26,7 @@ _OPERATORS = frozenset(
     {
         *(("", name) for name in _STANDARD_OPERATORS),
         (_MICROSOFT, "GatherBlockQuantized"),
+        (_MICROSOFT, "MatMulBnb4"),
         (_MICROSOFT, "MatMulIntegerToFloat"),
         (_MICROSOFT, "MatMulNBits"),
     }
@@ -41,8 +42,10 @@ class _Slice(NamedTuple):
     name: str
 
 
-def check_graph(path: Path, config: ModelConfig, recipe: Recipe, file_sizes: Mapping[str, int]) -> OnnxGraph:
-    """The declarations of the graph in `path`, if they are exactly those that `config` and `recipe` imply.
+def check_graph(
+    path: Path, config: ModelConfig, formats: Formats, target: Target, file_sizes: Mapping[str, int]
+) -> OnnxGraph:
+    """The declarations of the graph in `path`, if they are exactly those that the other arguments imply.
 
     `file_sizes`: bytes of the artifact's files by name; external data must lie inside them.
 
@@ -59,9 +62,9 @@ def check_graph(path: Path, config: ModelConfig, recipe: Recipe, file_sizes: Map
         raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
     problem = (
         _structure_problem(graph)
-        or _port_problem("input", graph.inputs, input_specs(config))
-        or _port_problem("output", graph.outputs, output_specs(config))
-        or _weight_problem(graph, weight_specs(config, recipe), file_sizes)
+        or _port_problem("input", graph.inputs, input_specs(config, target))
+        or _port_problem("output", graph.outputs, output_specs(config, target))
+        or _weight_problem(graph, weight_specs(config, formats), file_sizes)
     )
     if problem:
         raise CorruptArtifact(path, problem)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from .config import ModelConfig
 from .errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
-from .recipe import Recipe
+from .recipe import Recipe, Target
 
 MANIFEST = "manifest.json"
 SCHEMA_MAJOR, SCHEMA_MINOR = 1, 0
@@ -42,7 +42,7 @@ class Manifest:
 
     producer: str
     files: tuple[FileEntry, ...]
-    graphs: Mapping[str, str]
+    graphs: Mapping[Target, str]
     config: ModelConfig
     recipe: Recipe
     generation: Mapping[str, Any] = field(default_factory=dict)
@@ -133,12 +133,16 @@ def _build(document: dict[str, Any]) -> Manifest:
     for target, name in document["graphs"].items():
         if name not in names:
             raise ValueError(f"the graph for {target} is not among the files")
+    config, recipe = ModelConfig(**document["model"]), Recipe.from_dict(document["recipe"])
+    recipe.check(config)
+    if document["graphs"].keys() != recipe.targets.keys():
+        raise ValueError("the graphs are not those of the recipe")
     return Manifest(
         producer=document["producer"],
         files=files,
         graphs=document["graphs"],
-        config=ModelConfig(**document["model"]),
-        recipe=Recipe.from_dict(document["recipe"]),
+        config=config,
+        recipe=recipe,
         generation=document["generation"],
         provenance=document["provenance"],
         license=document["license"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .config import ModelConfig
-from .recipe import Recipe, WeightFormat, matrix_shapes, vector_sizes
+from .recipe import EMBEDDING, Formats, WeightFormat, matrix_shapes, vector_sizes
 
 CANVAS = 512
 """Tokens of the canvas the estimate is for, unless the context is shorter."""
@@ -29,11 +29,10 @@ class MemoryEstimate:
         return self.weights + self.working
 
 
-def estimate_memory(config: ModelConfig, recipe: Recipe) -> MemoryEstimate:
+def estimate_memory(config: ModelConfig, formats: Formats) -> MemoryEstimate:
     """What loading and running takes, without the interpreter and its libraries (about 0.1 GB)."""
     weights = sum(
-        _loaded_bytes(name, recipe.format_of(name), rows * columns)
-        for name, (rows, columns) in matrix_shapes(config).items()
+        _loaded_bytes(name, formats.of(name), rows * columns) for name, (rows, columns) in matrix_shapes(config).items()
     )
     tokens = min(CANVAS, config.max_position_embeddings)
     attention = config.num_attention_heads * tokens * tokens
@@ -47,10 +46,12 @@ def estimate_memory(config: ModelConfig, recipe: Recipe) -> MemoryEstimate:
 
 
 def _loaded_bytes(name: str, weights: WeightFormat, count: int) -> float:
-    if weights.kind == "float":
+    if name == EMBEDDING:  # looked up where it lies, not packed
+        return (1.0 + 2 / weights.block_size if weights.kind == "block" else weights.bits / 8) * count
+    if weights.kind == "float":  # fp16 is widened when the graph is loaded
         return 4.0 * count
     if weights.kind == "row":
         return 1.0 * count
-    if name == "model.embed_tokens":  # looked up where it lies, not packed
-        return (1.0 + 2 / weights.block_size) * count
+    if weights.kind == "nf4":  # not packed
+        return (0.5 + 4 / weights.block_size) * count
     return (weights.bits / 8 + _BYTES_PER_PACKED_GROUP / weights.block_size) * count

@@ -17,6 +17,7 @@ from .artifact import Artifact
 from .config import ModelConfig
 from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
 from .network import Rows
+from .recipe import matrix_shapes
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -98,7 +99,8 @@ class OnnxNetwork:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
         options.intra_op_num_threads = threads or 0
-        if "row" in (artifact.manifest.recipe.body.kind, artifact.manifest.recipe.lm_head.kind) and saturates():
+        formats = artifact.manifest.recipe.targets["cpu"]
+        if any(formats.of(name).kind == "row" for name in matrix_shapes(self.config)) and saturates():
             options.add_session_config_entry("session.x64quantprecision", "1")
         return options
 

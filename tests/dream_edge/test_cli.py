@@ -121,7 +121,7 @@ def test_export_then_info_and_verify(random_checkpoint: Path, tmp_path: Path) ->
     assert "Next: dream-edge generate" in result.stderr
     assert "0.1 M parameters" in result.stderr or "k parameters" in result.stderr
     described = json.loads(succeed("info", out, "--json").stdout)
-    assert (described["scheme"], described["recipe"]["body"]["block_size"]) == ("int4", 32)
+    assert (described["scheme"], described["recipe"]["targets"]["cpu"]["body"]["block_size"]) == ("int4", 32)
     verified = succeed("verify", out).stdout
     assert verified.count("ok  ") == len(described["provenance"]["weights"]) + 3
     assert "is whole" in verified

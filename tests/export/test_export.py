@@ -42,12 +42,12 @@ def logits(artifact: Artifact) -> np.ndarray[tuple[int, ...], np.dtype[np.float3
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_exported_artifact_opens_and_verifies(checkpoint: Checkpoint, tmp_path: Path, scheme: str) -> None:
-    made = export(checkpoint, tmp_path / "out", Recipe.for_scheme(scheme))
+    made = export(checkpoint, tmp_path / "out", Recipe.for_scheme(scheme, layers=2))
     opened = Artifact.open(tmp_path / "out")
     opened.verify()
     assert opened == made
     assert opened.manifest.config == checkpoint.config
-    assert opened.manifest.recipe == Recipe.for_scheme(scheme)
+    assert opened.manifest.recipe == Recipe.for_scheme(scheme, layers=2)
     assert opened.manifest.generation == checkpoint.generation_defaults
     listed = {entry.name for entry in opened.manifest.files} | {"manifest.json"}
     assert {"model_cpu.onnx", "weights-00001.bin", "tokenizer.json", "README.md"} < listed
@@ -90,7 +90,7 @@ def test_tied_checkpoint_equals_its_untied_twin(tmp_path: Path, scheme: str) -> 
     weights = random_weights(config)
     write_weights(tmp_path / "untied", {**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()})
     tied, untied = (
-        export(Checkpoint.open(tmp_path / name), tmp_path / f"{name}.out", Recipe.for_scheme(scheme))
+        export(Checkpoint.open(tmp_path / name), tmp_path / f"{name}.out", Recipe.for_scheme(scheme, layers=2))
         for name in ("tied", "untied")
     )
     assert (logits(tied) == logits(untied)).all()
@@ -132,7 +132,7 @@ def test_bytes_repeat_in_another_process_directory_umask_and_number_of_threads(t
 
 @pytest.mark.parametrize("scheme", ["fp32", "int8"])
 def test_bytes_repeat_for_other_schemes(checkpoint: Checkpoint, tmp_path: Path, scheme: str) -> None:
-    first, second = (export(checkpoint, tmp_path / name, Recipe.for_scheme(scheme)) for name in ("a", "b"))
+    first, second = (export(checkpoint, tmp_path / name, Recipe.for_scheme(scheme, layers=2)) for name in ("a", "b"))
     assert contents(first.path) == contents(second.path)
 
 

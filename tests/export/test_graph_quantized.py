@@ -88,7 +88,7 @@ def checkpoint_vector(name: str) -> bool:
 
 def stored_matrix(checkpoint: Checkpoint, recipe: Recipe, name: str) -> DoubleArray:
     """The matrix [out, in] as its quantized form stands for it."""
-    weight, weights = checkpoint.tensor(f"{name}.weight"), recipe.format_of(name)
+    weight, weights = checkpoint.tensor(f"{name}.weight"), recipe.targets["cpu"].of(name)
     if name != "model.embed_tokens":
         return dequantized(encode_linear(weight, weights), weights, weight.shape[1])
     arrays = encode_embedding(weight, weights)
@@ -134,7 +134,7 @@ def test_each_layer_computes_its_integers_exactly(world: World) -> None:
             expected = (codes.astype(np.float64) - 128) @ matrix.T
             assert (np.abs(found - expected) <= 2 * 2.0**-24 * np.abs(expected)).all(), name
         else:
-            weights = world.recipe.format_of(name)
+            weights = world.recipe.targets["cpu"].of(name)
             rounded = block_rounded(x, weights.block_size)
             expected = rounded @ matrix.T
             spread = 2 * np.abs(matrix).max(axis=1, keepdims=True)  # zero points are subtracted from whole sums
@@ -156,7 +156,7 @@ def test_logits_equal_an_oracle_that_rounds_alike(world: World) -> None:
 
     def product(name: str, x: DoubleArray) -> DoubleArray:
         nonlocal undecided, total
-        site, weights = world.sites[name], world.recipe.format_of(name)
+        site, weights = world.sites[name], world.recipe.targets["cpu"].of(name)
         seen = world.seen[site.activations]
         assert np.abs(x - seen).max() <= 1e-5 * np.abs(x).max(), name
         if site.codes is not None:

@@ -10,7 +10,7 @@ import torch
 
 from dream_edge_export.quantize import encode_embedding, encode_linear
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.recipe import FLOAT, ROW, Recipe, WeightFormat, matrix_shapes
+from dream_edge_runtime.recipe import FLOAT, HALF, ROW, SCHEMES, Recipe, WeightFormat, matrix_shapes
 from support.arithmetic import block_bound, block_rounded, dequantized, quantized_rows, rounding_bound
 from support.graphs import multiply, single_product
 from support.networks import small_config
@@ -20,7 +20,7 @@ BLOCK_FORMATS = [
     for bits, symmetric in ((4, False), (4, True), (8, True))
     for size in (16, 32, 64, 128, 256)
 ]
-FORMATS = [FLOAT, ROW, *BLOCK_FORMATS]
+FORMATS = [FLOAT, HALF, ROW, *BLOCK_FORMATS]
 WIDTHS = [256, 200, 33]  # whole blocks; a partial last one; less than a block of 64
 
 
@@ -216,14 +216,14 @@ def test_a_row_of_the_integer_product_does_not_depend_on_the_others() -> None:
     assert all((multiply(model, x[row : row + 1])[0] == together[row]).all() for row in range(0, 33, 8))
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_stored_bytes_of_a_recipe_are_those_of_its_arrays(scheme: str) -> None:
-    recipe, config = Recipe.for_scheme(scheme), small_config()
+    formats, config = Recipe.for_scheme(scheme, layers=2).targets["cpu"], small_config()
     for key, (outputs, inputs) in matrix_shapes(config).items():
         encode = encode_embedding if key == "model.embed_tokens" else encode_linear
-        arrays = encode(torch.from_numpy(normal(outputs, inputs)), recipe.format_of(key))
-        if inputs % max(1, recipe.format_of(key).block_size) == 0:
-            assert sum(array.nbytes for array in arrays.values()) == recipe.format_of(key).stored_bytes(outputs, inputs)
+        arrays = encode(torch.from_numpy(normal(outputs, inputs)), formats.of(key))
+        if inputs % max(1, formats.of(key).block_size) == 0:
+            assert sum(array.nbytes for array in arrays.values()) == formats.of(key).stored_bytes(outputs, inputs)
 
 
 def test_scales_beyond_fp16_stay_finite() -> None:

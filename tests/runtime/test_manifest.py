@@ -50,7 +50,7 @@ def setting(*keys: str | int, to: object) -> bytes:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_is_written_is_read(scheme: str) -> None:
-    manifest = replace(MANIFEST, recipe=Recipe.for_scheme(scheme), license=None)
+    manifest = replace(MANIFEST, recipe=Recipe.for_scheme(scheme, layers=5), license=None)
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
@@ -109,13 +109,13 @@ BAD: dict[str, bytes] = {
     "model_is_null": setting("model", to=None),
     "unknown_scheme": setting("recipe", "scheme", to="int2"),
     "unknown_field_of_recipe": setting("recipe", "smooth", to=True),
-    "format_is_a_string": setting("recipe", "body", to="int4"),
-    "bits_is_three": setting("recipe", "body", "bits", to=3),
-    "bits_is_a_float": setting("recipe", "body", "bits", to=4.0),
-    "block_size_is_zero": setting("recipe", "body", "block_size", to=0),
-    "block_size_is_a_float": setting("recipe", "body", "block_size", to=128.0),
-    "symmetric_is_a_string": setting("recipe", "body", "symmetric", to="no"),
-    "kind_is_a_list": setting("recipe", "body", "kind", to=["block"]),
+    "format_is_a_string": setting("recipe", "targets", "cpu", "body", to="int4"),
+    "bits_is_three": setting("recipe", "targets", "cpu", "body", "bits", to=3),
+    "bits_is_a_float": setting("recipe", "targets", "cpu", "body", "bits", to=4.0),
+    "block_size_is_zero": setting("recipe", "targets", "cpu", "body", "block_size", to=0),
+    "block_size_is_a_float": setting("recipe", "targets", "cpu", "body", "block_size", to=128.0),
+    "symmetric_is_a_string": setting("recipe", "targets", "cpu", "body", "symmetric", to="no"),
+    "kind_is_a_list": setting("recipe", "targets", "cpu", "body", "kind", to=["block"]),
     "rounding_is_a_number": setting("recipe", "rounding", to=7),
 }
 

@@ -17,7 +17,7 @@ DoubleArray = NDArray[np.float64]
 def dequantized(arrays: Mapping[str, NDArray[Any]], weights: WeightFormat, inputs: int) -> DoubleArray:
     """The matrix [out, in] that encoded parameters stand for, exactly."""
     if weights.kind == "float":
-        return np.asarray(arrays["weight"].T.astype(np.float64))
+        return np.asarray(arrays["weight"].astype(np.float64))
     scales = arrays["scales"].astype(np.float64)
     if weights.kind == "row":
         return np.asarray((arrays["weight"].astype(np.float64) * scales).T)

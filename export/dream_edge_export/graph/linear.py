@@ -1,4 +1,7 @@
-"""Matrix products and lookups, one module a weight format. Activations are fp32 [tokens, in].
+"""Matrix products and lookups, one module a weight format.
+
+Inputs of products are [tokens, in] in the activations' type: fp32, or fp16 in a graph for CUDA. A product without a
+bias has that type too; with one it is fp32, since Qwen2's key biases are so large that fp16 would blur them.
 
 The types of Microsoft's operators are not inferred by the builder, so they are stated here; without them it would guard
 every constant that meets such a value with a conversion.
@@ -17,6 +20,7 @@ MICROSOFT = "com.microsoft"
 
 # MatMulNBits: 4 = quantize activations to int8 for each group, the fast kernels; anything less multiplies in fp32.
 INT8_ACTIVATIONS = 4
+NF4 = 1  # MatMulBnb4's quant_type; 0 is FP4
 
 
 class Activations:
@@ -38,31 +42,44 @@ class Activations:
         return self._rows
 
 
-class FloatLinear(nn.Module):
-    """y = x Wᵀ + b in fp32; the weight is stored transposed, [in, out], as the GEMM wants it."""
+class Linear(nn.Module):
+    """y = x Wᵀ + b; how W is stored and multiplied is the subclass's."""
 
-    def __init__(self, outputs: int, inputs: int, *, bias: bool) -> None:
+    def __init__(self, outputs: int, *, bias: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter([inputs, outputs])
         self.bias = nn.Parameter([outputs]) if bias else None
 
     def forward(self, op: Any, x: Activations) -> ir.Value:
-        return _add_bias(op, op.MatMul(x.value, self.weight), self.bias)
+        product = self.multiply(op, x)
+        return product if self.bias is None else op.Add(as_type(op, product, ir.DataType.FLOAT), self.bias)
+
+    def multiply(self, op: Any, x: Activations) -> ir.Value:
+        raise NotImplementedError
 
 
-class RowLinear(nn.Module):
+class FloatLinear(Linear):
+    """The weights as they are, [out, in]."""
+
+    def __init__(self, outputs: int, inputs: int, *, weights: WeightFormat, bias: bool) -> None:
+        super().__init__(outputs, bias=bias)
+        self.weight = nn.Parameter([outputs, inputs], dtype=float_type(weights))
+
+    def multiply(self, op: Any, x: Activations) -> ir.Value:
+        return op.Gemm(x.value, as_type(op, self.weight, x.value.dtype), transB=1)
+
+
+class RowLinear(Linear):
     """W8A8: int8 weights [in, out] with a scale for each output, u8 activations with a scale for each row.
 
     The integer product is exact; it is scaled by output inside the operator and by row after it.
     """
 
     def __init__(self, outputs: int, inputs: int, *, bias: bool) -> None:
-        super().__init__()
+        super().__init__(outputs, bias=bias)
         self.weight = nn.Parameter([inputs, outputs], dtype=ir.DataType.INT8)
         self.scales = nn.Parameter([outputs])
-        self.bias = nn.Parameter([outputs]) if bias else None
 
-    def forward(self, op: Any, x: Activations) -> ir.Value:
+    def multiply(self, op: Any, x: Activations) -> ir.Value:
         quantized, row_scale = x.quantized_rows(op)
         product = op.MatMulIntegerToFloat(
             quantized,
@@ -74,14 +91,14 @@ class RowLinear(nn.Module):
             _version=1,
         )
         product.dtype = ir.DataType.FLOAT
-        return _add_bias(op, op.Mul(product, row_scale), self.bias)
+        return op.Mul(product, row_scale)
 
 
-class BlockLinear(nn.Module):
+class BlockLinear(Linear):
     """Weight-only 4 or 8 bits in groups along the input (MatMulNBits)."""
 
     def __init__(self, outputs: int, inputs: int, *, weights: WeightFormat, bias: bool) -> None:
-        super().__init__()
+        super().__init__(outputs, bias=bias)
         self.outputs, self.inputs, self.format = outputs, inputs, weights
         blocks, bytes_per_block = weights.blocks(inputs), weights.block_size * weights.bits // 8
         self.weight = nn.Parameter([outputs, blocks, bytes_per_block], dtype=ir.DataType.UINT8)
@@ -89,33 +106,60 @@ class BlockLinear(nn.Module):
         self.zero_points = None
         if not weights.symmetric:
             self.zero_points = nn.Parameter([outputs, -(-blocks * weights.bits // 8)], dtype=ir.DataType.UINT8)
-        self.bias = nn.Parameter([outputs]) if bias else None
 
-    def forward(self, op: Any, x: Activations) -> ir.Value:
+    def multiply(self, op: Any, x: Activations) -> ir.Value:
+        in_float = x.value.dtype == ir.DataType.FLOAT
         product = op.MatMulNBits(
             x.value,
             self.weight,
-            op.Cast(self.scales, to=ir.DataType.FLOAT),  # folded when the graph is loaded
+            as_type(op, self.scales, x.value.dtype),  # folded when the graph is loaded
             self.zero_points,
             K=self.inputs,
             N=self.outputs,
             bits=self.format.bits,
             block_size=self.format.block_size,
-            accuracy_level=INT8_ACTIVATIONS,
+            **({"accuracy_level": INT8_ACTIVATIONS} if in_float else {}),
             _domain=MICROSOFT,
             _version=1,
         )
-        product.dtype = ir.DataType.FLOAT
-        return _add_bias(op, product, self.bias)
+        product.dtype = x.value.dtype
+        return product
+
+
+class NF4Linear(Linear):
+    """bitsandbytes' NormalFloat (MatMulBnb4): its codes and its absmax as they are."""
+
+    def __init__(self, outputs: int, inputs: int, *, weights: WeightFormat, bias: bool) -> None:
+        super().__init__(outputs, bias=bias)
+        self.outputs, self.inputs, self.format = outputs, inputs, weights
+        self.weight = nn.Parameter([outputs * inputs // 2], dtype=ir.DataType.UINT8)
+        self.absmax = nn.Parameter([weights.blocks(outputs * inputs)])
+
+    def multiply(self, op: Any, x: Activations) -> ir.Value:
+        product = op.MatMulBnb4(
+            x.value,
+            self.weight,
+            as_type(op, self.absmax, x.value.dtype),
+            K=self.inputs,
+            N=self.outputs,
+            block_size=self.format.block_size,
+            quant_type=NF4,
+            _domain=MICROSOFT,
+            _version=1,
+        )
+        product.dtype = x.value.dtype
+        return product
 
 
 class FloatEmbedding(nn.Module):
-    def __init__(self, rows: int, width: int) -> None:
+    """Rows of fp32 or fp16; the latter are widened after they are looked up, so that the table stays small."""
+
+    def __init__(self, rows: int, width: int, *, weights: WeightFormat) -> None:
         super().__init__()
-        self.weight = nn.Parameter([rows, width])
+        self.weight = nn.Parameter([rows, width], dtype=float_type(weights))
 
     def forward(self, op: Any, ids: ir.Value) -> ir.Value:
-        return op.Gather(self.weight, ids, axis=0)
+        return as_type(op, op.Gather(self.weight, ids, axis=0), ir.DataType.FLOAT)
 
 
 class BlockEmbedding(nn.Module):
@@ -146,19 +190,28 @@ class BlockEmbedding(nn.Module):
         return rows
 
 
-def linear(weights: WeightFormat, outputs: int, inputs: int, *, bias: bool = False) -> nn.Module:
+def linear(weights: WeightFormat, outputs: int, inputs: int, *, bias: bool = False) -> Linear:
     """The module that multiplies by an [outputs, inputs] matrix stored as `weights` says."""
     if weights.kind == "float":
-        return FloatLinear(outputs, inputs, bias=bias)
+        return FloatLinear(outputs, inputs, weights=weights, bias=bias)
     if weights.kind == "row":
         return RowLinear(outputs, inputs, bias=bias)
+    if weights.kind == "nf4":
+        return NF4Linear(outputs, inputs, weights=weights, bias=bias)
     return BlockLinear(outputs, inputs, weights=weights, bias=bias)
 
 
 def embedding(weights: WeightFormat, rows: int, width: int) -> nn.Module:
-    """The module that looks rows up in a [rows, width] table stored as `weights` says."""
-    return FloatEmbedding(rows, width) if weights.kind == "float" else BlockEmbedding(rows, width, weights=weights)
+    """The module that looks rows up, as fp32, in a [rows, width] table stored as `weights` says."""
+    if weights.kind == "float":
+        return FloatEmbedding(rows, width, weights=weights)
+    return BlockEmbedding(rows, width, weights=weights)
 
 
-def _add_bias(op: Any, value: ir.Value, bias: nn.Parameter | None) -> ir.Value:
-    return value if bias is None else op.Add(value, bias)
+def as_type(op: Any, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+    """`value`, converted if it has another type."""
+    return value if value.dtype == dtype else op.Cast(value, to=dtype)
+
+
+def float_type(weights: WeightFormat) -> ir.DataType:
+    return ir.DataType.FLOAT if weights.bits == 32 else ir.DataType.FLOAT16

@@ -12,40 +12,51 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.contract import OPSET, PRODUCER, TensorSpec, input_specs, output_specs, top_k
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.contract import (
+    OPSET,
+    PRODUCER,
+    activation_dtype,
+    input_specs,
+    output_specs,
+    top_k,
+)
+from dream_edge_runtime.recipe import LM_HEAD, Formats, Target
 
-from .linear import MICROSOFT, Activations, linear
+from .linear import MICROSOFT, Activations, as_type, linear
 from .network import Decoder, KeyValue
 
 IR_VERSION = 11  # the first with opset 23
 
 
-def build_model(config: ModelConfig, recipe: Recipe) -> ir.Model:
-    """The graph of one denoising pass; its weights are named and shaped but hold no data yet."""
+def build_model(config: ModelConfig, formats: Formats, target: Target) -> ir.Model:
+    """The graph of one denoising pass for `target`; its weights are named and shaped but hold no data yet."""
     graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, MICROSOFT: 1}, name="dream_denoising_pass")
     builder = GraphBuilder(graph)
     op = builder.op
-    inputs = {spec.name: builder.input(spec.name, _dtype(spec), list(spec.shape)) for spec in input_specs(config)}
+    activation = _dtype(activation_dtype(target))
+    inputs = {
+        spec.name: builder.input(spec.name, _dtype(spec.dtype), list(spec.shape))
+        for spec in input_specs(config, target)
+    }
     past = [
         KeyValue(inputs[f"past_key_values.{index}.key"], inputs[f"past_key_values.{index}.value"])
         for index in range(config.num_hidden_layers)
     ]
 
-    hidden, present = Decoder(config, recipe)(
+    hidden, present = Decoder(config, formats, activation)(
         op, inputs["input_ids"], inputs["position_ids"], inputs["key_mask"], past, inputs["logit_rows"]
     )
-    lm_head = linear(recipe.lm_head, config.vocab_size, config.hidden_size)
-    lm_head._set_name("lm_head")
-    logits = lm_head(op, Activations(hidden))
+    lm_head = linear(formats.lm_head, config.vocab_size, config.hidden_size)
+    lm_head._set_name(LM_HEAD)
+    logits = as_type(op, lm_head(op, Activations(as_type(op, hidden, activation))), ir.DataType.FLOAT)
 
     values = {"logits": logits, **reduce_logits(op, logits, inputs["temperature"], top_k(config))}
     for index, computed in enumerate(present):
         values[f"present_key_values.{index}.key"] = computed.key
         values[f"present_key_values.{index}.value"] = computed.value
-    for spec in output_specs(config):
+    for spec in output_specs(config, target):
         value = values[spec.name]
-        value.dtype, value.shape = _dtype(spec), ir.Shape(list(spec.shape))
+        value.dtype, value.shape = _dtype(spec.dtype), ir.Shape(list(spec.shape))
         builder.add_output(value, spec.name)
     for node in graph:  # which module a node came from is worth keeping, in a viewer's form and once
         node.metadata_props.pop("pkg.onnxscript.class_hierarchy", None)
@@ -81,5 +92,10 @@ def weight_parameters(model: ir.Model) -> dict[str, ir.Value]:
     return {name: value for name, value in model.graph.initializers.items() if value.const_value is None}
 
 
-def _dtype(spec: TensorSpec) -> ir.DataType:
-    return ir.DataType[{"float32": "FLOAT", "int64": "INT64", "bool": "BOOL"}[spec.dtype]]
+def _dtype(name: str) -> ir.DataType:
+    return {
+        "float32": ir.DataType.FLOAT,
+        "float16": ir.DataType.FLOAT16,
+        "int64": ir.DataType.INT64,
+        "bool": ir.DataType.BOOL,
+    }[name]

@@ -2,6 +2,9 @@
 
 Tokens of all sequences are one dimension, [batch * active, ...], but inside attention, where heads are
 [batch, heads, active, head_dim].
+
+The stream of hidden states, the norms and the rotation of heads are fp32 on every target: Qwen2's stream holds values
+that fp16 would round to multiples of 8. What enters a matrix product or attention has the activations' type.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ import onnx_ir as ir
 from onnxscript import nn
 
 from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import Recipe, WeightFormat
+from dream_edge_runtime.recipe import Formats
 
-from .linear import Activations, embedding, linear
+from .linear import Activations, as_type, embedding, linear
 
 
 class KeyValue(NamedTuple):
@@ -34,16 +37,18 @@ class Layout(NamedTuple):
     """bool [batch, 1, active, keys]; false = not attended to."""
     heads: ir.Value
     """The shape that splits projected tokens into heads: [batch, active, -1, head_dim]."""
+    activation: ir.DataType
+    """The type of what enters a matrix product or attention."""
 
 
 class Decoder(nn.Module):
     """Embedding, layers and the final norm, which only the asked rows go through."""
 
-    def __init__(self, config: ModelConfig, recipe: Recipe) -> None:
+    def __init__(self, config: ModelConfig, formats: Formats, activation: ir.DataType) -> None:
         super().__init__("model")
-        self.config = config
-        self.embed_tokens = embedding(recipe.embedding, config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList([Layer(config, recipe.body) for _ in range(config.num_hidden_layers)])
+        self.config, self.activation = config, activation
+        self.embed_tokens = embedding(formats.embedding, config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList([Layer(config, formats, index) for index in range(config.num_hidden_layers)])
         self.norm = RMSNorm(config)
 
     def forward(
@@ -55,9 +60,9 @@ class Decoder(nn.Module):
         past: list[KeyValue],
         logit_rows: ir.Value,
     ) -> tuple[ir.Value, list[KeyValue]]:
-        """Normalised hidden states [rows, hidden] of the asked rows; keys and values of the active positions."""
+        """Normalised hidden states [rows, hidden], fp32, of the asked rows; keys and values of the active positions."""
         hidden = self.embed_tokens(op, op.Reshape(input_ids, [-1]))
-        layout = lay_out(op, position_ids, key_mask, self.config)
+        layout = lay_out(op, position_ids, key_mask, self.config, self.activation)
         present = []
         for layer, cached in zip(self.layers, past, strict=True):
             hidden, computed = layer(op, hidden, layout, cached)
@@ -66,35 +71,40 @@ class Decoder(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: ModelConfig, weights: WeightFormat) -> None:
+    def __init__(self, config: ModelConfig, formats: Formats, index: int) -> None:
         super().__init__()
+        name = f"model.layers.{index}"
         self.input_layernorm = RMSNorm(config)
-        self.self_attn = Attention(config, weights)
+        self.self_attn = Attention(config, formats, f"{name}.self_attn")
         self.post_attention_layernorm = RMSNorm(config)
-        self.mlp = MLP(config, weights)
+        self.mlp = MLP(config, formats, f"{name}.mlp")
 
     def forward(self, op: Any, hidden: ir.Value, layout: Layout, past: KeyValue) -> tuple[ir.Value, KeyValue]:
-        attended, present = self.self_attn(op, Activations(self.input_layernorm(op, hidden)), layout, past)
-        hidden = op.Add(hidden, attended)
-        return op.Add(hidden, self.mlp(op, Activations(self.post_attention_layernorm(op, hidden)))), present
+        normed = as_type(op, self.input_layernorm(op, hidden), layout.activation)
+        attended, present = self.self_attn(op, Activations(normed), layout, past)
+        hidden = op.Add(hidden, as_type(op, attended, ir.DataType.FLOAT))
+        normed = as_type(op, self.post_attention_layernorm(op, hidden), layout.activation)
+        projected = self.mlp(op, Activations(normed))
+        return op.Add(hidden, as_type(op, projected, ir.DataType.FLOAT)), present
 
 
 class Attention(nn.Module):
     """Bidirectional grouped-query attention over cached and active keys; their order does not matter."""
 
-    def __init__(self, config: ModelConfig, weights: WeightFormat) -> None:
+    def __init__(self, config: ModelConfig, formats: Formats, name: str) -> None:
         super().__init__()
-        self.hidden_size = config.hidden_size
-        self.q_proj = linear(weights, config.hidden_size, config.hidden_size, bias=True)
-        self.k_proj = linear(weights, config.kv_size, config.hidden_size, bias=True)
-        self.v_proj = linear(weights, config.kv_size, config.hidden_size, bias=True)
-        self.o_proj = linear(weights, config.hidden_size, config.hidden_size)
+        hidden, kv = config.hidden_size, config.kv_size
+        self.hidden_size = hidden
+        self.q_proj = linear(formats.of(f"{name}.q_proj"), hidden, hidden, bias=True)
+        self.k_proj = linear(formats.of(f"{name}.k_proj"), kv, hidden, bias=True)
+        self.v_proj = linear(formats.of(f"{name}.v_proj"), kv, hidden, bias=True)
+        self.o_proj = linear(formats.of(f"{name}.o_proj"), hidden, hidden)
 
     def forward(self, op: Any, x: Activations, layout: Layout, past: KeyValue) -> tuple[ir.Value, KeyValue]:
         query = rotate(op, split_heads(op, self.q_proj(op, x), layout), layout)
         present = KeyValue(
             rotate(op, split_heads(op, self.k_proj(op, x), layout), layout),
-            split_heads(op, self.v_proj(op, x), layout),
+            split_heads(op, as_type(op, self.v_proj(op, x), layout.activation), layout),
         )
         attended = op.Attention(
             query,
@@ -108,11 +118,12 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, config: ModelConfig, weights: WeightFormat) -> None:
+    def __init__(self, config: ModelConfig, formats: Formats, name: str) -> None:
         super().__init__()
-        self.gate_proj = linear(weights, config.intermediate_size, config.hidden_size)
-        self.up_proj = linear(weights, config.intermediate_size, config.hidden_size)
-        self.down_proj = linear(weights, config.hidden_size, config.intermediate_size)
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.gate_proj = linear(formats.of(f"{name}.gate_proj"), inner, hidden)
+        self.up_proj = linear(formats.of(f"{name}.up_proj"), inner, hidden)
+        self.down_proj = linear(formats.of(f"{name}.down_proj"), hidden, inner)
 
     def forward(self, op: Any, x: Activations) -> ir.Value:
         gate = self.gate_proj(op, x)
@@ -130,7 +141,9 @@ class RMSNorm(nn.Module):
         return op.RMSNormalization(hidden, self.weight, axis=-1, epsilon=self.epsilon)
 
 
-def lay_out(op: Any, position_ids: ir.Value, key_mask: ir.Value, config: ModelConfig) -> Layout:
+def lay_out(
+    op: Any, position_ids: ir.Value, key_mask: ir.Value, config: ModelConfig, activation: ir.DataType
+) -> Layout:
     """Angles are computed once a pass from the positions, so that no table bounds the context."""
     exponents = [-2 * pair / config.head_dim for pair in range(config.head_dim // 2)]
     frequencies = op.Constant(value=ir.tensor([config.rope_theta**e for e in exponents], dtype=ir.DataType.FLOAT))
@@ -140,7 +153,7 @@ def lay_out(op: Any, position_ids: ir.Value, key_mask: ir.Value, config: ModelCo
     # the Attention operator wants the row dimension spelled out
     mask = op.Expand(op.Unsqueeze(key_mask, [1, 2]), op.Concat(batch, [1], active, keys, axis=0))
     heads = op.Concat(batch, active, [-1, config.head_dim], axis=0)
-    return Layout(op.Cos(angles), op.Sin(angles), mask, heads)
+    return Layout(op.Cos(angles), op.Sin(angles), mask, heads, activation)
 
 
 def split_heads(op: Any, projected: ir.Value, layout: Layout) -> ir.Value:
@@ -149,5 +162,5 @@ def split_heads(op: Any, projected: ir.Value, layout: Layout) -> ir.Value:
 
 
 def rotate(op: Any, heads: ir.Value, layout: Layout) -> ir.Value:
-    """Rotary position embedding, pairs (i, i + head_dim / 2)."""
-    return op.RotaryEmbedding(heads, layout.cos, layout.sin, interleaved=0)
+    """Rotary position embedding, pairs (i, i + head_dim / 2), computed in fp32."""
+    return as_type(op, op.RotaryEmbedding(heads, layout.cos, layout.sin, interleaved=0), layout.activation)
