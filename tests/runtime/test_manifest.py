@@ -50,7 +50,7 @@ def setting(*keys: str | int, to: object) -> bytes:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_is_written_is_read(scheme: str) -> None:
-    manifest = replace(MANIFEST, recipe=Recipe.for_scheme(scheme, layers=5), license=None)
+    manifest = replace(MANIFEST, recipe=Recipe.for_scheme(scheme, layers=2), license=None)
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
