@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_export.quantize import NF4_VALUES
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.recipe import WeightFormat
 
@@ -18,6 +19,10 @@ def dequantized(arrays: Mapping[str, NDArray[Any]], weights: WeightFormat, input
     """The matrix [out, in] that encoded parameters stand for, exactly."""
     if weights.kind == "float":
         return np.asarray(arrays["weight"].astype(np.float64))
+    if weights.kind == "nf4":
+        codes = np.stack([arrays["weight"] >> 4, arrays["weight"] & 15], axis=-1).reshape(-1, weights.block_size)
+        values = np.array(NF4_VALUES, np.float32).astype(np.float64)[codes]
+        return np.asarray((values * arrays["absmax"].astype(np.float64)[:, None]).reshape(-1, inputs))
     scales = arrays["scales"].astype(np.float64)
     if weights.kind == "row":
         return np.asarray((arrays["weight"].astype(np.float64) * scales).T)

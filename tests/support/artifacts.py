@@ -24,7 +24,9 @@ WEIGHTS = "weights-00001.bin"
 def make_artifact(directory: Path, scheme: str = "int8", **geometry: Any) -> Artifact:
     """`directory`/artifact, exported from a random checkpoint beside it."""
     write_checkpoint(directory / "checkpoint", **geometry)
-    return export(Checkpoint.open(directory / "checkpoint"), directory / "artifact", Recipe.for_scheme(scheme, layers=2))
+    return export(
+        Checkpoint.open(directory / "checkpoint"), directory / "artifact", Recipe.for_scheme(scheme, layers=2)
+    )
 
 
 def change_manifest(artifact: Path, change: Callable[[dict[str, Any]], object]) -> None:

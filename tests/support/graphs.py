@@ -19,22 +19,23 @@ from dream_edge_export.quantize import Arrays, encode_linear
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.contract import OPSET
-from dream_edge_runtime.recipe import WeightFormat
+from dream_edge_runtime.contract import OPSET, activation_dtype
+from dream_edge_runtime.recipe import Target, WeightFormat
 from dream_edge_runtime.session import import_onnxruntime, saturates
 
 Outputs = dict[str, NDArray[Any]]
 
 
 class Graph:
-    """The graph of an artifact, all of its inputs and outputs open to the test.
+    """The graph of an artifact for one target, all of its inputs and outputs open to the test. It runs on the CPU.
 
     `extra`: names of values inside the graph that become outputs too.
     """
 
-    def __init__(self, artifact: Artifact, *, extra: Sequence[str] = ()) -> None:
+    def __init__(self, artifact: Artifact, *, target: Target = "cpu", extra: Sequence[str] = ()) -> None:
         self.config: ModelConfig = artifact.manifest.config
-        path = artifact.path / artifact.manifest.graphs["cpu"]
+        self.activation = np.dtype(activation_dtype(target))
+        path = artifact.path / artifact.manifest.graphs[target]
         self.model = onnx.load(path, load_external_data=False)
         self.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
         self.opened = _session(path if not extra else _beside(path, self.model))
@@ -51,7 +52,7 @@ class Graph:
     ) -> Outputs:
         """All outputs by name. `past` holds cached keys and values by input name; none by default."""
         config = self.config
-        none = np.zeros((len(ids), config.num_key_value_heads, 0, config.head_dim), np.float32)
+        none = np.zeros((len(ids), config.num_key_value_heads, 0, config.head_dim), self.activation)
         names = [
             f"past_key_values.{layer}.{part}" for layer in range(config.num_hidden_layers) for part in ("key", "value")
         ]
@@ -72,15 +73,21 @@ class Graph:
         return self.run(ids, positions, valid, np.arange(ids.size), temperature=temperature)
 
 
-def single_product(weights: WeightFormat, weight: FloatArray, bias: FloatArray | None = None) -> tuple[bytes, Arrays]:
-    """A model `x` fp32 [rows, in] → `y` [rows, out] of one matrix [out, in]; and its encoded parameters."""
+def single_product(
+    weights: WeightFormat,
+    weight: FloatArray,
+    bias: FloatArray | None = None,
+    *,
+    activation: ir.DataType = ir.DataType.FLOAT,
+) -> tuple[bytes, Arrays]:
+    """A model `x` [rows, in] → `y` [rows, out] of one matrix [out, in]; and its encoded parameters."""
     outputs, inputs = weight.shape
     graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, MICROSOFT: 1}, name="single_product")
     builder = GraphBuilder(graph)
     module = linear(weights, outputs, inputs, bias=bias is not None)
     module._set_name("product")
-    result = module(builder.op, Activations(builder.input("x", ir.DataType.FLOAT, ["rows", inputs])))
-    result.dtype, result.shape = ir.DataType.FLOAT, ir.Shape(["rows", outputs])
+    result = module(builder.op, Activations(builder.input("x", activation, ["rows", inputs])))
+    result.shape = ir.Shape(["rows", outputs])
     builder.add_output(result, "y")
     arrays = encode_linear(torch.from_numpy(weight), weights)
     for name, array in {**arrays, **({} if bias is None else {"bias": bias})}.items():
@@ -88,7 +95,7 @@ def single_product(weights: WeightFormat, weight: FloatArray, bias: FloatArray |
     return ir.to_proto(ir.Model(graph, ir_version=11)).SerializeToString(), arrays
 
 
-def multiply(model: bytes, x: FloatArray, *, threads: int = 1) -> FloatArray:
+def multiply(model: bytes, x: NDArray[np.floating[Any]], *, threads: int = 1) -> FloatArray:
     result: FloatArray = _session(model, threads=threads).run(None, {"x": x})[0]
     return result
 
