@@ -1,0 +1,1 @@
+"""Checkpoints that look like Dream's, of any published geometry, with random weights that behave like trained ones."""
