@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from tokenizers import pre_tokenizers
 
+from tools.synthetic.vocabulary import write_slow_tokenizer
+
 ADDED_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|beginoftext|>", "<|mask|>")
+ROLES = {
+    "bos_token": "<|beginoftext|>",
+    "eos_token": "<|endoftext|>",
+    "mask_token": "<|mask|>",
+    "pad_token": "<|endoftext|>",
+}
 MERGES = 160
 
 _TEXT = """The quick brown fox jumps over the lazy dog, and then the other thing happens in the rain.
@@ -58,53 +64,5 @@ def special_ids() -> dict[str, int]:
 def write_tokenizer(directory: Path) -> None:
     """vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json as Dream ships them."""
     vocab, merges = base_vocabulary()
-    write_tokenizer_files(directory, vocab, merges, {len(vocab) + i: token for i, token in enumerate(ADDED_TOKENS)})
-
-
-def write_tokenizer_files(
-    directory: Path,
-    vocab: dict[str, int],
-    merges: tuple[tuple[str, str], ...] | list[tuple[str, str]],
-    added: dict[int, str],
-    *,
-    plain: frozenset[str] = frozenset(),
-) -> None:
-    """The tokenizer files of any vocabulary; added tokens are special unless named in `plain`."""
-    decoder: dict[str, Any] = {
-        str(index): {
-            "content": content,
-            "lstrip": False,
-            "normalized": False,
-            "rstrip": False,
-            "single_word": False,
-            "special": content not in plain,
-        }
-        for index, content in added.items()
-    }
-    special = {
-        "bos_token": "<|beginoftext|>",
-        "eos_token": "<|endoftext|>",
-        "mask_token": "<|mask|>",
-        "pad_token": "<|endoftext|>",
-    }
-    special = {name: content for name, content in special.items() if content in added.values()}
-    settings = {
-        "add_bos_token": False,
-        "add_prefix_space": False,
-        "added_tokens_decoder": decoder,
-        "clean_up_tokenization_spaces": False,
-        "errors": "replace",
-        "model_max_length": 131072,
-        "tokenizer_class": "DreamTokenizer",
-        "unk_token": None,
-        **special,
-    }
-    _write_json(directory / "vocab.json", vocab)
-    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
-    (directory / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-    _write_json(directory / "tokenizer_config.json", settings)
-    _write_json(directory / "special_tokens_map.json", special)
-
-
-def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    added = dict(enumerate(ADDED_TOKENS, len(vocab)))
+    write_slow_tokenizer(directory, vocab, merges, added, plain=frozenset(), roles=ROLES)

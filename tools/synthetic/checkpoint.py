@@ -38,7 +38,7 @@ def synthesize(
     shard_size: int = SHARD_SIZE,
     words: int | None = None,
     force: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
     """Write a checkpoint of `geometry` in directory `out`; the same arguments give the same bytes.
 

@@ -87,8 +87,12 @@ class Geometry:
 
     def sized(self, **fields: int | None) -> Geometry:
         """With other sizes in config.json; None leaves one as it is."""
-        given = {name: value for name, value in fields.items() if value is not None}
-        return replace(self, config={**self.config, **given})
+        config = {**self.config, **{name: value for name, value in fields.items() if value is not None}}
+        if "head_dim" in config:
+            config["head_dim"] = config["hidden_size"] // config["num_attention_heads"]
+        if "layer_types" in config:
+            config["layer_types"] = ["full_attention"] * config["num_hidden_layers"]
+        return replace(self, config=config)
 
 
 def _config(*absent: str, **changes: Any) -> Mapping[str, Any]:

@@ -1,11 +1,11 @@
 """Random weights with the statistics of trained ones, a few rows at a time, straight to bf16.
 
-What quantizers meet in a trained Dream (arXiv 2508.14896): tails heavier than normal; rows and columns of unequal scale;
-a few intermediate channels whose activations are tens to hundreds of times the others', on most tokens; norm gammas far
-from 1; biases of q and k that dwarf what they are added to. The sizes are rounded guesses, not measurements of a
-published checkpoint. Gains keep the residual stream of any width and depth finite, in fp16 too.
+What quantizers meet in a trained Dream (arXiv 2508.14896): tails heavier than normal; rows and columns of unequal
+scale; a few intermediate channels whose activations are tens to hundreds of times the others', on most tokens; norm
+gammas far from 1; biases of q and k that dwarf what they are added to. The sizes are rounded guesses, not measurements
+of a published checkpoint. Gains keep the residual stream of any width and depth finite, in fp16 too.
 
-A value depends on the seed, the tensor's name and its place alone, never on the order or the size of what is asked for.
+A value depends on the seed, the tensor's name and shape and its place alone, never on the order of what is asked for.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Weights:
         if name.endswith("bias"):
             return self._bias(name.split(".")[-2], size, source)
         level = LOGIT_GAIN if name == "model.norm.weight" else 0.6 + 0.8 * _layer(name) / self.layers
-        gammas = level * np.exp(GAMMA_SPREAD * source.normal(size))
+        gammas: Floats = level * np.exp(GAMMA_SPREAD * source.normal(size))
         gammas[source.places(size, max(1, size // 500))] *= 4
         gammas[self.loud] *= 0.25
         return gammas
@@ -134,7 +134,7 @@ class Weights:
     def _bias(self, kind: str, size: int, source: _Source) -> Floats:
         """Large where the rotary angle hardly turns: there a bias shifts all scores alike and attention stays alive."""
         if kind == "v_proj":
-            return 0.1 * source.normal(size)
+            return source.normal(size) * np.float32(0.1)
         values = source.normal(size)
         half = self.head_dim // 2
         slow = half - half // 4
@@ -190,7 +190,8 @@ def _heavy_levels() -> Floats:
     """The same of Tukey's h distribution, variance 1."""
     levels = _normal_levels().astype(np.float64)
     levels *= np.exp(TAIL * levels**2 / 2)
-    return (levels / levels.std()).astype(np.float32)
+    scaled: Floats = (levels / levels.std()).astype(np.float32)
+    return scaled
 
 
 def bf16(values: Floats) -> Bits:
