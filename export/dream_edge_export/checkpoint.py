@@ -1,20 +1,17 @@
 """A Dream checkpoint on disk, checked against its configuration before a weight is read.
 
-Only safetensors are opened (https://huggingface.co/docs/safetensors): their header says where each tensor lies and no
-code can hide in them. Tensors are read one at a time; nothing stays mapped between two reads.
+Only safetensors are opened: their header says where each tensor lies and no code can hide in them. Of a tensor only the
+asked rows are read, and a file that changes between two reads is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from dream_edge_runtime.config import ModelConfig, read_json_object
 from dream_edge_runtime.errors import (
@@ -26,6 +23,8 @@ from dream_edge_runtime.errors import (
     UnreadableFile,
 )
 
+from .tensor_file import TensorFile
+
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 EMBEDDING = "model.embed_tokens.weight"
@@ -36,15 +35,6 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _LARGEST_INDEX = 1 << 26
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Where one tensor lies and what its header says of it."""
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: str
-
-
 class Checkpoint:
     """The files of one checkpoint. Make one with `Checkpoint.open`; all its methods may be called from several threads.
 
@@ -53,18 +43,24 @@ class Checkpoint:
         config: its geometry.
         generation_defaults: generation_config.json as it stands, empty where there is none.
         files: the safetensors files.
+        tensor_files: the same, with their tables.
         dtype: the type of the embedding, which the published checkpoints use for every tensor.
     """
 
     def __init__(
-        self, path: Path, config: ModelConfig, generation_defaults: Mapping[str, Any], entries: Mapping[str, _Entry]
+        self,
+        path: Path,
+        config: ModelConfig,
+        generation_defaults: Mapping[str, Any],
+        tensor_files: Mapping[str, TensorFile],
     ) -> None:
         self.path = path
         self.config = config
         self.generation_defaults = dict(generation_defaults)
-        self.files = tuple(sorted({entry.file for entry in entries.values()}))
-        self.dtype = _DTYPES[entries[EMBEDDING].dtype]
-        self._entries = MappingProxyType(dict(entries))
+        self.tensor_files = tuple(sorted(set(tensor_files.values()), key=lambda file: file.path))
+        self.files = tuple(file.path for file in self.tensor_files)
+        self._tensor_files = MappingProxyType(dict(tensor_files))
+        self.dtype = self._dtype(EMBEDDING)
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -92,20 +88,27 @@ class Checkpoint:
         defaults_file = path / "generation_config.json"
         defaults = read_json_object(defaults_file) if defaults_file.exists() else {}
         weight_map = _weight_map(path)
-        tables = {file: _read_table(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
+        tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
         _check_tensors(path, expected_tensors(config), tables)
         if weight_map:
             _check_index(path / INDEX_FILE, weight_map, tables)
-        found = {name: entry for table in tables.values() for name, entry in table.items()}
+        found = {name: file for file in tables.values() for name in file.entries}
         return cls(path, config, defaults, {name: found[name] for name in expected_tensors(config)})
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every tensor, in the order of the network; no lm_head where the configuration ties it to the embedding."""
-        return tuple(self._entries)
+        return tuple(self._tensor_files)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._entries[self._stored(name)].shape
+        stored = self._stored(name)
+        return self._tensor_files[stored].entries[stored].shape
+
+    def nbytes(self, name: str) -> int:
+        """Bytes of tensor `name` in its file."""
+        stored = self._stored(name)
+        entry = self._tensor_files[stored].entries[stored]
+        return entry.stop - entry.start
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor `name` in its own type. The weight of a tied lm_head is the embedding's.
@@ -113,25 +116,29 @@ class Checkpoint:
         Raises:
             KeyError: a network of this configuration has no such tensor.
             NonFiniteWeights: it holds NaN or infinity.
+            CheckpointChanged: the file was replaced or written to since the checkpoint was opened.
+            UnreadableFile: the disk fails.
         """
-        return self._read(name, slice(None))
+        return self._read(name, 0, None)
 
     def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         """Rows `start` to `stop` of the first dimension of `name`; only these are read. Errors as for `tensor`."""
         if not 0 <= start <= stop <= self.shape(name)[0]:
             raise IndexError(f"rows {start} to {stop} of {name} {list(self.shape(name))}")
-        return self._read(name, slice(start, stop))
+        return self._read(name, start, stop)
 
     def _stored(self, name: str) -> str:
         return EMBEDDING if name == LM_HEAD and self.config.tie_word_embeddings else name
 
-    def _read(self, name: str, part: slice) -> torch.Tensor:
+    def _dtype(self, stored: str) -> torch.dtype:
+        return _DTYPES[self._tensor_files[stored].entries[stored].dtype]
+
+    def _read(self, name: str, first: int, last: int | None) -> torch.Tensor:
         stored = self._stored(name)
-        file = self._entries[stored].file
-        with _opened(file) as tensors:  # opened anew each time: the mapping is as short-lived as the tensor
-            tensor: torch.Tensor = tensors.get_slice(stored)[part]
+        file = self._tensor_files[stored]
+        tensor = file.read(stored, self._dtype(stored), first, last)
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
-            raise NonFiniteWeights(file, name)
+            raise NonFiniteWeights(file.path, name)
         return tensor
 
 
@@ -191,31 +198,10 @@ def _is_flat(file: object) -> bool:
     )
 
 
-def _read_table(file: Path) -> dict[str, _Entry]:
-    """The header of `file`. The library itself refuses offsets that overlap, leave holes or run past the end."""
-    table = {}
-    with _opened(file) as tensors:
-        for name in tensors.keys():  # noqa: SIM118  (not a dictionary)
-            part = tensors.get_slice(name)
-            table[name] = _Entry(file, tuple(part.get_shape()), part.get_dtype())
-    return table
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            yield tensors
-    except FileNotFoundError:
-        raise CheckpointNotFound(file.parent, file.name) from None
-    except (SafetensorError, OSError) as error:
-        raise UnreadableFile(file, f"not readable as safetensors ({error})") from None
-
-
 def _check_tensors(
-    path: Path, expected: Mapping[str, tuple[int, ...]], tables: Mapping[str, Mapping[str, _Entry]]
+    path: Path, expected: Mapping[str, tuple[int, ...]], tables: Mapping[str, TensorFile]
 ) -> None:
-    found = {name: entry for table in tables.values() for name, entry in table.items()}
+    found = {name: entry for file in tables.values() for name, entry in file.entries.items()}
     allowed = dict(expected)
     allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both; the embedding is used
     wrong = {name: entry for name, entry in found.items() if allowed.get(name, entry.shape) != entry.shape}
@@ -233,9 +219,9 @@ def _check_tensors(
         raise TensorProblems(path, **problems)
 
 
-def _check_index(index: Path, weight_map: Mapping[str, str], tables: Mapping[str, Mapping[str, _Entry]]) -> None:
+def _check_index(index: Path, weight_map: Mapping[str, str], tables: Mapping[str, TensorFile]) -> None:
     """Index and shards say the same: every tensor in exactly one shard, the one the index names."""
-    stored = sorted((name, file) for file, table in tables.items() for name in table)
+    stored = sorted((name, file) for file, table in tables.items() for name in table.entries)
     differing = [name for name, file in stored if weight_map.get(name) != file]
     if differing or len(stored) != len(weight_map):
         name = differing[0] if differing else min(set(weight_map) - {name for name, _ in stored})

@@ -51,6 +51,14 @@ class UnreadableFile(CheckpointError, OSError):
         super().__init__(f"{path}: {why}. The file is damaged or incomplete: download it again.")
 
 
+class CheckpointChanged(CheckpointError, OSError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: the file was replaced, cut off or written to while it was being read. "
+            "Wait until nothing changes it any more and run the command again."
+        )
+
+
 class TensorProblems(CheckpointError, KeyError):
     """Everything that is wrong with a checkpoint's tensor table, named at once."""
 
