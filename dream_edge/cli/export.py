@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from . import options as given
 from .progress import progress
-from .terminal import note, number, size
+from .terminal import duration, note, number, size
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint import Checkpoint
@@ -50,7 +51,8 @@ def export(
 ) -> None:
     """Turn a checkpoint into an artifact.
 
-    An artifact is a directory: ONNX graph, quantized weights, tokenizer, manifest.
+    An artifact is a directory: ONNX graph, quantized weights, tokenizer, manifest. It appears when it is whole; an
+    export that was interrupted goes on where it stopped when the same command is run again.
     """
     from dream_edge_runtime.recipe import Recipe
 
@@ -62,9 +64,7 @@ def export(
         symmetric=symmetric,
         layers=opened.config.num_hidden_layers,
     )
-    stored = sum(file.stat().st_size for file in opened.files)
-    note(f"{opened.path}: {number(parameters(opened))} parameters, {size(stored)}")
-    note(f"Writing {out} as {scheme.value}: about {size(recipe.stored_bytes(opened.config))}")
+    _announce(opened, out, recipe, force=force)
     artifact = write_artifact(opened, out, recipe, force=force)
     bits = ", ".join(
         f"{formats.bits_per_weight(opened.config):.2f} bits per weight on {name}"
@@ -87,20 +87,46 @@ def open_checkpoint(name: str, purpose: str) -> Checkpoint:
     return Checkpoint.open(path)
 
 
+def _announce(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) -> None:
+    """Say what is going to happen, once it is known that it can."""
+    from dream_edge_export.plan import ExportPlan, check_output, free_disk
+    from dream_edge_export.staging import goal, staging_of
+    from dream_edge_runtime.recipe import parameter_count
+
+    plan = ExportPlan(checkpoint, recipe)
+    check_output(checkpoint, goal(out), force=force)
+    files = "1 file" if len(checkpoint.files) == 1 else f"{len(checkpoint.files)} files"
+    note(f"{checkpoint.path}: {number(parameter_count(checkpoint.config))} parameters in {files}")
+    done = plan.finished_bytes(out)
+    if done:
+        note(f"Going on with the {size(done)} that an earlier run left in {staging_of(out)}, after checking them")
+    share = 1 - done / plan.written_bytes
+    note(
+        f"Writing {size(plan.written_bytes)} as {recipe.scheme} to {out}, where {size(free_disk(out))} are free; "
+        f"it takes {size(plan.memory)} of memory and about {duration(plan.seconds() * share)}"
+    )
+
+
 def write_artifact(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool = False) -> Artifact:
     """`dream_edge_export.export`, with its progress shown."""
-    from dream_edge_runtime.errors import MissingExtra
+    from dream_edge_runtime.errors import MissingExtra, OutputBusy
 
     try:
         from dream_edge_export.export import export as write
+        from dream_edge_export.plan import ExportPlan
+        from dream_edge_export.staging import staging_of
     except ImportError:
         raise MissingExtra("Exporting a checkpoint", "export") from None
 
-    with progress(f"Exporting {recipe.scheme}", parameters(checkpoint), number) as advance:
-        return write(checkpoint, out, recipe, force=force, progress=lambda state: advance(state.done))
-
-
-def parameters(checkpoint: Checkpoint) -> int:
-    from dream_edge_runtime.recipe import parameter_count
-
-    return parameter_count(checkpoint.config)
+    plan = ExportPlan(checkpoint, recipe)
+    try:
+        with progress(f"Exporting {recipe.scheme}", plan.read_bytes, size) as advance:
+            return write(checkpoint, out, recipe, force=force, progress=lambda state: advance(state.done))
+    except OutputBusy:  # what lies there belongs to the other export
+        raise
+    except BaseException:
+        done = plan.finished_bytes(out)
+        if done:
+            note(f"{size(done)} are finished and kept: the same command goes on there. To give them up, remove them:")
+            note(f"  {shlex.join(['rm', '-r', str(staging_of(out))])}")
+        raise

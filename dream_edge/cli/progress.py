@@ -12,7 +12,7 @@ from .terminal import is_terminal, note
 _QUIET_SECONDS = 5.0
 
 Advance = Callable[[float], None]
-"""Called with how much is done, out of the total."""
+"""Called with how much is done, out of the total. What was done at the first call does not count for the speed."""
 
 
 @contextmanager
@@ -34,19 +34,30 @@ def _bar(label: str, total: float, shown: Callable[[float], str]) -> Iterator[Ad
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, amount="")
-        yield lambda done: bar.update(task, completed=done, amount=f"{shown(done)} of {shown(total)}")
+        task = bar.add_task(label, total=total, amount="", start=False)
+
+        def advance(done: float) -> None:
+            amount = f"{shown(done)} of {shown(total)}"
+            if bar.tasks[task].started:
+                bar.update(task, completed=done, amount=amount)
+            else:
+                bar.reset(task, completed=int(done), amount=amount)
+
+        yield advance
 
 
 @contextmanager
 def _lines(label: str, total: float, shown: Callable[[float], str]) -> Iterator[Advance]:
     start = last = time.monotonic()
+    first: float | None = None
 
     def advance(done: float) -> None:
-        nonlocal last
+        nonlocal start, last, first
         now = time.monotonic()
-        if now - last >= _QUIET_SECONDS and 0 < done < total:
-            left = (now - start) * (total - done) / done
+        if first is None:
+            start, first = now, done
+        if now - last >= _QUIET_SECONDS and first < done < total:
+            left = (now - start) * (total - done) / (done - first)
             note(f"{label}: {shown(done)} of {shown(total)} ({done / total:.0%}), about {left:.0f} s left")
             last = now
 

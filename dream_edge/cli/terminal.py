@@ -67,6 +67,13 @@ def number(count: float) -> str:
     return f"{count:.0f}"
 
 
+def duration(seconds: float) -> str:
+    """Roughly how long, as people say it."""
+    if seconds < 1:
+        return "a second"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
 def peak_memory() -> int | None:
     """The most bytes of memory this process has held; None where the platform does not say."""
     status = Path("/proc/self/status")

@@ -198,9 +198,7 @@ def _is_flat(file: object) -> bool:
     )
 
 
-def _check_tensors(
-    path: Path, expected: Mapping[str, tuple[int, ...]], tables: Mapping[str, TensorFile]
-) -> None:
+def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], tables: Mapping[str, TensorFile]) -> None:
     found = {name: entry for file in tables.values() for name, entry in file.entries.items()}
     allowed = dict(expected)
     allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both; the embedding is used

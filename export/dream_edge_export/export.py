@@ -1,53 +1,51 @@
-"""From checkpoint to artifact: read, quantize, write the graph, and put it in place in one step."""
+"""From checkpoint to artifact: plan, check, read, quantize, write, and put it in place in one step."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
-import torch
 
 from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.contract import PRODUCER, TensorSpec, matrix_specs
-from dream_edge_runtime.errors import DreamEdgeError, OutputExists, OutputForeign, OutputNotWritable
+from dream_edge_runtime.contract import PRODUCER
+from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, NonFiniteWeights, OutputNotWritable
 from dream_edge_runtime.manifest import MANIFEST, FileEntry, Manifest
-from dream_edge_runtime.recipe import (
-    EMBEDDING,
-    Recipe,
-    Target,
-    WeightFormat,
-    matrix_shapes,
-    parameter_count,
-    vector_sizes,
-)
+from dream_edge_runtime.recipe import Recipe, Target, WeightFormat
 
 from .card import model_card
 from .checkpoint import Checkpoint
+from .disk import write_file
 from .graph import build_model, weight_parameters
-from .quantize import encode_embedding, encode_linear
+from .journal import Journal
+from .plan import ExportPlan, check_disk, check_memory, check_output
+from .provenance import licence, provenance, version
+from .shards import Place, ShardsDiffer, WeightWriter, tensor_bytes
+from .staging import Staging, goal, staging
 from .tokenizer import convert_tokenizer
-from .weights import WeightWriter
+from .weights import encoded
 
-_OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
+JOURNAL_EVERY = 64 << 20
+"""Bytes between two lines of the journal: what a power cut costs at most, besides the matrix that was being written."""
+
+_MANIFEST_ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
 class ExportProgress:
-    """Weights of the checkpoint done so far, of how many, and the tensor that was last written."""
+    """Bytes of the checkpoint read so far, of how many, and the tensor they are of.
+
+    The first one says where a resumed export goes on.
+    """
 
     done: int
     total: int
     tensor: str
+
+
+Progress = Callable[[ExportProgress], None]
 
 
 def export(
@@ -56,177 +54,171 @@ def export(
     recipe: Recipe,
     *,
     force: bool = False,
-    progress: Callable[[ExportProgress], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Artifact:
     """Write the artifact of `checkpoint` in directory `out`; the same input gives the same bytes.
 
     The artifact is built beside `out` and renamed when it is whole, so that an interrupted export leaves nothing that
-    loads. With `force` an existing artifact is replaced, but only then.
+    loads. What it had finished is kept (`staging_of` says where), and the same call goes on there. With `force` an
+    existing artifact is replaced, but only then.
 
     Raises:
+        InvalidOption: the recipe does not fit the checkpoint.
         OutputExists: `out` is there and `force` is not set.
         OutputForeign: `out` holds other files than an artifact's, which nobody asked to remove.
-        OutputNotWritable: the disk is full or the place is read-only.
-        CheckpointError: a tensor is damaged.
+        OutputInsideCheckpoint: `out` lies in the checkpoint's directory.
+        OutputBusy: another export is writing there.
+        OutputNotWritable: the disk fails or the place is read-only.
+        NotEnoughDisk, NotEnoughMemory: known before anything is written.
+        CheckpointError: a tensor is damaged, or a file changed meanwhile.
     """
-    out = out.absolute()
-    if _occupied(out):
-        if not force:
-            raise OutputExists(out)
-        if not _is_artifact(out):
-            raise OutputForeign(out)
+    named, out = out, goal(out)
+    plan = ExportPlan(checkpoint, recipe)
+    with _writing(out):
+        check_output(checkpoint, out, force=force)
+        check_memory(plan.memory)
+        documents = _documents(plan)
+        with staging(out) as place:
+            check_output(checkpoint, out, force=force)  # once more: an old artifact may have been put back
+            try:
+                _fill(place, plan, documents, progress)
+            except (CheckpointChanged, NonFiniteWeights):
+                place.is_resumable = False  # nothing of it can be used
+                raise
+            artifact = Artifact.open(place.artifact)
+            place.put_in_place()
+    return replace(artifact, path=named.absolute())
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with _staging(out) as staging:
-            _write_artifact(checkpoint, staging, recipe, progress)
-            artifact = Artifact.open(staging)
-            _put_in_place(staging, out)
+        yield
     except OSError as error:
         if isinstance(error, DreamEdgeError):
             raise
         raise OutputNotWritable(out, error.strerror or str(error)) from error
-    return replace(artifact, path=out)
 
 
-def _write_artifact(
-    checkpoint: Checkpoint, directory: Path, recipe: Recipe, progress: Callable[[ExportProgress], None]
-) -> None:
-    config = checkpoint.config
+@dataclass(frozen=True)
+class _Documents:
+    """Everything but the weights; of the manifest only the digests are missing, which need the weights."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.files.values())) + _MANIFEST_ROOM
+
+
+def _documents(plan: ExportPlan) -> _Documents:
+    checkpoint, config = plan.checkpoint, plan.checkpoint.config
     tokenizer = convert_tokenizer(checkpoint.path, config)  # first: it fails fast
-    recipe.check(config)
-    with WeightWriter(directory) as writer:
-        stored = _write_weights(checkpoint, recipe, writer, progress)
-    graphs: dict[Target, str] = {target: f"model_{target}.onnx" for target in recipe.targets}
+    graphs: dict[Target, str] = {target: f"model_{target}.onnx" for target in plan.recipe.targets}
     manifest = Manifest(
-        producer=f"{PRODUCER} {_version()}",
-        files=tuple(writer.files),
+        producer=f"{PRODUCER} {version()}",
+        files=tuple(FileEntry(name, size, "") for name, size in plan.layout.sizes().items()),
         graphs=graphs,
         config=config,
-        recipe=recipe,
+        recipe=plan.recipe,
         generation=checkpoint.generation_defaults,
-        provenance=_provenance(checkpoint),
-        license=_license(checkpoint.path),
+        provenance=provenance(checkpoint),
+        license=licence(checkpoint.path),
     )
-    contents = {name: _graph(config, recipe, target, stored) for target, name in graphs.items()}
-    contents |= {TOKENIZER: tokenizer, CARD: model_card(manifest).encode()}
-    written = [_write_file(directory / name, data) for name, data in contents.items()]
-    _write_file(directory / MANIFEST, replace(manifest, files=(*writer.files, *written)).to_json())
+    files = {name: _graph(plan, target) for target, name in graphs.items()}
+    return _Documents(manifest, {**files, TOKENIZER: tokenizer, CARD: model_card(manifest).encode()})
 
 
-_Stored = dict[tuple[str, WeightFormat | None], ir.ExternalTensor]
-"""Where each tensor lies, by its name and the format of its matrix, if it is of one."""
-
-
-def _graph(config: ModelConfig, recipe: Recipe, target: Target, stored: _Stored) -> bytes:
-    formats = recipe.targets[target]
+def _graph(plan: ExportPlan, target: Target) -> bytes:
+    """The graph for `target`, with each of its weights pointed at its place."""
+    config, formats = plan.checkpoint.config, plan.recipe.targets[target]
+    places: dict[tuple[str, WeightFormat | None], Place] = {}
+    remaining = iter(plan.layout.places)
+    for weight in plan.weights:
+        for spec in weight.specs:
+            places[spec.name, weight.format] = next(remaining)
     model = build_model(config, formats, target)
+    vectors = {weight.name for weight in plan.weights if weight.format is None}
     for name, value in weight_parameters(model).items():
-        matrix = name.rpartition(".")[0]
-        format_ = None if name in vector_sizes(config) else formats.of(matrix)
-        value.const_value = stored[name, format_]
+        place = places[name, None if name in vectors else formats.of(name.rpartition(".")[0])]
+        assert value.dtype is not None
+        value.const_value = ir.ExternalTensor(
+            place.shard,
+            offset=place.offset,
+            length=place.size,
+            dtype=value.dtype,
+            shape=ir.Shape(place.spec.shape),
+            name=name,
+        )
     data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return data
 
 
+# --- the weights -----------------------------------------------------------------------------------------------------
+
+
+def _fill(place: Staging, plan: ExportPlan, documents: _Documents, progress: Progress) -> None:
+    """Write all files of the artifact, going on with what an earlier run left; the manifest last."""
+    journal, writer = _continued(place, plan)
+    written = sum(plan.layout.sizes(journal.finished.count).values())
+    check_disk(place.path, plan.written_bytes - written + documents.size)
+    with journal, writer:
+        try:
+            _write_weights(place, plan, journal, writer, progress)
+        except BaseException:
+            with suppress(OSError):
+                _record(place, journal, writer)
+            raise
+        shards = writer.files
+    entries = [write_file(place.artifact / name, data) for name, data in documents.files.items()]
+    manifest = replace(documents.manifest, files=(*shards, *entries))
+    write_file(place.artifact / MANIFEST, manifest.to_json())
+
+
+def _continued(place: Staging, plan: ExportPlan) -> tuple[Journal, WeightWriter]:
+    """The journal of this very work and a writer that stands where it ends; both empty if there is none."""
+    journal, writer = Journal(place.journal, plan.key), WeightWriter(place.artifact, plan.layout)
+    try:
+        writer.resume(journal.finished)
+    except ShardsDiffer:
+        is_sound = False
+    else:
+        is_sound = journal.finished.count > 0
+    if not is_sound:
+        place.clear()
+        return Journal(place.journal, plan.key), WeightWriter(place.artifact, plan.layout)
+    for file in place.artifact.iterdir():
+        if file.name not in plan.layout.sizes(journal.finished.count):
+            file.unlink()
+    return journal, writer
+
+
 def _write_weights(
-    checkpoint: Checkpoint, recipe: Recipe, writer: WeightWriter, progress: Callable[[ExportProgress], None]
-) -> _Stored:
-    """Matrices in the order data meets them, one in memory at a time; then biases and norms."""
-    config = checkpoint.config
-    shapes, total, done = matrix_shapes(config), parameter_count(config), 0
-    stored: _Stored = {}
-    for name, format_ in recipe.stored_matrices(config):
-        weight = checkpoint.tensor(f"{name}.weight")
-        encode = encode_embedding if name == EMBEDDING else encode_linear
-        arrays = encode(weight, format_)
-        for spec in matrix_specs(name, shapes[name], format_):
-            stored[spec.name, format_] = writer.write(spec, arrays[spec.name.rpartition(".")[2]])
-        done += weight.numel()
-        progress(ExportProgress(done, total, name))
-    for name, size in vector_sizes(config).items():
-        array = checkpoint.tensor(name).to(torch.float32).numpy()
-        stored[name, None] = writer.write(TensorSpec(name, "float32", (size,)), array)
+    place: Staging, plan: ExportPlan, journal: Journal, writer: WeightWriter, progress: Progress
+) -> None:
+    checkpoint, total = plan.checkpoint, plan.read_bytes
+    done = plan.read_bytes_of(journal.finished.count)
+    progress(ExportProgress(done, total, ""))
+    unrecorded = 0
+    for weight in plan.weights_after(journal.finished.count):
+        size, stored, written = checkpoint.nbytes(weight.source), sum(map(tensor_bytes, weight.specs)), 0
+        for name, array in encoded(checkpoint, weight):
+            writer.append(name, array)
+            written += array.nbytes
+            progress(ExportProgress(done + size * written // stored, total, weight.name))
+        writer.mark()
         done += size
-        progress(ExportProgress(done, total, name))
-    return stored
+        unrecorded += stored
+        if unrecorded >= JOURNAL_EVERY:
+            _record(place, journal, writer)
+            unrecorded = 0
+    _record(place, journal, writer)
 
 
-def _write_file(path: Path, data: bytes) -> FileEntry:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
-
-
-def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the weights came from, wherever it lay: the same checkpoint gives the same bytes in any directory."""
-    return {
-        "config_sha256": hashlib.sha256((checkpoint.path / "config.json").read_bytes()).hexdigest(),
-        "dtype": str(checkpoint.dtype).removeprefix("torch."),
-        "weights": {file.name: file.stat().st_size for file in checkpoint.files},
-    }
-
-
-def _license(checkpoint_dir: Path) -> str | None:
-    """The licence that the checkpoint's model card names in its metadata block."""
-    try:
-        card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
-    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]+)", metadata.group(1), re.MULTILINE) if metadata else None
-    return found.group(1) if found else None
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("dream-edge")
-
-
-# --- putting it in place ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A directory beside `out`, gone again when the export fails."""
-    staging = out.with_name(f".{out.name}-{secrets.token_hex(4)}.partial")
-    staging.mkdir()
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _put_in_place(staging: Path, out: Path) -> None:
-    """Rename `staging` to `out`; an old artifact there is moved aside first and removed last."""
-    if not _occupied(out):
-        if out.exists():
-            out.rmdir()
-        staging.rename(out)
-        return
-    old = staging.with_suffix(".old")
-    out.rename(old)
-    try:
-        staging.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _occupied(out: Path) -> bool:
-    return out.is_symlink() or out.is_file() or (out.is_dir() and any(out.iterdir()))
-
-
-def _is_artifact(out: Path) -> bool:
-    """Whether `out` holds a manifest and a graph, and nothing but files that an export writes."""
-    if not out.is_dir() or out.is_symlink():
-        return False
-    entries = list(out.iterdir())
-    return (
-        (out / MANIFEST).is_file()
-        and any(entry.suffix == ".onnx" for entry in entries)
-        and all(entry.is_file() and _OURS.fullmatch(entry.name) for entry in entries)
-    )
+def _record(place: Staging, journal: Journal, writer: WeightWriter) -> None:
+    """Have on the disk what is finished, and then that it is."""
+    if writer.finished.count:
+        writer.sync()
+        journal.record(writer.finished)
+        place.is_resumable = True

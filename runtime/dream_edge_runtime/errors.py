@@ -145,6 +145,38 @@ class OutputNotWritable(DreamEdgeError, OSError):
         super().__init__(f"{path}: cannot write there: {why}. Name a writable directory with enough free space.")
 
 
+class OutputInsideCheckpoint(DreamEdgeError, ValueError):
+    def __init__(self, path: Path, checkpoint: Path) -> None:
+        super().__init__(
+            f"{path} lies inside the checkpoint {checkpoint}, which stays as it is. Name a directory elsewhere."
+        )
+
+
+class OutputBusy(DreamEdgeError, BlockingIOError):
+    def __init__(self, path: Path, holder: int | None) -> None:
+        self.holder = holder
+        who = "another process" if holder is None else f"process {holder}"
+        super().__init__(f"{path}: {who} is exporting there. Wait until it is done, or name another directory.")
+
+
+class NotEnoughDisk(DreamEdgeError, OSError):
+    def __init__(self, path: Path, needed: int, free: int) -> None:
+        self.needed, self.free = needed, free
+        super().__init__(
+            f"{path}: the export writes {needed / 1e9:.2f} GB there and {free / 1e9:.2f} GB are free. "
+            "Make room, name a directory on another disk, or choose a smaller scheme (--scheme int4)."
+        )
+
+
+class NotEnoughMemory(DreamEdgeError, MemoryError):
+    def __init__(self, needed: int, available: int) -> None:
+        self.needed, self.available = needed, available
+        super().__init__(
+            f"the export needs {needed / 1e9:.2f} GB of memory and {available / 1e9:.2f} GB are available. "
+            "Close other programs, or choose a scheme that holds less at once (--scheme int4)."
+        )
+
+
 class MissingExtra(DreamEdgeError, ImportError):
     def __init__(self, purpose: str, extra: str) -> None:
         self.extra = extra

@@ -1,0 +1,184 @@
+"""What an export is going to do, known before it does anything: bytes, places, memory, time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dream_edge_runtime.errors import (
+    NotEnoughDisk,
+    NotEnoughMemory,
+    OutputExists,
+    OutputForeign,
+    OutputInsideCheckpoint,
+)
+from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.recipe import Recipe
+
+from .checkpoint import Checkpoint
+from .journal import Journal
+from .provenance import version
+from .shards import Layout, tensor_bytes
+from .staging import JOURNAL, is_occupied, staging_of
+from .weights import LARGEST_STRIP, Weight, encoded, rows_of_slice, stored_weights
+
+_OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
+_LIBRARIES = 400 << 20  # resident once PyTorch and the graph builder are imported
+_WORKING_BYTES = 48  # for each weight of a slice while it is encoded
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """The weights of an artifact and where each will lie.
+
+    Raises: InvalidOption when the recipe does not fit the checkpoint.
+    """
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        self.recipe.check(self.checkpoint.config)
+
+    @cached_property
+    def weights(self) -> list[Weight]:
+        return stored_weights(self.checkpoint.config, self.recipe)
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout.of(spec for weight in self.weights for spec in weight.specs)
+
+    @property
+    def read_bytes(self) -> int:
+        """What is read of the checkpoint; a matrix that two graphs store differently is read twice."""
+        return sum(self.checkpoint.nbytes(weight.source) for weight in self.weights)
+
+    def read_bytes_of(self, count: int) -> int:
+        """What was read of the checkpoint once the first `count` tensors are written."""
+        return self.read_bytes - sum(self.checkpoint.nbytes(weight.source) for weight in self.weights_after(count))
+
+    def weights_after(self, count: int) -> Iterator[Weight]:
+        """The weights whose tensors come after the first `count`."""
+        position = 0
+        for weight in self.weights:
+            if position >= count:
+                yield weight
+            position += len(weight.specs)
+
+    @property
+    def written_bytes(self) -> int:
+        """Bytes of the shards, exactly."""
+        return sum(self.layout.sizes().values())
+
+    @property
+    def memory(self) -> int:
+        """The most that is going to be resident, libraries included."""
+        largest = 0
+        for weight in self.weights:
+            if weight.format is None:
+                continue
+            outputs, inputs = self.checkpoint.shape(weight.source)
+            sizes = [tensor_bytes(spec) for spec in weight.specs]
+            held = sum(sizes[1:]) + (min(sizes[0], LARGEST_STRIP) if weight.format.kind == "row" else 0)
+            largest = max(largest, held + _WORKING_BYTES * min(outputs, rows_of_slice(inputs)) * inputs)
+        return _LIBRARIES + largest
+
+    @property
+    def key(self) -> str:
+        """Tells this work from other work: what is read, what is made of it, and by which program."""
+        work = {
+            "files": [
+                (file.path.name, file.stamp.size, file.stamp.modified_ns, file.header_sha256)
+                for file in self.checkpoint.tensor_files
+            ],
+            "config": self.checkpoint.config.to_dict(),
+            "recipe": asdict(self.recipe),
+            "tools": (version(), _program(), torch.__version__, np.__version__),
+        }
+        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+    def finished_bytes(self, out: Path) -> int:
+        """Bytes of the shards that an earlier run of the same work has left for `out`."""
+        finished = Journal(staging_of(out) / JOURNAL, self.key).finished
+        return sum(self.layout.sizes(finished.count).values())
+
+    def seconds(self) -> float:
+        """A rough guess, from one matrix of the first layer that is read, encoded and hashed here and now."""
+        weight = next(weight for weight in self.weights if weight.name.endswith("self_attn.q_proj"))
+        for _ in range(2):  # the first time wakes threads and fills caches
+            start = time.perf_counter()
+            for _, array in encoded(self.checkpoint, weight):
+                hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return (time.perf_counter() - start) / self.checkpoint.nbytes(weight.source) * self.read_bytes
+
+
+def _program() -> str:
+    """Digest of this package's own text: half of an artifact by one revision of it and half by another is neither."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+# --- checks before anything is written -------------------------------------------------------------------------------
+
+
+def check_output(checkpoint: Checkpoint, out: Path, *, force: bool) -> None:
+    """Raises OutputInsideCheckpoint, OutputExists, OutputForeign."""
+    if checkpoint.path.resolve() in out.resolve().parents:
+        raise OutputInsideCheckpoint(out, checkpoint.path)
+    if is_occupied(out):
+        if not force:
+            raise OutputExists(out)
+        if not _is_artifact(out):
+            raise OutputForeign(out)
+
+
+def check_disk(directory: Path, needed: int) -> None:
+    """Raises NotEnoughDisk unless `needed` more bytes fit on the disk of `directory`."""
+    free = free_disk(directory)
+    if free < needed:
+        raise NotEnoughDisk(directory, needed, free)
+
+
+def free_disk(path: Path) -> int:
+    """Bytes free on the disk where `path` is or is going to be."""
+    return shutil.disk_usage(next(each for each in (path, *path.absolute().parents) if each.is_dir())).free
+
+
+def check_memory(needed: int) -> None:
+    """Raises NotEnoughMemory when the system says that less than `needed` bytes are available."""
+    available = available_memory()
+    if available is not None and available < needed:
+        raise NotEnoughMemory(needed, available)
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the platform does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _is_artifact(out: Path) -> bool:
+    """Whether `out` holds a manifest and a graph, and nothing but files that an export writes."""
+    if not out.is_dir() or out.is_symlink():
+        return False
+    entries = list(out.iterdir())
+    return (
+        (out / MANIFEST).is_file()
+        and any(entry.suffix == ".onnx" for entry in entries)
+        and all(entry.is_file() and _OURS.fullmatch(entry.name) for entry in entries)
+    )

@@ -1,0 +1,38 @@
+"""What an artifact says of where it came from, wherever that lay: the same checkpoint gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from dream_edge_runtime.artifact import CARD
+
+from .checkpoint import Checkpoint
+
+
+def provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Digest of config.json, type of the weights, names and sizes of their files."""
+    return {
+        "config_sha256": hashlib.sha256((checkpoint.path / "config.json").read_bytes()).hexdigest(),
+        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "weights": {file.path.name: file.stamp.size for file in checkpoint.tensor_files},
+    }
+
+
+def licence(checkpoint_dir: Path) -> str | None:
+    """The licence that the checkpoint's model card names in its metadata block."""
+    try:
+        card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]+)", metadata.group(1), re.MULTILINE) if metadata else None
+    return found.group(1) if found else None
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return installed("dream-edge")

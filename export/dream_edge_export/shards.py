@@ -1,0 +1,183 @@
+"""Where each weight lies in the shards, and the one stream of bytes that fills them.
+
+The places follow from names, types and shapes alone, so that they are known before anything is encoded, and bytes are
+only ever appended: a shard is hashed as it grows, and an interrupted export goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dream_edge_runtime.contract import TensorSpec
+from dream_edge_runtime.manifest import FileEntry
+
+from .disk import append_file, sync_directory, write_all
+
+LARGEST_SHARD = 2_000_000_000
+ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
+_HASHED = 1 << 20
+
+
+class Place(NamedTuple):
+    """The bytes of one tensor: `size` of them from `offset` in `shard`."""
+
+    spec: TensorSpec
+    shard: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every tensor's place, in the order in which they are written; each lies in one shard."""
+
+    places: tuple[Place, ...]
+
+    @classmethod
+    def of(cls, specs: Iterable[TensorSpec], largest_shard: int = LARGEST_SHARD) -> Layout:
+        """A tensor larger than `largest_shard` gets a shard of its own."""
+        places: list[Place] = []
+        shard = end = 0
+        for spec in specs:
+            size = tensor_bytes(spec)
+            offset = end + -end % ALIGNMENT
+            if not shard or offset + size > largest_shard:
+                shard, offset = shard + 1, 0
+            places.append(Place(spec, f"weights-{shard:05d}.bin", offset, size))
+            end = offset + size
+        return cls(tuple(places))
+
+    def sizes(self, count: int | None = None) -> dict[str, int]:
+        """Bytes of each shard once the first `count` tensors are written; of all, without `count`."""
+        return {place.shard: place.offset + place.size for place in self.places[:count]}
+
+
+def tensor_bytes(spec: TensorSpec) -> int:
+    """Bytes of a tensor without named dimensions."""
+    return prod(int(length) for length in spec.shape) * np.dtype(spec.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Finished:
+    """So many tensors are complete, and the shards that hold them had these SHA-256."""
+
+    count: int = 0
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
+class ShardsDiffer(Exception):
+    """What lies on disk is not what was said to be there."""
+
+
+class WeightWriter:
+    """Fills the shards of `layout` in `directory`, in order.
+
+    Use as a context manager. `resume` first, to go on with what is there. `finished` is how it was at the last `mark`.
+    """
+
+    def __init__(self, directory: Path, layout: Layout) -> None:
+        self._directory = directory
+        self._layout = layout
+        self._index = 0  # of the tensor that is being written
+        self._written = 0  # bytes of it
+        self._shard, self._fd, self._end = "", -1, 0  # the open shard and its bytes
+        self._hashes: dict[str, hashlib._Hash] = {}
+        self.finished = Finished()
+
+    def __enter__(self) -> WeightWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def resume(self, finished: Finished) -> None:
+        """Go on after `finished`; ShardsDiffer unless that is what lies on disk."""
+        for name, size in self._layout.sizes(finished.count).items():
+            try:
+                digest = _hash_of(self._directory / name, size)
+            except (OSError, EOFError) as error:
+                raise ShardsDiffer(name) from error
+            if digest.hexdigest() != finished.digests.get(name):
+                raise ShardsDiffer(name)
+            self._hashes[name] = digest
+            self._shard, self._end = name, size
+        self._index, self.finished = finished.count, finished
+        if self._shard:
+            self._fd = append_file(self._directory / self._shard, self._end)
+
+    def append(self, name: str, array: NDArray[np.generic]) -> None:
+        """The next part of tensor `name`: parts come in the order of the layout and of the bytes in a tensor."""
+        if not self._written and self._place.spec.name == name:
+            self._begin(self._place)
+        place = self._place
+        dtype, row = place.spec.dtype, place.spec.shape[1:]
+        if (name, array.dtype.name, array.shape[1:]) != (place.spec.name, dtype, row):
+            raise TypeError(f"{name} is {array.dtype} {array.shape}, expected a part of {place.spec}")
+        if self._written + array.nbytes > place.size:
+            raise ValueError(f"{name} is longer than {place.spec}")
+        self._append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._written += array.nbytes
+        if self._written == place.size:
+            self._index, self._written = self._index + 1, 0
+
+    def sync(self) -> None:
+        """Have all bytes on the disk."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+            sync_directory(self._directory)
+
+    def mark(self) -> None:
+        """The tensors so far are complete as a whole: an interrupted export may go on here."""
+        self.finished = Finished(self._index, {name: digest.hexdigest() for name, digest in self._hashes.items()})
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """The shards, once all tensors are written."""
+        if self._index < len(self._layout.places):
+            raise ValueError(f"{self._place.spec.name} was not written")
+        self.sync()
+        self.mark()
+        return tuple(FileEntry(name, size, self.finished.digests[name]) for name, size in self._layout.sizes().items())
+
+    @property
+    def _place(self) -> Place:
+        return self._layout.places[self._index]
+
+    def _begin(self, place: Place) -> None:
+        if place.shard != self._shard:
+            if self._fd >= 0:
+                os.fsync(self._fd)
+                os.close(self._fd)
+            self._shard, self._end = place.shard, 0
+            self._hashes[place.shard] = hashlib.sha256()
+            self._fd = append_file(self._directory / place.shard, 0)
+        self._append(memoryview(bytes(place.offset - self._end)))
+
+    def _append(self, data: memoryview) -> None:
+        write_all(self._fd, data)
+        self._hashes[self._shard].update(data)
+        self._end += len(data)
+
+
+def _hash_of(path: Path, size: int) -> hashlib._Hash:
+    """Of the first `size` bytes; EOFError when there are fewer."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while size:
+            chunk = file.read(min(size, _HASHED))
+            if not chunk:
+                raise EOFError
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest
