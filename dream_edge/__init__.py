@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.results import MASK_SYMBOL, Generation, Step
     from dream_edge_runtime.run import Denoising
 
+    from .hub import pull
     from .models import load, resolve_artifact, resolve_checkpoint
 
     __version__: str
@@ -35,6 +36,7 @@ __all__ = [
     "GenerationConfig",
     "Step",
     "load",
+    "pull",
     "resolve_artifact",
     "resolve_checkpoint",
 ]
@@ -50,6 +52,7 @@ _HOMES = {
     "GenerationConfig": "dream_edge_runtime.generation_config",
     "Step": "dream_edge_runtime.results",
     "load": "dream_edge.models",
+    "pull": "dream_edge.hub",
     "resolve_artifact": "dream_edge.models",
     "resolve_checkpoint": "dream_edge.models",
 }

@@ -1,4 +1,4 @@
-"""From a name to a model: directories, and the tiny Dream that comes with the package."""
+"""From a name to a model: directories, models on a hub, and the tiny Dream that comes with the package."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.recipe import Recipe, check_scheme
 from dream_edge_runtime.session import OnnxNetwork
 
+from .hub import Kind, Repository, obtain
+
 TINY = "tiny"
 _TINY_SCHEME = "int8"  # the scheme whose artifact of the tiny Dream is in the package
 
@@ -31,14 +33,16 @@ def load(
     """Load an artifact.
 
     Args:
-        name: the directory of an artifact, or "tiny" for the bundled model.
+        name: the directory of an artifact, its name on a hub ("owner/name" or "owner/name@revision", see
+            `dream_edge.hub`), or "tiny" for the bundled model. A directory of that name comes first.
         device: "auto", "cpu" or "cuda".
         threads: for one pass; None = as many as the processor has cores.
         verify: read every byte and compare its digest first; sizes and structure are always checked.
         scheme: with "tiny", another scheme than the bundled int8: exported into the user's cache when first asked for
             (needs the export extra). With a directory, the scheme it must have.
 
-    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra.
+    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra, and
+        `dream_edge.hub`'s HubError for a model that must be fetched.
     """
     artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
     if verify:
@@ -53,7 +57,7 @@ def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
         check_scheme(scheme)  # an unknown name is said before anything is read
     if str(name) == TINY and not Path(TINY).is_dir():
         return bundled("tiny_int8") if scheme in (None, _TINY_SCHEME) else _exported_tiny(str(scheme))
-    path = Path(name)
+    path = _directory(name, Kind.ARTIFACT)
     if not (path / MANIFEST).is_file():
         if (path / "config.json").is_file():
             remedy = f"Run `dream-edge export {path} OUT --scheme int4` first."
@@ -71,10 +75,21 @@ def resolve_checkpoint(name: str | Path) -> Path:
     """The directory of the checkpoint called `name`."""
     if str(name) == TINY and not Path(TINY).is_dir():
         return bundled("tiny")
-    path = Path(name)
+    path = _directory(name, Kind.CHECKPOINT)
     if not path.is_dir():
         raise CheckpointNotFound(path, "directory")
     return path
+
+
+def _directory(name: str | Path, kind: Kind) -> Path:
+    """What is here comes first; then a copy in the hub's cache; then the hub."""
+    repository = hub_repository(name)
+    return Path(name) if repository is None else obtain(repository, kind)
+
+
+def hub_repository(name: str | Path) -> Repository | None:
+    """The model on a hub that `name` means; None if it means a place here. A `Path` always does."""
+    return None if isinstance(name, Path) or Path(name).exists() else Repository.parse(name)
 
 
 def bundled(name: str) -> Path:

@@ -14,6 +14,7 @@ from .generate import generate
 from .help import Verbs, VerbWithSections
 from .infill import infill
 from .info import info
+from .pull import pull
 from .verify import verify
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (generate, infill, chat, export, compare, info, verify, demo):
+for verb in (generate, infill, chat, export, compare, info, verify, pull, demo):
     app.command(cls=VerbWithSections)(verb)
 
 
@@ -45,5 +46,6 @@ def _options(
 ) -> None:
     """Dream, the diffusion language model, quantized and run on this machine.
 
-    Wherever a model is named, "tiny" is the small one that comes with the package. Begin with: dream-edge demo
+    Wherever a model is named, "tiny" is the small one that comes with the package, and owner/name is one on the Hugging
+    Face hub. Begin with: dream-edge demo
     """

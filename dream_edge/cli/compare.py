@@ -11,6 +11,7 @@ import typer
 from . import options as given
 from .export import open_checkpoint
 from .progress import progress
+from .pull import at_hand
 from .terminal import print_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    artifacts: Annotated[list[str], typer.Argument(metavar="ARTIFACT...", help='Directories of artifacts, or "tiny".')],
+    artifacts: Annotated[list[str], typer.Argument(metavar="ARTIFACT...", help='Directories, owner/name, or "tiny".')],
     reference: Annotated[
         str, typer.Option(metavar="CHECKPOINT", help='The checkpoint they were exported from, or "tiny".')
     ],
@@ -40,11 +41,12 @@ def compare(
     is one standard error.
     """
     from dream_edge import resolve_artifact
+    from dream_edge.hub import Kind
     from dream_edge.quality import compare as measure
     from dream_edge.quality import read_texts
     from dream_edge_runtime.artifact import Artifact
 
-    opened = [Artifact.open(resolve_artifact(name)) for name in artifacts]
+    opened = [Artifact.open(resolve_artifact(at_hand(name, Kind.ARTIFACT))) for name in artifacts]
     checkpoint = open_checkpoint(reference, "Comparing with the full-precision network")
     texts = None if data is None else read_texts(data)
     comparisons = []

@@ -10,6 +10,7 @@ import typer
 
 from . import options as given
 from .progress import progress
+from .pull import at_hand
 from .terminal import duration, note, number, size
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help='Directory of a Dream checkpoint (safetensors), or "tiny".')
+        str,
+        typer.Argument(metavar="CHECKPOINT", help='A Dream checkpoint: directory, owner/name, or "tiny".'),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the artifact.")],
     scheme: Annotated[
@@ -77,9 +79,10 @@ def export(
 def open_checkpoint(name: str, purpose: str) -> Checkpoint:
     """The checkpoint called `name`, checked; MissingExtra, naming `purpose`, without the libraries that read it."""
     from dream_edge import resolve_checkpoint
+    from dream_edge.hub import Kind
     from dream_edge_runtime.errors import MissingExtra
 
-    path = resolve_checkpoint(name)
+    path = resolve_checkpoint(at_hand(name, Kind.CHECKPOINT))
     try:
         from dream_edge_export.checkpoint import Checkpoint
     except ImportError:

@@ -10,11 +10,14 @@ import typer
 from dream_edge_runtime.config import ModelConfig
 
 from . import options as given
+from .pull import at_hand
 from .terminal import number, print_json, printable, size
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help='Directory of an artifact or checkpoint, or "tiny".')],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help='Artifact or checkpoint: directory, owner/name, "tiny".')
+    ],
     scheme: given.SchemeChoice = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -25,6 +28,7 @@ def info(
     from dream_edge.models import TINY, resolve_artifact
     from dream_edge_runtime.manifest import MANIFEST
 
+    model = str(at_hand(model))
     path = Path(model)
     is_checkpoint = (path / "config.json").is_file() and not (path / MANIFEST).is_file()
     if is_checkpoint and model != TINY:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .pull import at_hand
 from .terminal import is_terminal
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class TargetName(StrEnum):
     ALL = "all"
 
 
-ArtifactArgument = Annotated[str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, or "tiny".')]
+ArtifactArgument = Annotated[
+    str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, owner/name, or "tiny".')
+]
 
 Steps = Annotated[
     int | None,
@@ -149,12 +152,14 @@ def load_model(artifact: str, *, device: Device, threads: int | None, scheme: Sc
     import sys
 
     import dream_edge
+    from dream_edge.hub import Kind
 
+    model = at_hand(artifact, Kind.ARTIFACT)
     waiting = is_terminal(sys.stderr)
     if waiting:
         typer.echo(f"Loading {artifact} …\r", err=True, nl=False)
     try:
-        return dream_edge.load(artifact, device=device.value, threads=threads, scheme=scheme and scheme.value)
+        return dream_edge.load(model, device=device.value, threads=threads, scheme=scheme and scheme.value)
     finally:
         if waiting:
             typer.echo("\x1b[2K\r", err=True, nl=False)

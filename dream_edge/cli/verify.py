@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import options as given
-from .progress import progress
+from .pull import at_hand, read_all
 from .terminal import size
 
 
@@ -15,18 +15,11 @@ def verify(artifact: given.ArtifactArgument, scheme: given.SchemeChoice = None) 
     Its structure, its graph, and the SHA-256 of each file. Exit code 1 and the reason if anything is wrong.
     """
     from dream_edge import resolve_artifact
+    from dream_edge.hub import Kind
     from dream_edge_runtime.artifact import Artifact
 
-    opened = Artifact.open(resolve_artifact(artifact, scheme=scheme and scheme.value))
-    done = 0
-    with progress("Reading", opened.size, size) as advance:
-
-        def count(read: int) -> None:
-            nonlocal done
-            done += read
-            advance(done)
-
-        opened.verify(count)
+    opened = Artifact.open(resolve_artifact(at_hand(artifact, Kind.ARTIFACT), scheme=scheme and scheme.value))
+    read_all(opened)
     for entry in opened.manifest.files:
         typer.echo(f"ok  {entry.sha256[:16]}  {size(entry.size):>9}  {entry.name}")
     typer.echo(f"{opened.path} is whole: {len(opened.manifest.files)} files, {size(opened.size)}.")

@@ -1,0 +1,94 @@
+"""Models by the name they have on a hub: "owner/name", or "owner/name@revision".
+
+A copy that lies in huggingface_hub's cache is used as it is, without asking the hub; `pull` asks, and fetches what is
+new. Revisions are pinned to a commit before anything is fetched, and only data is: never code, never pickles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.manifest import MANIFEST
+
+from .cache import Repository, cache_directory, cached, is_offline, source
+from .errors import CacheTooSmall, NotARepository, NotCached
+from .listing import Kind, Plan
+
+if TYPE_CHECKING:
+    from .transfer import Progress
+
+__all__ = ["Kind", "Plan", "Repository", "cached", "fetch", "is_offline", "named", "obtain", "plan", "pull", "source"]
+
+
+def pull(repo: str, revision: str | None = None) -> Path:
+    """Bring the newest state of a model into the cache, verify it, and return its directory.
+
+    Args:
+        repo: "owner/name", or "owner/name@revision".
+        revision: a branch, a tag or a commit; None is the main branch.
+
+    What has arrived is kept when the connection breaks off: called again, it goes on from there. Each file is compared
+    with the digest that the hub lists, those of an artifact with its manifest as well.
+
+    Raises: HubError (in `dream_edge.hub.errors`), PickleCheckpoint, CorruptArtifact, MissingExtra.
+    """
+    repository = named(repo, revision)
+    path = (cached(repository) if is_offline() else None) or fetch(plan(repository))
+    if (path / MANIFEST).is_file():
+        Artifact.open(path).verify()
+    return path
+
+
+def named(repo: str, revision: str | None = None) -> Repository:
+    """The repository called `repo`. Raises NotARepository, InvalidOption."""
+    repository = Repository.parse(repo)
+    if repository is None:
+        raise NotARepository(repo)
+    if revision is None:
+        return repository
+    if repository.revision is not None:
+        raise InvalidOption("revision", revision, f"contradicts the one in {repo}")
+    with_revision = Repository.parse(f"{repo}@{revision}")
+    if with_revision is None:
+        raise InvalidOption("revision", revision, "must be a branch, a tag or a commit")
+    return with_revision
+
+
+def obtain(repository: Repository, kind: Kind) -> Path:
+    """The directory of `repository`: from the cache if it is complete there, else fetched. Errors as `pull`."""
+    return cached(repository) or fetch(plan(repository, kind))
+
+
+def plan(repository: Repository, kind: Kind | None = None) -> Plan:
+    """Ask the hub what `repository` holds at which commit, and what of it must be fetched.
+
+    Raises:
+        NotCached: HF_HUB_OFFLINE is set.
+        RepositoryNotFound, RepositoryClosed, RevisionNotFound, HubUnreachable
+        NotADream, PickleCheckpoint: there is nothing in it that could be used.
+        UnsupportedArtifact: it is the other kind than `kind`.
+        MissingExtra: huggingface_hub is not installed.
+    """
+    if is_offline():
+        raise NotCached(repository, cache_directory())
+    try:
+        from .transfer import ask
+    except ImportError:
+        raise MissingExtra(f"There is no directory {repository} here; fetching a model of that name", "hub") from None
+    return ask(repository, kind)
+
+
+def fetch(plan: Plan, progress: Progress = lambda _: None) -> Path:
+    """Fetch what is missing and return the directory.
+
+    Raises: CacheTooSmall before anything is fetched; DownloadInterrupted, DamagedDownload, CacheNotWritable.
+    """
+    from .transfer import fetch as bring
+
+    if plan.to_fetch > plan.free:
+        raise CacheTooSmall(plan.repository.directory.parent, plan.to_fetch, plan.free)
+    bring(plan, progress)
+    return plan.path

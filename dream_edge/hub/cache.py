@@ -1,0 +1,133 @@
+"""Names of models on a hub, and copies of them that are already on this machine. No network, no huggingface_hub.
+
+The cache is huggingface_hub's own, shared with every program that uses it
+(https://huggingface.co/docs/huggingface_hub/guides/manage-cache): files lie in blobs/ under their digest, and
+snapshots/COMMIT/ links to them under their names; refs/ says which commit a branch or tag was last seen at.
+The environment is read at each call.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from dream_edge_runtime.config import read_json_object
+from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.manifest import MANIFEST, Manifest
+
+DEFAULT_BRANCH = "main"
+
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9_][A-Za-z0-9_.+/\-]{{0,254}}))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model on a hub: "owner/name", and the branch, tag or commit of it; None is its main branch."""
+
+    name: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Repository | None:
+        """The repository that `text` names, as owner/name or owner/name@revision; None if it is no such name."""
+        match = _NAME.fullmatch(text)
+        if not match or ".." in text or "--" in match[1] or "//" in text:
+            return None
+        return cls(match[1], match[2])
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @property
+    def directory(self) -> Path:
+        """Where the cache keeps it."""
+        return cache_directory() / f"models--{self.name.replace('/', '--')}"
+
+    def snapshot(self, commit: str) -> Path:
+        return self.directory / "snapshots" / commit
+
+    @property
+    def reference(self) -> Path | None:
+        """The file that says which commit the revision is; None if the revision is itself a commit."""
+        revision = self.revision or DEFAULT_BRANCH
+        return None if is_commit(revision) else self.directory / "refs" / revision
+
+
+def is_commit(text: str) -> bool:
+    return _COMMIT.fullmatch(text) is not None
+
+
+def endpoint() -> str:
+    """The hub: HF_ENDPOINT, for mirrors, or huggingface.co."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def is_offline() -> bool:
+    chosen = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return chosen.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def cache_directory() -> Path:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if chosen := os.environ.get(name):
+            return _expanded(chosen)
+    if home := os.environ.get("HF_HOME"):
+        return _expanded(home) / "hub"
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expandvars(path)).expanduser()
+
+
+def cached(repository: Repository) -> Path | None:
+    """The copy of `repository` in the cache, if it is complete: of the commit that its revision was last seen at."""
+    reference = repository.reference
+    if reference is None:
+        commit = str(repository.revision)
+    else:
+        try:
+            commit = reference.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeError):
+            return None
+    directory = repository.snapshot(commit)
+    return directory if is_commit(commit) and _is_complete(directory) else None
+
+
+def source(path: Path) -> dict[str, str] | None:
+    """Repository and commit of a snapshot in a cache of this layout; None for any other directory."""
+    commit, parents = path.name, path.absolute().parents
+    if not is_commit(commit) or len(parents) < 2 or parents[0].name != "snapshots":
+        return None
+    kind, _, name = parents[1].name.partition("--")
+    repository = Repository.parse(name.replace("--", "/"))
+    return {"repository": repository.name, "commit": commit} if kind == "models" and repository else None
+
+
+def _is_complete(directory: Path) -> bool:
+    """Whether everything is there that loading or exporting needs. What is damaged is there: opening it says so."""
+    try:
+        if (directory / MANIFEST).is_file():
+            return all((directory / entry.name).is_file() for entry in Manifest.read(directory).files)
+        return (directory / "config.json").is_file() and _has_tokenizer(directory) and _has_weights(directory)
+    except DreamEdgeError:
+        return True
+
+
+def _has_tokenizer(directory: Path) -> bool:
+    forms = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    return any(all((directory / name).is_file() for name in names) for names in forms)
+
+
+def _has_weights(directory: Path) -> bool:
+    if (directory / "model.safetensors").is_file():
+        return True
+    if not (directory / _INDEX).is_file():
+        return False
+    files = read_json_object(directory / _INDEX, limit=1 << 26).get("weight_map")
+    return isinstance(files, dict) and all((directory / str(file)).is_file() for file in files.values())

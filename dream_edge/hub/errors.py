@@ -1,0 +1,94 @@
+"""What can go wrong between here and a model hub, each with its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dream_edge_runtime.errors import DreamEdgeError
+
+
+class HubError(DreamEdgeError, OSError):
+    """A model could not be had from the hub."""
+
+
+class NotARepository(HubError, ValueError):
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text!r} is not the name of a model on a hub. Write owner/name or owner/name@revision.")
+
+
+class RepositoryNotFound(HubError, FileNotFoundError):
+    def __init__(self, repository: object, endpoint: str) -> None:
+        super().__init__(
+            f"{repository}: there is no such directory here and no such model on {endpoint}. Check the name; for a "
+            "private model, log in with `hf auth login` or set HF_TOKEN."
+        )
+
+
+class RepositoryClosed(HubError, PermissionError):
+    """Gated, or the token does not open it."""
+
+    def __init__(self, repository: object, endpoint: str, name: str) -> None:
+        super().__init__(
+            f"{repository}: {endpoint} does not let you in. Accept the model's terms at {endpoint}/{name} if it has "
+            "some, then log in with `hf auth login` or set HF_TOKEN to a token that may read it."
+        )
+
+
+class RevisionNotFound(HubError, LookupError):
+    def __init__(self, name: str, revision: str | None) -> None:
+        super().__init__(
+            f"{name} has no revision {revision}. Name a branch, a tag or a commit of it, or none for its newest."
+        )
+
+
+class NotCached(HubError, FileNotFoundError):
+    def __init__(self, repository: object, cache: Path) -> None:
+        super().__init__(
+            f"{repository}: there is no such directory here and no complete copy in {cache}, and HF_HUB_OFFLINE "
+            f"forbids to ask the hub. Run `dream-edge pull {repository}` online first."
+        )
+
+
+class HubUnreachable(HubError, ConnectionError):
+    def __init__(self, repository: object, endpoint: str, why: str) -> None:
+        super().__init__(
+            f"{repository}: there is no such directory here, and {endpoint} does not answer as a hub should: {why}. "
+            "Check the connection (and HF_ENDPOINT, if set) and run the same command again."
+        )
+
+
+class DownloadInterrupted(HubError, ConnectionError):
+    def __init__(self, repository: object, file: str, why: str) -> None:
+        super().__init__(
+            f"{repository}: the connection broke off at {file} ({why}). What has arrived is kept: run the same command "
+            "again and it goes on from there."
+        )
+
+
+class DamagedDownload(HubError):
+    def __init__(self, repository: object, file: str) -> None:
+        super().__init__(
+            f"{repository}: {file} arrived, but its bytes are not the ones that the hub lists. They were discarded: "
+            "run the same command again."
+        )
+
+
+class CacheTooSmall(HubError):
+    def __init__(self, cache: Path, needed: int, free: int) -> None:
+        super().__init__(
+            f"{cache}: {needed / 1e9:.2f} GB are to be downloaded and {free / 1e9:.2f} GB are free. Make room, or set "
+            "HF_HUB_CACHE to a directory on a larger disk."
+        )
+
+
+class CacheNotWritable(HubError):
+    def __init__(self, cache: Path, why: str) -> None:
+        super().__init__(f"{cache}: cannot write there: {why}. Make room, or set HF_HUB_CACHE to another directory.")
+
+
+class NotADream(HubError, ValueError):
+    def __init__(self, repository: object, why: str) -> None:
+        super().__init__(
+            f"{repository}: {why}, so this is neither a Dream checkpoint nor an artifact; nothing was downloaded. Name "
+            "a repository with config.json and *.safetensors, or one that holds what `dream-edge export` wrote."
+        )
