@@ -58,14 +58,14 @@ def export(
     """
     from dream_edge_runtime.recipe import Recipe
 
+    def recipe_for(layers: int) -> Recipe:
+        return Recipe.for_scheme(
+            scheme.value, target=target.value, block_size=block_size, symmetric=symmetric, layers=layers
+        )
+
+    recipe_for(1)  # refuses bad options before a checkpoint is downloaded
     opened = open_checkpoint(checkpoint, "Exporting a checkpoint")
-    recipe = Recipe.for_scheme(
-        scheme.value,
-        target=target.value,
-        block_size=block_size,
-        symmetric=symmetric,
-        layers=opened.config.num_hidden_layers,
-    )
+    recipe = recipe_for(opened.config.num_hidden_layers)
     _announce(opened, out, recipe, force=force)
     artifact = write_artifact(opened, out, recipe, force=force)
     bits = ", ".join(
@@ -111,7 +111,8 @@ def _announce(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool)
 
 
 def write_artifact(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool = False) -> Artifact:
-    """`dream_edge_export.export`, with its progress shown."""
+    """`dream_edge_export.export`, with its progress shown; a checkpoint from a hub is recorded as such."""
+    from dream_edge.hub import source
     from dream_edge_runtime.errors import MissingExtra, OutputBusy
 
     try:
@@ -124,7 +125,14 @@ def write_artifact(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: 
     plan = ExportPlan(checkpoint, recipe)
     try:
         with progress(f"Exporting {recipe.scheme}", plan.read_bytes, size) as advance:
-            return write(checkpoint, out, recipe, force=force, progress=lambda state: advance(state.done))
+            return write(
+                checkpoint,
+                out,
+                recipe,
+                force=force,
+                source=source(checkpoint.path),
+                progress=lambda state: advance(state.done),
+            )
     except OutputBusy:  # what lies there belongs to the other export
         raise
     except BaseException:

@@ -190,7 +190,9 @@ def _origin(provenance: dict[str, Any]) -> str:
     weights = provenance.get("weights")
     sizes = [each for each in weights.values() if isinstance(each, int)] if isinstance(weights, dict) else []
     digest = str(provenance.get("config_sha256"))[:16]
+    source = provenance.get("source")
+    pulled = f"{source.get('repository')} at commit {source.get('commit')}; " if isinstance(source, dict) else ""
     return (
-        f"{provenance.get('dtype')} weights, {len(sizes)} file(s) of {size(sum(sizes))}; "
+        f"{pulled}{provenance.get('dtype')} weights, {len(sizes)} file(s) of {size(sum(sizes))}; "
         f"config.json {digest}; by {provenance['producer']}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dream_edge_runtime.manifest import Manifest
 
 _SCHEMES = {
@@ -19,6 +21,8 @@ def model_card(manifest: Manifest) -> str:
     config, recipe = manifest.config, manifest.recipe
     header = ["---", "library_name: dream-edge", "pipeline_tag: text-generation"]
     header += [f"license: {manifest.license}"] if manifest.license else []
+    source = manifest.provenance.get("source")
+    header += [f"base_model: {source['repository']}"] if source else []
     header += ["tags:", "- dream", "- diffusion", "- onnx", f"- {recipe.scheme}", "---"]
     weights = sum(entry.size for entry in manifest.files if entry.name.startswith("weights-"))
     bits = ", ".join(
@@ -35,7 +39,7 @@ def model_card(manifest: Manifest) -> str:
             "",
             "| | |",
             "|---|---|",
-            f"| exported from | {manifest.provenance['dtype']} weights, "
+            f"| exported from | {_from(source)}{manifest.provenance['dtype']} weights, "
             f"config.json {manifest.provenance['config_sha256'][:12]} |",
             f"| geometry | {config.num_hidden_layers} layers × {config.hidden_size}, "
             f"{config.num_attention_heads} heads, {config.num_key_value_heads} key-value heads, "
@@ -53,3 +57,7 @@ def model_card(manifest: Manifest) -> str:
             "",
         ]
     )
+
+
+def _from(source: Mapping[str, str] | None) -> str:
+    return f"{source['repository']} at commit {source['commit']}, " if source else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,13 +54,15 @@ def export(
     recipe: Recipe,
     *,
     force: bool = False,
+    source: Mapping[str, str] | None = None,
     progress: Progress = lambda _: None,
 ) -> Artifact:
     """Write the artifact of `checkpoint` in directory `out`; the same input gives the same bytes.
 
     The artifact is built beside `out` and renamed when it is whole, so that an interrupted export leaves nothing that
     loads. What it had finished is kept (`staging_of` says where), and the same call goes on there. With `force` an
-    existing artifact is replaced, but only then.
+    existing artifact is replaced, but only then. `source` is kept in the manifest: the repository and the commit that
+    the checkpoint was pulled from.
 
     Raises:
         InvalidOption: the recipe does not fit the checkpoint.
@@ -77,7 +79,7 @@ def export(
     with _writing(out):
         check_output(checkpoint, out, force=force)
         check_memory(plan.memory)
-        documents = _documents(plan)
+        documents = _documents(plan, source)
         with staging(out) as place:
             check_output(checkpoint, out, force=force)  # once more: an old artifact may have been put back
             try:
@@ -112,7 +114,7 @@ class _Documents:
         return sum(map(len, self.files.values())) + _MANIFEST_ROOM
 
 
-def _documents(plan: ExportPlan) -> _Documents:
+def _documents(plan: ExportPlan, source: Mapping[str, str] | None) -> _Documents:
     checkpoint, config = plan.checkpoint, plan.checkpoint.config
     tokenizer = convert_tokenizer(checkpoint.path, config)  # first: it fails fast
     graphs: dict[Target, str] = {target: f"model_{target}.onnx" for target in plan.recipe.targets}
@@ -123,7 +125,7 @@ def _documents(plan: ExportPlan) -> _Documents:
         config=config,
         recipe=plan.recipe,
         generation=checkpoint.generation_defaults,
-        provenance=provenance(checkpoint),
+        provenance=provenance(checkpoint, source),
         license=licence(checkpoint.path),
     )
     files = {name: _graph(plan, target) for target, name in graphs.items()}

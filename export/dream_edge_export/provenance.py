@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from dream_edge_runtime.artifact import CARD
 from .checkpoint import Checkpoint
 
 
-def provenance(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Digest of config.json, type of the weights, names and sizes of their files."""
+def provenance(checkpoint: Checkpoint, source: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Digest of config.json, type of the weights, names and sizes of their files; `source`, where it is known."""
     return {
         "config_sha256": hashlib.sha256((checkpoint.path / "config.json").read_bytes()).hexdigest(),
         "dtype": str(checkpoint.dtype).removeprefix("torch."),
         "weights": {file.path.name: file.stamp.size for file in checkpoint.tensor_files},
+        **({"source": dict(source)} if source else {}),
     }
 
 
