@@ -12,6 +12,16 @@ OPSET = 23
 PRODUCER = "dream-edge"
 TOP_K = 64
 
+ACTIVATION_LEVELS = "activation_levels"
+ACTIVATION_ZERO_POINT = "activation_zero_point"
+"""Two constants of graphs with W8A8 products, fp32 [] and u8 []: the code of a row's largest magnitude, and of 0.
+
+They are 127 and 128. A processor whose instruction adds two products u8 × s8 in 16 bits needs codes below 128, so that
+no pair can overflow: there the runtime replaces them by `SEVEN_BITS` before the graph is loaded.
+"""
+EIGHT_BITS = (127, 128)
+SEVEN_BITS = (63, 64)
+
 
 class TensorSpec(NamedTuple):
     """Name, NumPy dtype name and shape; a named dimension is free."""

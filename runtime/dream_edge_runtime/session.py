@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .artifact import Artifact
 from .config import ModelConfig
+from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS
 from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
 from .network import Rows
 from .recipe import matrix_shapes
@@ -47,6 +48,7 @@ class OnnxNetwork:
             raise DeviceUnavailable("cpu" if graph is None else device, f"{artifact.path} holds graphs for: {held}.")
         self.config: ModelConfig = artifact.manifest.config
         self._ort = import_onnxruntime()
+        self._replaced: list[Any] = []
         options = self._session_options(artifact, threads)
         path = artifact.path / graph
         try:
@@ -101,8 +103,16 @@ class OnnxNetwork:
         options.intra_op_num_threads = threads or 0
         formats = artifact.manifest.recipe.targets["cpu"]
         if any(formats.of(name).kind == "row" for name in matrix_shapes(self.config)) and saturates():
-            options.add_session_config_entry("session.x64quantprecision", "1")
+            levels, zero_point = SEVEN_BITS
+            self._replace(options, ACTIVATION_LEVELS, np.array(levels, np.float32))
+            self._replace(options, ACTIVATION_ZERO_POINT, np.array(zero_point, np.uint8))
         return options
+
+    def _replace(self, options: Any, name: str, value: NDArray[Any]) -> None:
+        """Give the graph another constant than its own."""
+        replacement = self._ort.OrtValue.ortvalue_from_numpy(value)
+        self._replaced.append(replacement)  # ONNX Runtime does not keep it alive
+        options.add_initializer(name, replacement)
 
 
 @cache

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from dream_edge_export.checkpoint import Checkpoint
 from dream_edge_export.export import export
+from dream_edge_export.quantize import encode_linear
 from dream_edge_export.reference import load_reference
 from dream_edge_runtime import session
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS, SEVEN_BITS
 from dream_edge_runtime.errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
 from dream_edge_runtime.network import Rows
-from dream_edge_runtime.recipe import SCHEMES, Recipe
+from dream_edge_runtime.recipe import ROW, SCHEMES, Recipe
 from dream_edge_runtime.session import OnnxNetwork, saturates
-from support.arithmetic import saturating_product
+from support.arithmetic import dequantized, quantized_rows, saturating_product
 from support.artifacts import GRAPH, change_bytes, make_artifact, relist
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
@@ -246,26 +249,71 @@ def test_probe_compares_with_the_exact_product(monkeypatch: pytest.MonkeyPatch, 
     assert saturates.__wrapped__() is wrong
 
 
-@pytest.mark.parametrize(("scheme", "expected"), [("int8", "1"), ("fp32", None), ("int4", None)])
-def test_only_integer_products_are_made_exact(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, expected: str | None
+def test_graph_itself_has_eight_bit_activations(tmp_path: Path) -> None:
+    made = make_artifact(tmp_path, "int8")
+    model = onnx.load(made.path / GRAPH, load_external_data=False)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    names = (ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT)
+    assert tuple(onnx.numpy_helper.to_array(held[name]).item() for name in names) == EIGHT_BITS
+
+
+def test_activations_get_seven_bits_where_the_processor_saturates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make_artifact(tmp_path, scheme)
-    network = OnnxNetwork(made, threads=1)
+    """Layers that add nothing: logits are one product of the normalised embedding, whose integers are known."""
     monkeypatch.setattr(session, "saturates", lambda: True)
-    options = network._session_options(made, 1)
-    if expected is None:
-        with pytest.raises(RuntimeError):
-            options.get_session_config_entry("session.x64quantprecision")
-    else:
-        assert options.get_session_config_entry("session.x64quantprecision") == expected
+    made, weights = make_plain(tmp_path)
+    network = OnnxNetwork(made, threads=1)
+    ids, positions, valid = canvas(network.config, [7])
+    found = network.forward(ids, positions, valid, np.arange(7), 1.0).fetch_logits()
+    hidden = weights["model.embed_tokens.weight"].numpy()[ids[0]]
+    hidden = hidden / np.sqrt((hidden**2).mean(axis=1, keepdims=True) + np.float32(1e-6))
+    codes, scale = quantized_rows(hidden.astype(np.float32), *SEVEN_BITS)
+    matrix = dequantized(encode_linear(weights["lm_head.weight"], ROW), ROW, network.config.hidden_size)
+    expected = (codes.astype(np.float64) - SEVEN_BITS[1]) * scale @ matrix.T
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def make_plain(directory: Path) -> tuple[Artifact, dict[str, torch.Tensor]]:
+    """An int8 artifact whose hidden states are the rows of its embedding, to 8 bits exactly; and its weights."""
+    config = write_checkpoint(directory / "checkpoint")
+    weights = random_weights(config)
+    for name, tensor in weights.items():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            tensor.zero_()
+    generator = torch.Generator().manual_seed(3)
+    integers = torch.randint(-128, 128, weights["model.embed_tokens.weight"].shape, generator=generator)
+    integers[:, 0] = -128  # the extreme of each group has the code -128, so that all others are whole codes
+    weights["model.embed_tokens.weight"].copy_(integers / 64)
+    weights["model.norm.weight"].fill_(1.0)
+    write_weights(directory / "checkpoint", weights)
+    made = export(Checkpoint.open(directory / "checkpoint"), directory / "artifact", Recipe.for_scheme("int8"))
+    return made, weights
+
+
+def test_seven_bit_activations_never_saturate() -> None:
+    """By construction: 2 · 127 · 127 = 32258 fits 16 bits. Eight bits do not: 2 · 255 · 127 = 64770."""
+    most = {levels: zero + levels for levels, zero in (EIGHT_BITS, SEVEN_BITS)}
+    assert 2 * most[63] * 127 < 2**15 <= 2 * most[127] * 127
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.standard_normal((20, 64)), np.ones((1, 64)), -np.ones((1, 64))]).astype(np.float32)
+    weights = np.concatenate([rng.integers(-127, 128, (64, 30)), np.full((64, 1), 127), np.full((64, 1), -127)], axis=1)
+    for bits, exact in ((SEVEN_BITS, True), (EIGHT_BITS, False)):
+        codes, _ = quantized_rows(rows, *bits)
+        product = saturating_product(codes, weights.astype(np.int8))
+        assert (product == codes.astype(np.int64) @ weights).all() == exact
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "int4"])
+def test_other_schemes_have_no_activations_to_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr(session, "saturates", lambda: True)
+    OnnxNetwork(make_artifact(tmp_path, scheme), threads=1)  # naming a constant that is not there would be an error
 
 
 def test_extreme_integers_come_out_exact_on_this_machine(tmp_path: Path) -> None:
-    """All weights of the network alike and all activations alike: every pair of products is as large as it can be.
-
-    With x = 1 in every place of a row, u8 codes are 255 and weights 127, so a row's logits are hidden · weight exactly.
-    """
+    """All weights of the network alike and all activations alike: every pair of products is as large as it can be."""
     config = write_checkpoint(tmp_path / "checkpoint")
     weights = random_weights(config)
     for name, tensor in weights.items():

@@ -75,11 +75,11 @@ def rounding_bound(x: FloatArray | DoubleArray, matrix: FloatArray | DoubleArray
     return np.asarray((x.shape[1] + 4) * 2.0**-24 * magnitudes)
 
 
-def quantized_rows(x: FloatArray) -> tuple[NDArray[np.uint8], FloatArray]:
-    """u8 [rows, in] with zero point 128, and the scale of each row [rows, 1]; fp32 as the graph computes it."""
+def quantized_rows(x: FloatArray, levels: int = 127, zero_point: int = 128) -> tuple[NDArray[np.uint8], FloatArray]:
+    """u8 [rows, in] around `zero_point`, and the scale of each row [rows, 1]; fp32 as the graph computes it."""
     largest = np.abs(x).max(axis=1, keepdims=True)
-    scale = np.maximum(largest / np.float32(127), np.float32(1e-30))
-    return np.clip(np.rint(x / scale) + 128, 0, 255).astype(np.uint8), scale
+    scale = np.maximum(largest / np.float32(levels), np.float32(1e-30))
+    return np.clip(np.rint(x / scale) + zero_point, 0, 255).astype(np.uint8), scale
 
 
 def saturating_product(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import nn
 
+from dream_edge_runtime.contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS
 from dream_edge_runtime.recipe import WeightFormat
 
 MICROSOFT = "com.microsoft"
@@ -31,15 +32,26 @@ class Activations:
         self._rows: tuple[ir.Value, ir.Value] | None = None
 
     def quantized_rows(self, op: Any) -> tuple[ir.Value, ir.Value]:
-        """u8 [tokens, in] with zero point 128, and fp32 [tokens, 1]: the largest magnitude of each row / 127."""
+        """u8 [tokens, in], and fp32 [tokens, 1]: the largest magnitude of each row / 127 (see contract: levels)."""
         if self._rows is None:
+            levels, zero = rounding(op)
             highest = op.ReduceMax(self.value, [-1], keepdims=0)
             lowest = op.ReduceMin(self.value, [-1], keepdims=0)
             largest = op.Max(highest, op.Neg(lowest))
-            scale = op.Max(op.Div(largest, 127.0), 1e-30)  # a row of zeros must not divide by zero
-            zero_point = op.Expand(op.Constant(value=ir.tensor(128, dtype=ir.DataType.UINT8)), op.Shape(scale))
+            scale = op.Max(op.Div(largest, levels), 1e-30)  # a row of zeros must not divide by zero
+            zero_point = op.Expand(zero, op.Shape(scale))
             self._rows = op.QuantizeLinear(self.value, scale, zero_point, axis=0), op.Unsqueeze(scale, [-1])
         return self._rows
+
+
+def rounding(op: Any) -> tuple[ir.Value, ir.Value]:
+    """The constants of W8A8 activations, one of each in a graph, by name so that the runtime can replace them."""
+    constants = op.builder.graph.initializers
+    if ACTIVATION_LEVELS not in constants:
+        levels, zero_point = EIGHT_BITS
+        op.builder.initializer(ir.tensor(levels, dtype=ir.DataType.FLOAT), ACTIVATION_LEVELS, qualify=False)
+        op.builder.initializer(ir.tensor(zero_point, dtype=ir.DataType.UINT8), ACTIVATION_ZERO_POINT, qualify=False)
+    return constants[ACTIVATION_LEVELS], constants[ACTIVATION_ZERO_POINT]
 
 
 class Linear(nn.Module):
@@ -86,7 +98,7 @@ class RowLinear(Linear):
             self.weight,
             1.0,
             self.scales,
-            op.Constant(value=ir.tensor(128, dtype=ir.DataType.UINT8)),
+            rounding(op)[1],
             _domain=MICROSOFT,
             _version=1,
         )
