@@ -23,7 +23,8 @@ from dream_edge_runtime.errors import (
     UnreadableFile,
 )
 
-from .tensor_file import TensorFile
+from .packed import PackedMatrix, packed_matrices
+from .tensor_file import Entry, TensorFile
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -53,6 +54,7 @@ class Checkpoint:
         config: ModelConfig,
         generation_defaults: Mapping[str, Any],
         tensor_files: Mapping[str, TensorFile],
+        packed: Mapping[str, PackedMatrix],
     ) -> None:
         self.path = path
         self.config = config
@@ -60,6 +62,7 @@ class Checkpoint:
         self.tensor_files = tuple(sorted(set(tensor_files.values()), key=lambda file: file.path))
         self.files = tuple(file.path for file in self.tensor_files)
         self._tensor_files = MappingProxyType(dict(tensor_files))
+        self._packed = MappingProxyType(dict(packed))
         self.dtype = self._dtype(EMBEDDING)
 
     @classmethod
@@ -89,11 +92,12 @@ class Checkpoint:
         defaults = read_json_object(defaults_file) if defaults_file.exists() else {}
         weight_map = _weight_map(path)
         tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
-        _check_tensors(path, expected_tensors(config), tables)
+        found = {name: file for file in tables.values() for name in file.entries}
+        packed = packed_matrices(found)
+        _check_tensors(path, expected_tensors(config), found, packed)
         if weight_map:
             _check_index(path / INDEX_FILE, weight_map, tables)
-        found = {name: file for file in tables.values() for name in file.entries}
-        return cls(path, config, defaults, {name: found[name] for name in expected_tensors(config)})
+        return cls(path, config, defaults, {name: found[name] for name in expected_tensors(config)}, packed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +106,8 @@ class Checkpoint:
 
     def shape(self, name: str) -> tuple[int, ...]:
         stored = self._stored(name)
-        return self._tensor_files[stored].entries[stored].shape
+        packed = self._packed.get(stored)
+        return packed.shape if packed else self._tensor_files[stored].entries[stored].shape
 
     def nbytes(self, name: str) -> int:
         """Bytes of tensor `name` in its file."""
@@ -111,7 +116,7 @@ class Checkpoint:
         return entry.stop - entry.start
 
     def tensor(self, name: str) -> torch.Tensor:
-        """The tensor `name` in its own type. The weight of a tied lm_head is the embedding's.
+        """The tensor `name` in its own type; fp32 if bitsandbytes packed it. A tied lm_head is the embedding.
 
         Raises:
             KeyError: a network of this configuration has no such tensor.
@@ -135,8 +140,11 @@ class Checkpoint:
 
     def _read(self, name: str, first: int, last: int | None) -> torch.Tensor:
         stored = self._stored(name)
-        file = self._tensor_files[stored]
-        tensor = file.read(stored, self._dtype(stored), first, last)
+        file, packed = self._tensor_files[stored], self._packed.get(stored)
+        if packed:
+            tensor = packed.rows(first, packed.shape[0] if last is None else last)
+        else:
+            tensor = file.read(stored, self._dtype(stored), first, last)
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise NonFiniteWeights(file.path, name)
         return tensor
@@ -198,8 +206,15 @@ def _is_flat(file: object) -> bool:
     )
 
 
-def _check_tensors(path: Path, expected: Mapping[str, tuple[int, ...]], tables: Mapping[str, TensorFile]) -> None:
-    found = {name: entry for file in tables.values() for name, entry in file.entries.items()}
+def _check_tensors(
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    files: Mapping[str, TensorFile],
+    packed: Mapping[str, PackedMatrix],
+) -> None:
+    parts = {part for matrix in packed.values() for part in matrix.parts}
+    found = {name: file.entries[name] for name, file in files.items() if name not in parts}
+    found |= {name: Entry("F32", matrix.shape, 0, 0) for name, matrix in packed.items()}  # what it is read as
     allowed = dict(expected)
     allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both; the embedding is used
     wrong = {name: entry for name, entry in found.items() if allowed.get(name, entry.shape) != entry.shape}
