@@ -1,88 +1,70 @@
-"""Checks a graph from a stranger against what its configuration and recipe imply, before ONNX Runtime sees it."""
+"""Checks a graph from a stranger against the one that its configuration and formats imply, before ONNX Runtime sees it.
+
+Nothing is left to choose: inputs and outputs are those of the contract, the weights those of the formats, and every
+node is one of the plan's (`graph_plan`). What such a graph can do wrong is therefore what wrong weights can do.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from .config import ModelConfig
 from .contract import OPSET, TensorSpec, input_specs, output_specs, weight_specs
 from .errors import CorruptArtifact
-from .onnx_reader import Initializer, MalformedGraph, OnnxGraph, Port, read_onnx
+from .graph_plan import MICROSOFT, GraphPlan, second_output
+from .onnx_reader import Constant, MalformedGraph, Node, OnnxGraph, Port, read_onnx
 from .recipe import Formats, Target
+from .regular_file import read_regular
+from .weight_check import weight_problem
 
-LARGEST_GRAPH = 64 << 20  # a graph of 200 layers has under 3 MB; its weights lie outside
+IR_VERSIONS = range(10, 14)
 
-_MICROSOFT = "com.microsoft"
-_STANDARD_OPERATORS = """
-    Add Attention Cast Concat Constant Cos Div Exp Expand Gather GatherElements Gemm Greater Log Max Mul Neg
-    QuantizeLinear RMSNormalization ReduceMax ReduceMin ReduceSum Reshape RotaryEmbedding Shape Sigmoid Sin Squeeze Sub
-    TopK Transpose Unsqueeze Where
-""".split()
-_OPERATORS = frozenset(
-    {
-        *(("", name) for name in _STANDARD_OPERATORS),
-        (_MICROSOFT, "GatherBlockQuantized"),
-        (_MICROSOFT, "MatMulBnb4"),
-        (_MICROSOFT, "MatMulIntegerToFloat"),
-        (_MICROSOFT, "MatMulNBits"),
-    }
-)
-_BYTES = {"float32": 4, "uint8": 1, "int8": 1, "float16": 2}
-_LARGEST_CONSTANT = 1024  # elements; scalars, shapes and the rotary frequencies
+_BYTES_A_LAYER = 1 << 16  # about 35 kB are needed
+_LARGEST_GRAPH = 64 << 20
 
 
-class _Slice(NamedTuple):
-    location: str
-    start: int
-    end: int
-    name: str
+def largest_graph(config: ModelConfig) -> int:
+    """Bytes of the largest graph file that is read for a network of this geometry; its weights lie outside."""
+    return min(_LARGEST_GRAPH, _BYTES_A_LAYER * (2 + config.num_hidden_layers))
 
 
 def check_graph(
     path: Path, config: ModelConfig, formats: Formats, target: Target, file_sizes: Mapping[str, int]
 ) -> OnnxGraph:
-    """The declarations of the graph in `path`, if they are exactly those that the other arguments imply.
+    """The graph in `path`, if it is exactly the one that the other arguments imply.
 
     `file_sizes`: bytes of the artifact's files by name; external data must lie inside them.
 
     Raises:
         CorruptArtifact: naming the first thing that does not fit.
     """
+    data = read_regular(path, largest_graph(config))
     try:
-        if path.stat().st_size > LARGEST_GRAPH:
-            raise CorruptArtifact(path, f"a graph has at most {LARGEST_GRAPH >> 20} MB")
-        graph = read_onnx(path.read_bytes())
+        graph = read_onnx(data)
     except MalformedGraph as error:
-        raise CorruptArtifact(path, f"not a readable ONNX graph ({error})") from None
-    except OSError as error:
-        raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
+        raise CorruptArtifact(path, f"not an ONNX graph of dream-edge ({error})") from None
     problem = (
-        _structure_problem(graph)
+        _version_problem(graph)
         or _port_problem("input", graph.inputs, input_specs(config, target))
         or _port_problem("output", graph.outputs, output_specs(config, target))
-        or _weight_problem(graph, weight_specs(config, formats), file_sizes)
+        or weight_problem(graph, weight_specs(config, formats), file_sizes)
+        or _network_problem(graph, GraphPlan(config, formats, target))
     )
     if problem:
         raise CorruptArtifact(path, problem)
     return graph
 
 
-def _structure_problem(graph: OnnxGraph) -> str | None:
-    if graph.opsets != {"": OPSET, _MICROSOFT: 1}:
-        return f"the graph uses operator sets {graph.opsets}"
-    foreign = sorted(graph.operators - _OPERATORS)
-    if foreign:
-        return f"the graph uses foreign operators: {', '.join('::'.join(key).lstrip(':') for key in foreign)}"
-    if graph.has_functions or graph.has_subgraphs or graph.has_other_tensors:
-        return "the graph holds functions, subgraphs or tensors outside its initializers"
+def _version_problem(graph: OnnxGraph) -> str | None:
+    if graph.opsets != {"": OPSET, MICROSOFT: 1}:
+        return f"the graph uses operator sets {str(graph.opsets)[:200]}"
+    if graph.ir_version not in IR_VERSIONS:
+        return f"the graph has version {graph.ir_version} of ONNX's format"
     return None
 
 
-def _port_problem(kind: str, found: tuple[Port, ...], expected: list[TensorSpec]) -> str | None:
+def _port_problem(kind: str, found: Sequence[Port], expected: Sequence[TensorSpec]) -> str | None:
     for port, spec in zip(found, expected, strict=False):
         if (port.name, port.dtype, port.shape) != spec:
             expected_port = f"{spec.name!r} {spec.dtype} {spec.shape}"
@@ -92,38 +74,62 @@ def _port_problem(kind: str, found: tuple[Port, ...], expected: list[TensorSpec]
     return None
 
 
-def _weight_problem(graph: OnnxGraph, expected: Mapping[str, TensorSpec], file_sizes: Mapping[str, int]) -> str | None:
-    weights = {item.name: item for item in graph.initializers if item.location is not None}
-    constants = [item for item in graph.initializers if item.location is None]
-    if len(weights) + len(constants) != len(graph.initializers):
-        return "two weights share a name"
-    if weights.keys() != expected.keys():
-        first = sorted(weights.keys() ^ expected.keys())[0]
-        return f"the weights do not match the recipe, first {first!r}"
-    for item in constants:
-        if item.name in expected or math.prod(item.shape) > _LARGEST_CONSTANT:
-            return f"constant {item.name!r} of shape {item.shape} does not belong here"
-    slices = []
-    for name, spec in expected.items():
-        item = weights[name]
-        problem = _data_problem(item, spec, file_sizes)
+def _network_problem(graph: OnnxGraph, plan: GraphPlan) -> str | None:
+    known: dict[str, int] = {}  # values so far: name → number in the plan
+    for port in graph.inputs:
+        number = plan.leaf(port.name)
+        assert number is not None  # inputs and weights were compared before
+        known[port.name] = number
+    for item in graph.initializers:
+        constant = None if item.data is None else Constant(item.dtype, item.shape, item.data)
+        number = plan.leaf(item.name) if constant is None else plan.constant(constant)
+        if number is None:
+            return f"constant {item.name!r} ({item.dtype} {item.shape}) is none of the network's"
+        if item.name in known or not item.name:
+            return f"the name {item.name!r} is given twice"
+        known[item.name] = number
+    if sum(node.operator != "Constant" for node in graph.nodes) > plan.nodes or len(graph.nodes) > 2 * plan.nodes:
+        return f"the graph has {len(graph.nodes)} nodes, expected {plan.nodes}"
+    for node in graph.nodes:
+        problem = _node_problem(node, known, plan)
         if problem:
-            return f"weight {name!r} {problem}"
-        slices.append(_Slice(str(item.location), item.offset, item.offset + item.length, name))
-    slices.sort()
-    for before, after in pairwise(slices):
-        if before.location == after.location and after.start < before.end:
-            return f"weights {before.name!r} and {after.name!r} overlap"
+            return f"node {node.name!r} ({node.operator}) {problem}"
+    for name, number in plan.outputs.items():
+        if known.get(name) != number:
+            return f"output {name!r} is not computed as the recipe says"
+    return _declaration_problem(graph, known)
+
+
+def _node_problem(node: Node, known: dict[str, int], plan: GraphPlan) -> str | None:
+    inputs = list(node.inputs)
+    while inputs and not inputs[-1]:  # optional inputs left out
+        inputs.pop()
+    for name in inputs:
+        if name not in known:
+            return f"reads {name!r}, which nothing before it makes"
+    value = node.attributes.get("value")
+    if node.operator == "Constant" and not node.domain and isinstance(value, Constant) and len(node.attributes) == 1:
+        number = None if inputs else plan.constant(value)
+    else:
+        number = plan.node(node.domain, node.operator, tuple(known[name] for name in inputs), dict(node.attributes))
+    if number is None:
+        return "is none of the network's that the configuration implies"
+    numbers = (number, second_output(number)) if node.operator == "TopK" else (number,)
+    if len(node.outputs) != len(numbers):
+        return f"has {len(node.outputs)} outputs"
+    for name, output in zip(node.outputs, numbers, strict=True):
+        if name in known or not name:
+            return f"gives the name {name!r} twice"
+        known[name] = output
     return None
 
 
-def _data_problem(item: Initializer, spec: TensorSpec, file_sizes: Mapping[str, int]) -> str | None:
-    if (item.dtype, item.shape) != (spec.dtype, spec.shape):
-        return f"is {item.dtype} {item.shape}, expected {spec.dtype} {spec.shape}"
-    if item.location is None or item.location not in file_sizes:
-        return f"lies in {item.location!r}, which is not a file of the artifact"
-    if item.length != math.prod(item.shape) * _BYTES[item.dtype]:
-        return f"has {item.length} bytes of data, which is not its size"
-    if not 0 <= item.offset <= item.offset + item.length <= file_sizes[item.location]:
-        return f"lies outside {item.location}"
+def _declaration_problem(graph: OnnxGraph, known: Mapping[str, int]) -> str | None:
+    """Types that the file declares for values inside the graph; ONNX Runtime infers them anew and compares."""
+    names = {port.name for port in graph.declared}
+    if len(names) != len(graph.declared) or not names <= known.keys():
+        return "the graph declares types of values that it does not have"
+    for port in graph.declared:
+        if any(isinstance(length, int) and not 0 <= length < 1 << 31 for length in port.shape):
+            return f"value {port.name!r} is declared with shape {port.shape}"
     return None

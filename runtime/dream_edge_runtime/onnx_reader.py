@@ -1,27 +1,71 @@
-"""Reads what an ONNX file declares, without the onnx package: nodes, inputs, outputs and initializers.
+"""Reads an ONNX model without the onnx package: nodes, inputs, outputs, initializers and declared types.
 
-Only the fields that a check needs are kept; the numbers are those of onnx.proto (protocol buffers wire format).
-Anything malformed raises `MalformedGraph`, and nothing is allocated that the file does not hold.
+Only what this package's exporter writes is read: anything else that the format has (functions, subgraphs, sparse
+tensors, training information, metadata that ONNX Runtime would act on …) raises `MalformedGraph`, as do malformed
+bytes. The numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .protobuf import Field, Kind, MalformedGraph, content, fields, integers, signed, text, unsigned
+
+__all__ = ["Constant", "Initializer", "MalformedGraph", "Node", "OnnxGraph", "Port", "read_onnx"]
+
 ELEMENT_TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 10: "float16"}
+BYTES = {"float32": 4, "uint8": 1, "int8": 1, "int32": 4, "int64": 8, "bool": 1, "float16": 2}
+
+LARGEST_RANK = 8
+LARGEST_CONSTANT = 1 << 14
+"""Bytes of data inside the file: scalars, shapes and the rotary frequencies."""
 
 _EXTERNAL = 1  # TensorProto.DataLocation
-_SUBGRAPH_FIELDS = (6, 11)  # AttributeProto.g, .graphs
+_FLOAT, _INT, _TENSOR, _INTS = 1, 2, 4, 7  # AttributeProto.AttributeType
+_POSITION = re.compile(r"[0-9]{1,16}")
+
+_MODEL = {1: Kind.NUMBER, 2: Kind.BYTES, 7: Kind.BYTES, 8: Kind.REPEATED}
+_OPSET = {1: Kind.BYTES, 2: Kind.NUMBER}
+_GRAPH = {
+    **{1: Kind.REPEATED, 2: Kind.BYTES, 5: Kind.REPEATED},
+    **{11: Kind.REPEATED, 12: Kind.REPEATED, 13: Kind.REPEATED},
+}
+_NODE = {
+    **{1: Kind.REPEATED, 2: Kind.REPEATED, 3: Kind.BYTES, 4: Kind.BYTES},
+    **{5: Kind.REPEATED, 7: Kind.BYTES, 9: Kind.REPEATED},
+}
+_ATTRIBUTE = {1: Kind.BYTES, 2: Kind.FLOAT, 3: Kind.NUMBER, 5: Kind.BYTES, 8: Kind.NUMBERS, 20: Kind.NUMBER}
+_TENSOR_FIELDS = {
+    **{1: Kind.NUMBERS, 2: Kind.NUMBER, 8: Kind.BYTES, 9: Kind.BYTES},
+    **{13: Kind.REPEATED, 14: Kind.NUMBER},
+}
+_PAIR = {1: Kind.BYTES, 2: Kind.BYTES}
+_PORT = {1: Kind.BYTES, 2: Kind.BYTES}
+_TYPE = {1: Kind.BYTES}
+_TENSOR_TYPE = {1: Kind.NUMBER, 2: Kind.BYTES}
+_SHAPE = {1: Kind.REPEATED}
+_DIMENSION = {1: Kind.NUMBER, 2: Kind.BYTES}
+_METADATA = re.compile(r"namespace|pkg\.onnxscript\.\w+")  # of nodes, for viewers
 
 
-class MalformedGraph(ValueError):
-    """The bytes are not the ONNX model they claim to be."""
+@dataclass(frozen=True)
+class Constant:
+    """A tensor whose data lies in the file: little-endian bytes, as many as its shape and type need."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+AttributeValue = int | float | tuple[int, ...] | Constant
 
 
 @dataclass(frozen=True)
 class Initializer:
-    """A weight or constant. `location` is None where the data lies in the file itself."""
+    """A weight or a constant. A weight has a `location`, a constant has `data`."""
 
     name: str
     dtype: str
@@ -29,6 +73,7 @@ class Initializer:
     location: str | None = None
     offset: int = 0
     length: int = 0
+    data: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -41,219 +86,217 @@ class Port:
 
 
 @dataclass(frozen=True)
-class OnnxGraph:
-    """The declarations of a model."""
-
-    opsets: dict[str, int]
-    operators: frozenset[tuple[str, str]]
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    initializers: tuple[Initializer, ...]
-    has_functions: bool = False
-    has_subgraphs: bool = False
-    has_other_tensors: bool = False
+class Node:
+    name: str
+    domain: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, AttributeValue]
 
 
 @dataclass
-class _Parts:
-    operators: set[tuple[str, str]] = field(default_factory=set)
+class OnnxGraph:
+    """A model, all lists in the order of the file. `declared`: types of values inside the graph."""
+
+    ir_version: int = 0
+    opsets: dict[str, int] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
     inputs: list[Port] = field(default_factory=list)
     outputs: list[Port] = field(default_factory=list)
     initializers: list[Initializer] = field(default_factory=list)
-    has_subgraphs: bool = False
-    has_other_tensors: bool = False
+    declared: list[Port] = field(default_factory=list)
 
 
 def read_onnx(data: bytes) -> OnnxGraph:
-    """The declarations of the serialized ModelProto `data`."""
-    opsets: dict[str, int] = {}
-    parts: _Parts | None = None
-    has_functions = False
-    for number, value in _fields(memoryview(data)):
-        if number == 7:
-            if parts is not None:
-                raise MalformedGraph("two graphs in one model")
-            parts = _read_graph(_message(value))
-        elif number == 8:
-            domain, version = "", 0
-            for inner, item in _fields(_message(value)):
-                if inner == 1:
-                    domain = _text(item)
-                elif inner == 2:
-                    version = _integer(item)
-            opsets["" if domain == "ai.onnx" else domain] = version
-        elif number == 25:
-            has_functions = True
-    if parts is None:
-        raise MalformedGraph("no graph in the model")
-    return OnnxGraph(
-        opsets=opsets,
-        operators=frozenset(parts.operators),
-        inputs=tuple(parts.inputs),
-        outputs=tuple(parts.outputs),
-        initializers=tuple(parts.initializers),
-        has_functions=has_functions,
-        has_subgraphs=parts.has_subgraphs,
-        has_other_tensors=parts.has_other_tensors,
-    )
-
-
-def _read_graph(data: memoryview) -> _Parts:
-    parts = _Parts()
-    for number, value in _fields(data):
+    """The serialized ModelProto `data`. Raises MalformedGraph."""
+    model = OnnxGraph()
+    has_graph = False
+    for number, value in fields(memoryview(data), "model", _MODEL):
         if number == 1:
-            _read_node(_message(value), parts)
-        elif number == 5:
-            parts.initializers.append(_read_tensor(_message(value)))
-        elif number == 11:
-            parts.inputs.append(_read_port(_message(value)))
-        elif number == 12:
-            parts.outputs.append(_read_port(_message(value)))
-        elif number == 15:
-            parts.has_other_tensors = True  # sparse initializers
-    return parts
-
-
-def _read_node(data: memoryview, parts: _Parts) -> None:
-    operator, domain = "", ""
-    for number, value in _fields(data):
-        if number == 4:
-            operator = _text(value)
+            model.ir_version = signed(value)
         elif number == 7:
-            domain = _text(value)
+            has_graph = True
+            _read_graph(content(value), model)
+        elif number == 8:
+            _read_opset(content(value), model)
+    if not has_graph:
+        raise MalformedGraph("no graph in the model")
+    return model
+
+
+def _read_opset(data: memoryview, model: OnnxGraph) -> None:
+    domain, version = "", 0
+    for number, value in fields(data, "operator set", _OPSET):
+        if number == 1:
+            domain = text(value)
+        else:
+            version = signed(value)
+    if domain in model.opsets:
+        raise MalformedGraph(f"operator set {domain!r} is there twice")
+    model.opsets[domain] = version
+
+
+def _read_graph(data: memoryview, model: OnnxGraph) -> None:
+    ports = {11: model.inputs, 12: model.outputs, 13: model.declared}
+    for number, value in fields(data, "graph", _GRAPH):
+        if number == 1:
+            model.nodes.append(_read_node(content(value)))
         elif number == 5:
-            for inner, item in _fields(_message(value)):
-                if inner in _SUBGRAPH_FIELDS:
-                    parts.has_subgraphs = True
-                elif inner == 5 and _read_tensor(_message(item)).location is not None:
-                    parts.has_other_tensors = True  # an attribute that points outside the file
-                elif inner in (10, 22, 23):
-                    parts.has_other_tensors = True  # lists of tensors, sparse tensors
-    parts.operators.add(("" if domain == "ai.onnx" else domain, operator))
+            model.initializers.append(_read_tensor(content(value)))
+        elif number in ports:
+            ports[number].append(_read_port(content(value)))
+
+
+def _read_node(data: memoryview) -> Node:
+    texts = {3: "", 4: "", 7: ""}
+    inputs, outputs = [], []
+    attributes: dict[str, AttributeValue] = {}
+    for number, value in fields(data, "node", _NODE):
+        if number == 1:
+            inputs.append(text(value))
+        elif number == 2:
+            outputs.append(text(value))
+        elif number in texts:
+            texts[number] = text(value)
+        elif number == 5:
+            name, attribute = _read_attribute(content(value))
+            if name in attributes:
+                raise MalformedGraph(f"attribute {name!r} is there twice")
+            attributes[name] = attribute
+        elif number == 9:
+            _check_metadata(content(value))
+    return Node(texts[3], texts[7], texts[4], tuple(inputs), tuple(outputs), attributes)
+
+
+def _check_metadata(data: memoryview) -> None:
+    key = ""
+    for number, value in fields(data, "metadata entry", _PAIR):
+        if number == 1:
+            key = text(value)
+        elif len(content(value)) > 1 << 12:
+            raise MalformedGraph("metadata of more than 4 kB")
+    if not _METADATA.fullmatch(key):
+        raise MalformedGraph(f"metadata {key!r} is not what dream-edge writes")
+
+
+def _read_attribute(data: memoryview) -> tuple[str, AttributeValue]:
+    """The value must be of the type that the attribute declares, and the only one."""
+    name, kind = "", 0
+    values: dict[int, AttributeValue] = {}
+    for number, value in fields(data, "attribute", _ATTRIBUTE):
+        if number == 1:
+            name = text(value)
+        elif number == 20:
+            kind = unsigned(value)
+        elif number == 2:
+            values[_FLOAT] = float(struct.unpack("<f", content(value))[0])
+        elif number == 3:
+            values[_INT] = signed(value)
+        elif number == 5:
+            tensor = _read_tensor(content(value))
+            if tensor.data is None:
+                raise MalformedGraph(f"attribute {name!r} points outside the file")
+            values[_TENSOR] = Constant(tensor.dtype, tensor.shape, tensor.data)
+        elif number == 8:
+            held = values.get(_INTS, ())
+            values[_INTS] = (*(held if isinstance(held, tuple) else ()), *integers(value))
+            if len(values[_INTS]) > LARGEST_RANK:  # type: ignore[arg-type]  # a tuple
+                raise MalformedGraph(f"attribute {name!r} has more than {LARGEST_RANK} numbers")
+    if kind == _INT and not values:
+        return name, 0  # some writers leave out what is zero
+    if set(values) != {kind}:
+        raise MalformedGraph(f"attribute {name!r} is not of the type it says")
+    return name, values[kind]
 
 
 def _read_tensor(data: memoryview) -> Initializer:
-    name, dtype, shape = "", "", []
+    name, dtype, location = "", "", 0
+    shape: list[int] = []
+    raw: memoryview | None = None
     external: dict[str, str] = {}
-    is_external = False
-    for number, value in _fields(data):
+    for number, value in fields(data, "tensor", _TENSOR_FIELDS):
         if number == 1:
-            shape += _packed_integers(value)
+            shape += integers(value)
+            if len(shape) > LARGEST_RANK:
+                raise MalformedGraph(f"a tensor of more than {LARGEST_RANK} dimensions")
         elif number == 2:
             dtype = _element_type(value)
         elif number == 8:
-            name = _text(value)
+            name = text(value)
+        elif number == 9:
+            raw = content(value)
         elif number == 13:
-            entry = {inner: _text(item) for inner, item in _fields(_message(value))}
-            external[entry.get(1, "")] = entry.get(2, "")
+            _read_external(content(value), external)
         elif number == 14:
-            is_external = _integer(value) == _EXTERNAL
-    if not is_external:
-        return Initializer(name, dtype, tuple(shape))
-    try:
-        offset, length = int(external.get("offset", "0")), int(external["length"])
-    except (KeyError, ValueError):
-        raise MalformedGraph(f"{name}: external data without a length") from None
-    return Initializer(name, dtype, tuple(shape), external.get("location", ""), offset, length)
+            location = unsigned(value)
+    if location == _EXTERNAL:
+        if raw is not None or external.keys() - {"offset"} != {"location", "length"}:
+            raise MalformedGraph(f"weight {name!r} does not say where its data lies")
+        offset, length = (_position(external.get(key, "0"), name) for key in ("offset", "length"))
+        return Initializer(name, dtype, tuple(shape), external["location"], offset, length)
+    if location or external:
+        raise MalformedGraph(f"tensor {name!r} lies in two places")
+    return Initializer(name, dtype, tuple(shape), data=_inline(name, dtype, shape, raw))
+
+
+def _inline(name: str, dtype: str, shape: list[int], raw: memoryview | None) -> bytes:
+    size = BYTES.get(dtype, 0)
+    for length in shape:
+        if not 0 < length <= LARGEST_CONSTANT:
+            raise MalformedGraph(f"constant {name!r} has shape {shape}")
+        size *= length
+    if raw is None or not 0 < size <= LARGEST_CONSTANT or len(raw) != size:
+        raise MalformedGraph(f"constant {name!r} ({dtype} {shape}) does not hold that much data, or is too large")
+    return bytes(raw)
+
+
+def _read_external(data: memoryview, external: dict[str, str]) -> None:
+    key = where = ""
+    for number, value in fields(data, "external data entry", _PAIR):
+        if number == 1:
+            key = text(value)
+        else:
+            where = text(value)
+    if key in external:
+        raise MalformedGraph(f"external data says {key!r} twice")
+    external[key] = where
+
+
+def _position(digits: str, name: str) -> int:
+    if not _POSITION.fullmatch(digits):
+        raise MalformedGraph(f"weight {name!r} has {digits[:40]!r} for a position in a file")
+    return int(digits)
 
 
 def _read_port(data: memoryview) -> Port:
-    name, dtype = "", ""
+    name = dtype = ""
     shape: list[int | str] = []
-    for number, value in _fields(data):
+    for number, value in fields(data, "value", _PORT):
         if number == 1:
-            name = _text(value)
-        elif number == 2:
-            for _, tensor_type in _where(_message(value), 1):
-                for inner, item in _fields(_message(tensor_type)):
-                    if inner == 1:
-                        dtype = _element_type(item)
-                    elif inner == 2:
-                        shape = [_read_dimension(_message(dimension)) for _, dimension in _where(_message(item), 1)]
+            name = text(value)
+            continue
+        for _, tensor_type in fields(content(value), "type", _TYPE):
+            for inner, item in fields(content(tensor_type), "tensor type", _TENSOR_TYPE):
+                if inner == 1:
+                    dtype = _element_type(item)
+                else:
+                    dimensions = fields(content(item), "shape", _SHAPE)
+                    shape = [_read_dimension(content(dimension)) for _, dimension in dimensions]
+    if len(shape) > LARGEST_RANK:
+        raise MalformedGraph(f"value {name!r} has more than {LARGEST_RANK} dimensions")
     return Port(name, dtype, tuple(shape))
 
 
 def _read_dimension(data: memoryview) -> int | str:
-    for number, value in _fields(data):
-        if number == 1:
-            return _integer(value)
-        if number == 2:
-            return _text(value)
+    found = list(fields(data, "dimension", _DIMENSION))
+    if len(found) > 1:
+        raise MalformedGraph("a dimension has two lengths")
+    for number, value in found:
+        return signed(value) if number == 1 else text(value)
     return ""
 
 
-# --- wire format -----------------------------------------------------------------------------------------------------
-
-_Value = int | memoryview
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, _Value]]:
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        wire_type = tag & 7
-        if wire_type == 0:
-            value, position = _varint(data, position)
-            yield tag >> 3, value
-            continue
-        if wire_type == 2:
-            length, position = _varint(data, position)
-        elif wire_type in (1, 5):
-            length = 8 if wire_type == 1 else 4
-        else:
-            raise MalformedGraph(f"unknown wire type {wire_type}")
-        if position + length > len(data):
-            raise MalformedGraph("the file ends in the middle of a field")
-        yield tag >> 3, data[position : position + length]
-        position += length
-
-
-def _where(data: memoryview, wanted: int) -> Iterator[tuple[int, _Value]]:
-    return ((number, value) for number, value in _fields(data) if number == wanted)
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    result = shift = 0
-    while True:
-        if position >= len(data) or shift > 63:
-            raise MalformedGraph("the file ends in the middle of a number")
-        byte = data[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-        shift += 7
-
-
-def _packed_integers(value: _Value) -> list[int]:
-    if isinstance(value, int):
-        return [value]
-    numbers, position = [], 0
-    while position < len(value):
-        number, position = _varint(value, position)
-        numbers.append(number)
-    return numbers
-
-
-def _message(value: _Value) -> memoryview:
-    if isinstance(value, int):
-        raise MalformedGraph("a number where a message belongs")
-    return value
-
-
-def _integer(value: _Value) -> int:
-    if not isinstance(value, int):
-        raise MalformedGraph("a message where a number belongs")
-    return value
-
-
-def _text(value: _Value) -> str:
-    try:
-        return bytes(_message(value)).decode()
-    except UnicodeDecodeError:
-        raise MalformedGraph("a name is not UTF-8") from None
-
-
-def _element_type(value: _Value) -> str:
-    code = _integer(value)
+def _element_type(value: Field) -> str:
+    code = unsigned(value)
     return ELEMENT_TYPES.get(code, f"type {code}")
