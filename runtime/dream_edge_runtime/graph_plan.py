@@ -247,9 +247,7 @@ class GraphPlan:
         if weights.kind == "row":
             rows, row_scale = self._quantized_rows(x)
             scales, zero = self._weights[f"{name}.scales"], self._array(np.array(128, np.uint8))
-            product = self._op(
-                "MatMulIntegerToFloat", rows, matrix, self._scalar(1.0), scales, zero, domain=MICROSOFT
-            )
+            product = self._op("MatMulIntegerToFloat", rows, matrix, self._scalar(1.0), scales, zero, domain=MICROSOFT)
             return self._op("Mul", product, row_scale)
         sizes: dict[str, AttributeValue] = {"K": inputs, "N": outputs, "block_size": weights.block_size}
         if weights.kind == "nf4":

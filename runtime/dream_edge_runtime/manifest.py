@@ -6,23 +6,28 @@ another major is refused with the name of the release that wrote it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from .canonical_json import canonical_json, parse_canonical
 from .config import ModelConfig
 from .errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
 from .recipe import Recipe, Target
+from .regular_file import read_regular
 
 MANIFEST = "manifest.json"
 SCHEMA_MAJOR, SCHEMA_MINOR = 1, 0
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 1 << 40
+MOST_FILES = 1 << 12
 
+_LONGEST_TEXT = 200
 _FLAT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+# the manifest itself, and what Windows takes for a device or shortens
+_RESERVED = re.compile(r"manifest\.json|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
@@ -50,7 +55,7 @@ class Manifest:
     license: str | None = None
 
     def to_json(self) -> bytes:
-        """Canonical: UTF-8, sorted keys, no spaces, one line."""
+        """See `canonical_json`."""
         document = {
             "schema": f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}",
             "producer": self.producer,
@@ -62,8 +67,7 @@ class Manifest:
             "provenance": dict(self.provenance),
             "license": self.license,
         }
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        return text.encode() + b"\n"
+        return canonical_json(document)
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
@@ -72,30 +76,25 @@ class Manifest:
         Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact.
         """
         path = directory / MANIFEST
-        if not path.is_file():  # a named pipe would keep us waiting for ever
+        if not path.is_file():
             raise ArtifactNotFound(directory)
-        try:
-            with path.open("rb") as file:
-                data = file.read(LARGEST_MANIFEST + 1)
-        except OSError as error:
-            raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
-        return cls.from_json(data, path)
+        return cls.from_json(read_regular(path, LARGEST_MANIFEST), path)
 
     @classmethod
     def from_json(cls, data: bytes, source: Path | str = MANIFEST) -> Manifest:
         if len(data) > LARGEST_MANIFEST:
             raise CorruptArtifact(source, f"a manifest has at most {LARGEST_MANIFEST} bytes")
         try:
-            document = json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+            document = parse_canonical(data)
         except (ValueError, RecursionError) as error:
-            raise CorruptArtifact(source, f"not valid JSON ({error})") from None
+            raise CorruptArtifact(source, f"not canonical JSON ({_shown(error)})") from None
         if not isinstance(document, dict):
             raise CorruptArtifact(source, "the manifest is not a JSON object")
         _check_version(document, source)
         try:
             return _build(document)
         except (DreamEdgeError, TypeError, KeyError, ValueError, AttributeError) as error:
-            raise CorruptArtifact(source, f"the manifest does not fit its schema ({error})") from None
+            raise CorruptArtifact(source, f"the manifest does not fit its schema ({_shown(error)})") from None
 
     def file(self, name: str) -> FileEntry:
         return next(entry for entry in self.files if entry.name == name)
@@ -122,14 +121,20 @@ def _build(document: dict[str, Any]) -> Manifest:
     for key, kind in (("producer", str), ("files", list), ("generation", dict), ("provenance", dict), ("graphs", dict)):
         if not isinstance(document[key], kind):
             raise TypeError(f"{key} is not a {kind.__name__}")
-    if not isinstance(document["license"], str | None):
-        raise TypeError("license is neither a string nor null")
+    for key in ("producer", "license"):
+        text = document[key]
+        if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST_TEXT and text.isprintable()):
+            raise TypeError(f"{key} is not a line of at most {_LONGEST_TEXT} characters")
+    if not 0 < len(document["files"]) <= MOST_FILES:
+        raise ValueError(f"it lists {len(document['files'])} files, expected 1 to {MOST_FILES}")
     files = tuple(_file_entry(raw) for raw in document["files"])
     names = [entry.name for entry in files]
-    if len(set(names)) != len(names):
-        raise ValueError("a file is listed twice")
+    if len({name.lower() for name in names}) != len(names):
+        raise ValueError("a file is listed twice, or two names differ only in case")
     if not document["graphs"]:
         raise ValueError("there is no graph")
+    if len(set(map(str, document["graphs"].values()))) != len(document["graphs"]):
+        raise ValueError("two targets share a graph")
     for target, name in document["graphs"].items():
         if name not in names:
             raise ValueError(f"the graph for {target} is not among the files")
@@ -151,7 +156,7 @@ def _build(document: dict[str, Any]) -> Manifest:
 
 def _file_entry(raw: dict[str, Any]) -> FileEntry:
     entry = FileEntry(**raw)
-    if not isinstance(entry.name, str) or not _FLAT_NAME.fullmatch(entry.name) or entry.name == MANIFEST:
+    if not isinstance(entry.name, str) or not _FLAT_NAME.fullmatch(entry.name) or _RESERVED.fullmatch(entry.name):
         raise ValueError(f"{entry.name!r} is not a plain file name")
     if not isinstance(entry.size, int) or isinstance(entry.size, bool) or not 0 <= entry.size <= LARGEST_FILE:
         raise ValueError(f"the size of {entry.name} is not a number of bytes")
@@ -160,12 +165,7 @@ def _file_entry(raw: dict[str, Any]) -> FileEntry:
     return entry
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key appears twice")
-    return result
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _shown(error: Exception) -> str:
+    """The text of an error, fit for one line even where it quotes a file from a stranger."""
+    text = "".join(character if character.isprintable() else "?" for character in str(error))
+    return text if len(text) <= 300 else f"{text[:297]}..."

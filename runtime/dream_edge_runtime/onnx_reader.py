@@ -29,19 +29,10 @@ _POSITION = re.compile(r"[0-9]{1,16}")
 
 _MODEL = {1: Kind.NUMBER, 2: Kind.BYTES, 7: Kind.BYTES, 8: Kind.REPEATED}
 _OPSET = {1: Kind.BYTES, 2: Kind.NUMBER}
-_GRAPH = {
-    **{1: Kind.REPEATED, 2: Kind.BYTES, 5: Kind.REPEATED},
-    **{11: Kind.REPEATED, 12: Kind.REPEATED, 13: Kind.REPEATED},
-}
-_NODE = {
-    **{1: Kind.REPEATED, 2: Kind.REPEATED, 3: Kind.BYTES, 4: Kind.BYTES},
-    **{5: Kind.REPEATED, 7: Kind.BYTES, 9: Kind.REPEATED},
-}
+_GRAPH = {2: Kind.BYTES, **dict.fromkeys((1, 5, 11, 12, 13), Kind.REPEATED)}
+_NODE = {**dict.fromkeys((3, 4, 7), Kind.BYTES), **dict.fromkeys((1, 2, 5, 9), Kind.REPEATED)}
 _ATTRIBUTE = {1: Kind.BYTES, 2: Kind.FLOAT, 3: Kind.NUMBER, 5: Kind.BYTES, 8: Kind.NUMBERS, 20: Kind.NUMBER}
-_TENSOR_FIELDS = {
-    **{1: Kind.NUMBERS, 2: Kind.NUMBER, 8: Kind.BYTES, 9: Kind.BYTES},
-    **{13: Kind.REPEATED, 14: Kind.NUMBER},
-}
+_TENSOR_FIELDS = {1: Kind.NUMBERS, 2: Kind.NUMBER, 8: Kind.BYTES, 9: Kind.BYTES, 13: Kind.REPEATED, 14: Kind.NUMBER}
 _PAIR = {1: Kind.BYTES, 2: Kind.BYTES}
 _PORT = {1: Kind.BYTES, 2: Kind.BYTES}
 _TYPE = {1: Kind.BYTES}

@@ -45,5 +45,5 @@ def read_regular(path: Path, limit: int) -> bytes:
         except OSError as error:
             raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
     if len(data) > limit:
-        raise CorruptArtifact(path, f"has more than the {limit} bytes that such a file may have")
+        raise CorruptArtifact(path, f"has more than {limit} bytes, too large for such a file")
     return data

@@ -43,7 +43,7 @@ def weight_problem(graph: OnnxGraph, expected: Mapping[str, TensorSpec], file_si
 def _data_problem(item: Initializer, spec: TensorSpec, file_sizes: Mapping[str, int]) -> str | None:
     if (item.dtype, item.shape) != (spec.dtype, spec.shape):
         return f"is {item.dtype} {item.shape}, expected {spec.dtype} {spec.shape}"
-    if item.location not in file_sizes:
+    if item.location is None or item.location not in file_sizes:
         return f"lies in {item.location!r}, which is not a file of the artifact"
     if item.length != math.prod(item.shape) * BYTES[item.dtype]:
         return f"has {item.length} bytes of data, which is not its size"

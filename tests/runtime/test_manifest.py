@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dream_edge_runtime.errors import ArtifactError, ArtifactNotFound, CorruptArtifact, UnsupportedArtifact
 from dream_edge_runtime.manifest import FileEntry, Manifest
 from dream_edge_runtime.recipe import SCHEMES, Recipe
+from support.artifacts import canonical
 from support.networks import small_config
 
 MANIFEST = Manifest(
@@ -34,7 +35,7 @@ VALID = MANIFEST.to_json()
 def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
     document = json.loads(VALID)
     change(document)
-    return json.dumps(document).encode()
+    return canonical(document)
 
 
 def setting(*keys: str | int, to: object) -> bytes:
@@ -74,11 +75,25 @@ BAD: dict[str, bytes] = {
     "huge_integer": VALID.replace(b'"temperature":0.2', b'"temperature":' + b"9" * 5000),
     "duplicate_key": VALID.replace(b'"license"', b'"license":null,"license"'),
     "duplicate_inner_key": VALID.replace(b'"vocab_size"', b'"vocab_size":1,"vocab_size"'),
+    "spaces": VALID.replace(b",", b", "),
+    "no_line_end": VALID[:-1],
+    "byte_order_mark": b"\xef\xbb\xbf" + VALID,
+    "utf16": VALID.decode().encode("utf-16"),
+    "keys_not_sorted": b'{"schema":"1.0",' + VALID.replace(b',"schema":"1.0"', b"").removeprefix(b"{"),
+    "escaped_letter": VALID.replace(b"apache", b"\\u0061pache"),
+    "number_written_otherwise": VALID.replace(b'"temperature":0.2', b'"temperature":0.20'),
+    "exponent": VALID.replace(b'"temperature":0.2', b'"temperature":1e999'),
+    "integer_of_a_million_digits": VALID.replace(b'"temperature":0.2', b'"temperature":' + b"9" * 1_000_000),
+    "integer_beyond_64_bits": setting("generation", "temperature", to=1 << 63),
+    "lone_surrogate": VALID.replace(b"apache", b"\\ud800"),
+    "deep_provenance": setting("provenance", "dtype", to=[[[[[[[[[1]]]]]]]]]),
     "unknown_key": setting("code", to="import os"),
     "missing_key": changed(lambda document: document.pop("recipe")),
     "schema_is_a_number": setting("schema", to=1.0),
     "schema_is_no_version": setting("schema", to="1.0.0-rc1"),
     "producer_is_a_number": setting("producer", to=3),
+    "producer_is_long": setting("producer", to="x" * 201),
+    "license_moves_the_cursor": setting("license", to="\x1b[2J"),
     "license_is_a_list": setting("license", to=[]),
     "files_is_an_object": setting("files", to={}),
     "file_is_a_string": setting("files", 0, to="model_cpu.onnx"),
@@ -91,6 +106,13 @@ BAD: dict[str, bytes] = {
     "name_with_nul": setting("files", 2, "name", to="weights\0.bin"),
     "name_with_line_end": setting("files", 2, "name", to="weights.bin\n"),
     "hidden_name": setting("files", 2, "name", to=".bashrc"),
+    "device_of_windows": setting("files", 2, "name", to="CON"),
+    "device_of_windows_with_ending": setting("files", 2, "name", to="aux.bin"),
+    "name_ends_in_a_dot": setting("files", 2, "name", to="weights-00001.bin."),
+    "name_is_long": setting("files", 2, "name", to="w" * 129),
+    "name_differs_in_case": setting("files", 1, "name", to="MODEL_CPU.onnx"),
+    "no_files": setting("files", to=[]),
+    "many_files": setting("files", to=[{"name": f"f{index}", "sha256": "0" * 64, "size": 0} for index in range(5000)]),
     "the_manifest_itself": setting("files", 2, "name", to="manifest.json"),
     "size_is_negative": setting("files", 2, "size", to=-1),
     "size_is_huge": setting("files", 2, "size", to=10**30),
@@ -100,12 +122,14 @@ BAD: dict[str, bytes] = {
     "digest_is_upper_case": setting("files", 2, "sha256", to="A" * 64),
     "graph_is_not_listed": setting("graphs", "cpu", to="other.onnx"),
     "graph_is_an_object": setting("graphs", "cpu", to={}),
+    "graph_for_an_unknown_target": setting("graphs", to={"tpu": "model_cpu.onnx"}),
+    "graph_for_another_target": setting("graphs", to={"cuda": "model_cpu.onnx"}),
     "no_graph": setting("graphs", to={}),
     "unknown_field_of_model": setting("model", "rope_scaling", to=None),
     "vocabulary_is_huge": setting("model", "vocab_size", to=10**12),
     "layers_are_huge": setting("model", "num_hidden_layers", to=10**9),
     "heads_do_not_divide": setting("model", "num_attention_heads", to=5),
-    "epsilon_overflows": setting("model", "rms_norm_eps", to=0).replace(b'"rms_norm_eps": 0', b'"rms_norm_eps": 1e999'),
+    "epsilon_overflows": setting("model", "rms_norm_eps", to=0).replace(b'"rms_norm_eps":0', b'"rms_norm_eps":1e999'),
     "model_is_null": setting("model", to=None),
     "unknown_scheme": setting("recipe", "scheme", to="int2"),
     "unknown_field_of_recipe": setting("recipe", "smooth", to=True),

@@ -32,7 +32,13 @@ def make_artifact(directory: Path, scheme: str = "int8", **geometry: Any) -> Art
 def change_manifest(artifact: Path, change: Callable[[dict[str, Any]], object]) -> None:
     document = json.loads((artifact / "manifest.json").read_bytes())
     change(document)
-    (artifact / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    (artifact / "manifest.json").write_bytes(canonical(document))
+
+
+def canonical(document: object) -> bytes:
+    """The one way to write a manifest, written down here a second time."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode() + b"\n"
 
 
 def relist(artifact: Path) -> None:
