@@ -82,7 +82,7 @@ def _network_problem(graph: OnnxGraph, plan: GraphPlan) -> str | None:
         known[port.name] = number
     for item in graph.initializers:
         constant = None if item.data is None else Constant(item.dtype, item.shape, item.data)
-        number = plan.leaf(item.name) if constant is None else plan.constant(constant)
+        number = plan.leaf(item.name) if constant is None else plan.constant(constant, item.name)
         if number is None:
             return f"constant {item.name!r} ({item.dtype} {item.shape}) is none of the network's"
         if item.name in known or not item.name:

@@ -14,13 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import ModelConfig
-from .contract import activation_dtype, input_specs, top_k, weight_specs
+from .contract import (
+    ACTIVATION_LEVELS,
+    ACTIVATION_ZERO_POINT,
+    EIGHT_BITS,
+    activation_dtype,
+    input_specs,
+    top_k,
+    weight_specs,
+)
 from .onnx_reader import AttributeValue, Constant
 from .recipe import EMBEDDING, LM_HEAD, Formats, Target, WeightFormat, matrix_shapes
 
 MICROSOFT = "com.microsoft"
 
 _CODES = {"float32": 1, "float16": 10}  # TensorProto.DataType
+_NAMED = (ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT)
 _INT8_ACTIVATIONS = 4
 _NF4 = 1
 
@@ -65,12 +74,13 @@ class GraphPlan:
         value = self._weights.get(name) or self._inputs.get(name)
         return value.number if value else None
 
-    def constant(self, constant: Constant) -> int | None:
+    def constant(self, constant: Constant, name: str = "") -> int | None:
         """The number of a constant, None where the plan has no such constant.
 
-        The rotary frequencies are powers, whose last bit depends on the machine that computed them.
+        Two have names, by which the runtime may replace them. The rotary frequencies are powers, whose
+        last bit depends on the machine that computed them.
         """
-        found = self._numbers.get(("constant", constant))
+        found = self._numbers.get(("constant", constant, name if name in _NAMED else ""))
         if found is None and (constant.dtype, constant.shape) == ("float32", self._frequencies.shape):
             values = np.frombuffer(constant.data, "<f4")
             if np.allclose(values, self._frequencies, rtol=1e-6, atol=0):
@@ -100,9 +110,9 @@ class GraphPlan:
         self.nodes += 1
         return Value(self._number(key), dtype)
 
-    def _array(self, array: NDArray[np.generic]) -> Value:
+    def _array(self, array: NDArray[np.generic], name: str = "") -> Value:
         constant = Constant(array.dtype.name, array.shape, array.tobytes())
-        return Value(self._number(("constant", constant)), array.dtype.name)
+        return Value(self._number(("constant", constant, name)), array.dtype.name)
 
     def _ints(self, *values: int) -> Value:
         return self._array(np.array(values, "<i8"))
@@ -246,7 +256,7 @@ class GraphPlan:
             return self._op("Gemm", x.value, self._as(matrix, dtype), dtype=dtype, transB=1)
         if weights.kind == "row":
             rows, row_scale = self._quantized_rows(x)
-            scales, zero = self._weights[f"{name}.scales"], self._array(np.array(128, np.uint8))
+            scales, zero = self._weights[f"{name}.scales"], self._levels()[1]
             product = self._op("MatMulIntegerToFloat", rows, matrix, self._scalar(1.0), scales, zero, domain=MICROSOFT)
             return self._op("Mul", product, row_scale)
         sizes: dict[str, AttributeValue] = {"K": inputs, "N": outputs, "block_size": weights.block_size}
@@ -269,11 +279,19 @@ class GraphPlan:
             highest = self._op("ReduceMax", x.value, last, keepdims=0)
             lowest = self._op("Neg", self._op("ReduceMin", x.value, last, keepdims=0))
             largest = self._op("Max", highest, lowest)
-            scale = self._op("Max", self._op("Div", largest, self._scalar(127.0)), self._scalar(1e-30))
-            zero = self._op("Expand", self._array(np.array(128, np.uint8)), self._op("Shape", scale))
+            levels, zero_point = self._levels()
+            scale = self._op("Max", self._op("Div", largest, levels), self._scalar(1e-30))
+            zero = self._op("Expand", zero_point, self._op("Shape", scale))
             rows = self._op("QuantizeLinear", x.value, scale, zero, axis=0)
             x.rows = rows, self._op("Unsqueeze", scale, last)
         return x.rows
+
+    def _levels(self) -> tuple[Value, Value]:
+        levels, zero_point = EIGHT_BITS
+        return (
+            self._array(np.array(levels, "<f4"), ACTIVATION_LEVELS),
+            self._array(np.array(zero_point, np.uint8), ACTIVATION_ZERO_POINT),
+        )
 
 
 class _Layout(NamedTuple):
