@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from io import TextIOWrapper
 
 from dream_edge_runtime.errors import MissingExtra
 
 
-def main() -> None:
-    """What `dream-edge` runs."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """What `dream-edge` runs, with the `arguments` of this process or with others. Exits."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"
@@ -18,7 +19,7 @@ def main() -> None:
     try:
         from .app import app
 
-        app(prog_name="dream-edge")
+        app(None if arguments is None else list(arguments), prog_name="dream-edge")
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise

@@ -1,0 +1,32 @@
+"""`optimum-cli export dream-edge`, for people who live in Optimum.
+
+Optimum loads every module of this namespace when its command line starts, so it must stay light and work whatever else
+of dream-edge is installed. No directory on the way here may hold an __init__.py: they are shared with Optimum's.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+
+from optimum.commands.base import BaseOptimumCLICommand, CommandInfo
+from optimum.commands.export.base import ExportCommand
+
+
+class DreamEdgeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # Optimum has no types
+    """`dream-edge export` by another name."""
+
+    COMMAND = CommandInfo(name="dream-edge", help="Export a Dream diffusion language model, quantized to 4 or 8 bits.")
+
+    @staticmethod
+    def parse_args(parser: ArgumentParser) -> None:
+        from dream_edge.cli.optimum import add_options
+
+        add_options(parser)
+
+    def run(self) -> None:
+        from dream_edge.cli.optimum import run
+
+        run(self.args)
+
+
+REGISTER_COMMANDS = [(DreamEdgeExportCommand, ExportCommand)]
