@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from dream_edge_runtime.manifest import FileEntry
@@ -43,14 +44,13 @@ def write_file(path: Path, data: bytes) -> FileEntry:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory on the disk, where the platform can."""
-    if os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Have the names in a directory on the disk, where the platform and the file system can."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def remove_tree(path: Path) -> None:

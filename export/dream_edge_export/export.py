@@ -25,7 +25,7 @@ from .provenance import licence, provenance, version
 from .shards import Place, ShardsDiffer, WeightWriter, tensor_bytes
 from .staging import Staging, goal, staging
 from .tokenizer import convert_tokenizer
-from .weights import encoded
+from .weights import encoded, encoders
 
 JOURNAL_EVERY = 64 << 20
 """Bytes between two lines of the journal: what a power cut costs at most, besides the matrix that was being written."""
@@ -203,18 +203,19 @@ def _write_weights(
     done = plan.read_bytes_of(journal.finished.count)
     progress(ExportProgress(done, total, ""))
     unrecorded = 0
-    for weight in plan.weights_after(journal.finished.count):
-        size, stored, written = checkpoint.nbytes(weight.source), sum(map(tensor_bytes, weight.specs)), 0
-        for name, array in encoded(checkpoint, weight):
-            writer.append(name, array)
-            written += array.nbytes
-            progress(ExportProgress(done + size * written // stored, total, weight.name))
-        writer.mark()
-        done += size
-        unrecorded += stored
-        if unrecorded >= JOURNAL_EVERY:
-            _record(place, journal, writer)
-            unrecorded = 0
+    with encoders() as pool:
+        for weight in plan.weights_after(journal.finished.count):
+            size, stored, written = checkpoint.nbytes(weight.source), sum(map(tensor_bytes, weight.specs)), 0
+            for name, array in encoded(checkpoint, weight, pool):
+                writer.append(name, array)
+                written += array.nbytes
+                progress(ExportProgress(done + size * written // stored, total, weight.name))
+            writer.mark()
+            done += size
+            unrecorded += stored
+            if unrecorded >= JOURNAL_EVERY:
+                _record(place, journal, writer)
+                unrecorded = 0
     _record(place, journal, writer)
 
 

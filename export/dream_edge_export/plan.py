@@ -30,11 +30,11 @@ from .journal import Journal
 from .provenance import version
 from .shards import Layout, tensor_bytes
 from .staging import JOURNAL, is_occupied, staging_of
-from .weights import LARGEST_STRIP, Weight, encoded, rows_of_slice, stored_weights
+from .weights import LARGEST_STRIP, SLICES_AHEAD, Weight, encoded, encoders, rows_of_slice, stored_weights
 
 _OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 _LIBRARIES = 400 << 20  # resident once PyTorch and the graph builder are imported
-_WORKING_BYTES = 48  # for each weight of a slice while it is encoded
+_WORKING_BYTES = 16  # for each weight of a slice that is read, encoded or waiting
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ class ExportPlan:
     @property
     def memory(self) -> int:
         """The most that is going to be resident, libraries included."""
-        largest = 0
+        largest, slices = 0, _WORKING_BYTES * (SLICES_AHEAD + torch.get_num_threads())
         for weight in self.weights:
             if weight.format is None:
                 continue
             outputs, inputs = self.checkpoint.shape(weight.source)
             sizes = [tensor_bytes(spec) for spec in weight.specs]
             held = sum(sizes[1:]) + (min(sizes[0], LARGEST_STRIP) if weight.format.kind == "row" else 0)
-            largest = max(largest, held + _WORKING_BYTES * min(outputs, rows_of_slice(inputs)) * inputs)
+            largest = max(largest, held + slices * min(outputs, rows_of_slice(inputs)) * inputs)
         return _LIBRARIES + largest
 
     @property
@@ -115,10 +115,11 @@ class ExportPlan:
     def seconds(self) -> float:
         """A rough guess, from one matrix of the first layer that is read, encoded and hashed here and now."""
         weight = next(weight for weight in self.weights if weight.name.endswith("self_attn.q_proj"))
-        for _ in range(2):  # the first time wakes threads and fills caches
-            start = time.perf_counter()
-            for _, array in encoded(self.checkpoint, weight):
-                hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        with encoders() as pool:
+            for _ in range(2):  # the first time wakes threads and fills caches
+                start = time.perf_counter()
+                for _, array in encoded(self.checkpoint, weight, pool):
+                    hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return (time.perf_counter() - start) / self.checkpoint.nbytes(weight.source) * self.read_bytes
 
 

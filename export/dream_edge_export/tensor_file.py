@@ -133,7 +133,9 @@ def _read_into(file: Any, buffer: memoryview) -> None:
 def _entries(header: bytes | bytearray, data_size: int) -> dict[str, Entry]:
     """The table of a header; ValueError or TypeError unless it accounts for every byte of the data."""
     table = parse_json_object(bytes(header))
-    table.pop("__metadata__", None)
+    metadata = table.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise TypeError("its metadata are not strings")
     offset = 8 + len(header)
     entries = {name: _entry(name, raw, offset) for name, raw in table.items()}
     position = offset

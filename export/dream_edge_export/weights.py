@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +22,7 @@ from .quantize import Arrays, encode_embedding, encode_linear
 # A slice stays in the processor's caches: five times as fast for 4 bits as a whole matrix of the 7B.
 _SLICE_WEIGHTS = 1 << 20
 _ROWS = max(BLOCK_SIZES)  # so that groups counted through the whole matrix never span two slices
+SLICES_AHEAD = 4
 LARGEST_STRIP = 1 << 30
 """Bytes held of a matrix that is stored transposed."""
 
@@ -53,8 +57,24 @@ def stored_weights(config: ModelConfig, recipe: Recipe) -> list[Weight]:
     return matrices + vectors
 
 
-def encoded(checkpoint: Checkpoint, weight: Weight) -> Iterator[Part]:
-    """The bytes of `weight` in the order of its tensors.
+@contextmanager
+def encoders() -> Iterator[Executor]:
+    """As many threads as PyTorch uses; each encodes a slice by itself.
+
+    Reading, encoding, hashing and writing then overlap, and no thread waits for another within an operator, which on a
+    busy machine takes longer than the operator.
+    """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # new threads would take over ours
+
+
+def encoded(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[Part]:
+    """The bytes of `weight` in the order of its tensors, encoded in `pool`.
 
     The largest tensor, which comes first, is passed on slice by slice; the others are held until it is done.
     """
@@ -62,7 +82,7 @@ def encoded(checkpoint: Checkpoint, weight: Weight) -> Iterator[Part]:
         yield weight.name, checkpoint.tensor(weight.name).to(torch.float32).numpy()
         return
     first, *others = weight.specs
-    slices = _transposed(checkpoint, weight) if weight.format.kind == "row" else _slices(checkpoint, weight)
+    slices = _transposed(checkpoint, weight, pool) if weight.format.kind == "row" else _slices(checkpoint, weight, pool)
     held: dict[str, list[NDArray[np.generic]]] = {}
     for arrays in slices:
         if "weight" in arrays:
@@ -79,16 +99,31 @@ def rows_of_slice(inputs: int) -> int:
     return max(1, _SLICE_WEIGHTS // inputs // _ROWS) * _ROWS
 
 
-def _slices(checkpoint: Checkpoint, weight: Weight) -> Iterator[Arrays]:
-    assert weight.format is not None
+def _slices(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[Arrays]:
+    format_ = weight.format
+    assert format_ is not None
     encode = encode_embedding if weight.name == EMBEDDING else encode_linear
     outputs, inputs = checkpoint.shape(weight.source)
     rows = rows_of_slice(inputs)
-    for start in range(0, outputs, rows):
-        yield encode(checkpoint.rows(weight.source, start, min(start + rows, outputs)), weight.format)
+
+    def slice_from(start: int) -> Arrays:
+        return encode(checkpoint.rows(weight.source, start, min(start + rows, outputs)), format_)
+
+    return _in_order(pool, slice_from, range(0, outputs, rows))
 
 
-def _transposed(checkpoint: Checkpoint, weight: Weight) -> Iterator[Arrays]:
+def _in_order(pool: Executor, work: Callable[[int], Arrays], items: Iterable[int]) -> Iterator[Arrays]:
+    """Like map, but only a few results are waiting at any time."""
+    pending: deque[Future[Arrays]] = deque()
+    for item in items:
+        pending.append(pool.submit(work, item))
+        if len(pending) > SLICES_AHEAD:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _transposed(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[Arrays]:
     """Rows of a matrix stored as [in, out], whose slices are columns of it; it is read again for each strip of rows."""
     outputs, inputs = checkpoint.shape(weight.source)
     dtype = np.dtype(weight.specs[0].dtype)
@@ -97,7 +132,7 @@ def _transposed(checkpoint: Checkpoint, weight: Weight) -> Iterator[Arrays]:
         strip = np.empty((min(height, inputs - first), outputs), dtype)
         others: list[Arrays] = []
         column = 0
-        for arrays in _slices(checkpoint, weight):
+        for arrays in _slices(checkpoint, weight, pool):
             part = arrays.pop("weight")
             strip[:, column : column + part.shape[1]] = part[first : first + height]
             column += part.shape[1]

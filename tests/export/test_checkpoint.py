@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dream_edge_export.checkpoint import Checkpoint, expected_tensors
+from dream_edge_export.tensor_file import TensorFile
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import (
+    CheckpointChanged,
     CheckpointNotFound,
     DreamEdgeError,
     InvalidConfig,
@@ -283,6 +287,75 @@ def test_files_of_a_cache_may_be_links(tmp_path: Path) -> None:
         except OSError:
             pytest.skip("links need a privilege here")
     assert Checkpoint.open(snapshot).tensor(Q_PROJ).shape == (64, 64)
+
+
+def write_over(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(-4, os.SEEK_END)
+        opened.write(bytes(4))
+
+
+def write_anew(file: Path) -> None:
+    data = file.read_bytes()
+    file.rename(file.with_suffix(".old"))
+    file.write_bytes(data)
+
+
+def cut_off(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("change", [write_over, write_anew, cut_off, Path.unlink])
+def test_file_that_changes_after_the_checkpoint_was_opened_is_named(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    write_checkpoint(tmp_path, shards=2)
+    checkpoint = Checkpoint.open(tmp_path)
+    second = checkpoint.files[1]
+    change(second)
+    assert checkpoint.rows("model.embed_tokens.weight", 0, 5).shape == (5, 64)
+    for _ in range(2):
+        with pytest.raises(CheckpointChanged, match=second.name):
+            checkpoint.rows("lm_head.weight", 0, 5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="looks at the mappings of the process")
+def test_nothing_of_a_checkpoint_is_mapped(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    tensor = Checkpoint.open(tmp_path).tensor("lm_head.weight")
+    assert tensor.shape == (448, 64)
+    assert "model.safetensors" not in Path("/proc/self/smaps").read_text()
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "__metadata__"]),
+    st.one_of(
+        st.builds(
+            lambda shape, start, stop, dtype: {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]},
+            st.lists(st.integers(0, 3), max_size=2),
+            st.sampled_from([0, 2, 4, 8, 12]),
+            st.sampled_from([0, 2, 4, 8, 12, 16]),
+            st.sampled_from(["F32", "BF16", "U8", "I64", "BOOL", "Q4"]),
+        ),
+        st.just({"format": "pt"}),
+        st.none(),
+    ),
+)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table=HEADERS, size=st.sampled_from([0, 2, 4, 8, 12, 16]))
+def test_no_header_is_read_that_the_library_refuses(tmp_path: Path, table: dict[str, Any], size: int) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(header(table, size))
+    try:
+        read = TensorFile.open(file)
+    except UnreadableFile:
+        return
+    with safe_open(file, framework="pt") as tensors:
+        assert set(tensors.keys()) == set(read.entries)
+        for name, entry in read.entries.items():
+            assert tuple(tensors.get_slice(name).get_shape()) == entry.shape
 
 
 def test_generation_defaults_are_those_of_the_file(tmp_path: Path) -> None:

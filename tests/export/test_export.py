@@ -130,10 +130,24 @@ def test_bytes_repeat_in_another_process_directory_umask_and_number_of_threads(t
     assert contents(tmp_path / "a copy" / "out") == contents(here.path)
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int8"])
-def test_bytes_repeat_for_other_schemes(checkpoint: Checkpoint, tmp_path: Path, scheme: str) -> None:
-    first, second = (export(checkpoint, tmp_path / name, Recipe.for_scheme(scheme, layers=2)) for name in ("a", "b"))
-    assert contents(first.path) == contents(second.path)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_bytes_do_not_depend_on_slices_strips_and_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    recipe = Recipe.for_scheme(scheme, layers=1)
+    write_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1, vocab_size=1100, intermediate_size=640)
+    checkpoint = Checkpoint.open(tmp_path / "checkpoint")
+    whole = contents(export(checkpoint, tmp_path / "whole", recipe).path)
+    monkeypatch.setattr("dream_edge_export.weights._SLICE_WEIGHTS", 1)  # 256 rows at a time
+    monkeypatch.setattr("dream_edge_export.weights.LARGEST_STRIP", 10_000)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        sliced = contents(export(checkpoint, tmp_path / "sliced", recipe).path)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert sliced == whole
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
