@@ -75,10 +75,11 @@ def describe_artifact(path: Path) -> dict[str, Any]:
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
     """What config.json and the sizes of the files say; the weights are not opened."""
+    from dream_edge_runtime.checkpoint_config import read_checkpoint_config
     from dream_edge_runtime.config import read_json_object
 
+    config = read_checkpoint_config(path)
     raw = read_json_object(path / "config.json")
-    config = ModelConfig.from_dict(raw, path / "config.json")
     defaults = path / "generation_config.json"
     network = _network(config)
     stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
@@ -98,14 +99,25 @@ def _network(config: ModelConfig) -> dict[str, Any]:
 
     counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(config).items()}
     parts = _by_part(counts) | {"norms and biases": sum(vector_sizes(config).values())}
-    ids = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
+    stated = config.to_dict()
+    context, shift = stated.pop("context"), stated.pop("shift")
+    ids = {name: stated.pop(name) for name in list(stated) if name.endswith("_token_id")}
     return {
-        "geometry": {name: value for name, value in config.to_dict().items() if name not in ids},
-        "context": config.max_position_embeddings,
-        "special_ids": {name: getattr(config, name) for name in ids},
+        "geometry": stated,
+        "context": context,
+        "shift": shift,
+        "special_ids": {name: value for name, value in ids.items() if value is not None},
         "parameters": sum(parts.values()),
         "parameters_by_part": parts,
     }
+
+
+def _positions(positions: int, context: int) -> str:
+    return "all its positions" if positions == context else f"of {positions} positions"
+
+
+def _predicted(shift: int) -> str:
+    return f"row i predicts the token at i + {shift}" if shift else "row i predicts the token at i"
 
 
 def _by_part(amounts: dict[str, int]) -> dict[str, int]:
@@ -117,7 +129,7 @@ def _by_part(amounts: dict[str, int]) -> dict[str, int]:
 def _estimated_canvas(config: ModelConfig) -> int:
     from dream_edge_runtime.memory import CANVAS
 
-    return min(CANVAS, config.max_position_embeddings)
+    return min(CANVAS, config.context)
 
 
 def lines(found: dict[str, Any]) -> list[str]:
@@ -133,7 +145,8 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{geometry['num_key_value_heads']} for keys and values, vocabulary {geometry['vocab_size']}",
         ),
         ("parameters", f"{number(found['parameters'])}: {_listed(parts, number)}"),
-        ("context", f"{found['context']} tokens"),
+        ("context", f"{found['context']} tokens, {_positions(geometry['max_position_embeddings'], found['context'])}"),
+        ("logits", _predicted(found["shift"])),
         ("special ids", ", ".join(f"{name.split('_')[0]} {value}" for name, value in found["special_ids"].items())),
     ]
     if found["kind"] == "artifact":

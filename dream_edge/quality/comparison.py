@@ -73,13 +73,13 @@ def compare(
     texts = default_texts(checkpoint) if data is None else data
     if isinstance(texts, str) or not texts:
         raise NoData("data", "it is one string, not a list of texts" if texts else "there is no text in it")
-    pieces = passages(texts, artifact.tokenizer(), min(longest, config.max_position_embeddings))
+    pieces = passages(texts, artifact.tokenizer(), min(longest, config.context))
     reference = _load_reference(checkpoint)
     network = OnnxNetwork(artifact, threads=threads)
 
     measured: list[tuple[int, Differences]] = []
     for masked in mask_passages(pieces, config.mask_token_id, count=sequences, bins=bins, seed=seed):
-        rows = np.maximum(masked.positions - 1, 0)  # row p - 1 predicts position p; position 0 has only its own
+        rows = np.maximum(masked.positions - config.shift, 0)  # the first position has only its own row
         found = differences(reference(masked.canvas, rows), _artifact_logits(network, masked, rows), masked.targets)
         measured.append((masked.bin, found))
         progress(len(measured), sequences)

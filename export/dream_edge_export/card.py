@@ -47,7 +47,7 @@ def model_card(manifest: Manifest) -> str:
             f"| weights | {weights / 1e6:.1f} MB; {bits} |",
             f"| runs on | {', '.join(recipe.targets)} |",
             f"| rounding | {recipe.rounding} |",
-            f"| context | {config.max_position_embeddings} tokens |",
+            f"| context | {config.context} tokens |",
             "",
             "```console",
             'pip install "dream-edge[cpu]"',

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from dream_edge_runtime.checkpoint_config import read_checkpoint_config
 from dream_edge_runtime.config import ModelConfig, read_json_object
 from dream_edge_runtime.errors import (
     CheckpointNotFound,
@@ -87,7 +88,7 @@ class Checkpoint:
     def _open(cls, path: Path) -> Checkpoint:
         if path.is_file() and path.suffix in _PICKLES:
             raise PickleCheckpoint(path)
-        config = ModelConfig.read(path / "config.json")
+        config = read_checkpoint_config(path)
         defaults_file = path / "generation_config.json"
         defaults = read_json_object(defaults_file) if defaults_file.exists() else {}
         weight_map = _weight_map(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dream_edge_runtime.config import ModelConfig, read_json_object
+from dream_edge_runtime.config import IDS, ModelConfig, read_json_object
 from dream_edge_runtime.errors import CorruptArtifact, InvalidTokenizer, UnreadableFile
 from dream_edge_runtime.tokenizer import BPE, BYTES, LARGEST_FILE, PIPELINE, Tokenizer
 
@@ -82,8 +82,8 @@ class _Vocabulary:
         largest = max(self.tokens.values())
         if largest >= config.vocab_size:
             raise _Problem(f"token id {largest} is beyond the vocab_size of config.json, {config.vocab_size}")
-        names = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
-        absent = [f"{name} {getattr(config, name)}" for name in names if getattr(config, name) not in self.added]
+        ids = {name: getattr(config, name) for name in (*IDS, "expand_token_id")}
+        absent = [f"{name} {index}" for name, index in ids.items() if index is not None and index not in self.added]
         if absent:
             raise _Problem(f"config.json names ids that are not added tokens: {', '.join(absent)}")
         for left, right in self.merges:
@@ -92,7 +92,7 @@ class _Vocabulary:
         if len(set(self.merges)) < len(self.merges):
             raise _Problem("a merge is there twice")
         for index, token in self.added.items():
-            token["special"] |= token["content"] in _CONTROL or index in {getattr(config, name) for name in names}
+            token["special"] |= token["content"] in _CONTROL or index in ids.values()
 
 
 def _read(directory: Path) -> _Vocabulary:

@@ -52,12 +52,13 @@ class Canvas:
         masked: bool [batch, length] which positions are still to be revealed.
         valid: bool [batch, length] false for padding.
         position_ids: int64 [batch, length] counted from each sequence's first token.
+        shift: how far the token that a hidden state predicts lies behind it.
         first: int64 [batch] where each sequence begins.
     """
 
-    def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int) -> None:
+    def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int, shift: int) -> None:
         length = max(len(draft.ids) for draft in drafts)
-        self.mask_id = mask_id
+        self.mask_id, self.shift = mask_id, shift
         self.first: IntArray = np.array([length - len(draft.ids) for draft in drafts], dtype=np.int64)
         self.valid: BoolArray = np.arange(length) >= self.first[:, None]
         self.position_ids: IntArray = np.maximum(self.valid.cumsum(axis=1) - 1, 0)
@@ -100,10 +101,10 @@ class Canvas:
         self.ids[row, first:] = ids
 
     def logit_rows(self, row: int, positions: IntArray) -> IntArray:
-        """Which hidden states of sequence `row` predict the tokens at `positions`: each time the one before it.
+        """Which hidden states of sequence `row` predict the tokens at `positions`: those `shift` before them.
 
         A sequence's first token has none before it and goes by its own, as position 0 does upstream. (Upstream would
         take the padding's hidden state where there is padding.)
         """
-        rows: IntArray = np.maximum(positions - 1, self.first[row])
+        rows: IntArray = np.maximum(positions - self.shift, self.first[row])
         return rows

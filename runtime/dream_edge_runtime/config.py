@@ -11,7 +11,8 @@ from typing import Any
 from .errors import CheckpointNotFound, InvalidConfig, UnreadableFile
 
 MODEL_TYPE = "Dream"
-ARCHITECTURES = frozenset({"DreamModel"})
+SHIFTS = {"DreamModel": 1}
+"""By architecture: initialised from an autoregressive network, whose row i predicts the token at i + 1."""
 
 _LARGEST = 1 << 24  # no dimension of a network that fits a machine comes near this
 _MOST_LAYERS = 1 << 12
@@ -20,9 +21,9 @@ _LARGEST_JSON = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Geometry and special ids of a Dream network.
+    """Geometry and special ids of a Dream network, as a manifest holds them.
 
-    Every field comes from config.json. The defaults of the original `DreamConfig` class are not those of any published
+    The geometry comes from config.json. The defaults of the original `DreamConfig` class are not those of any published
     checkpoint, so a missing field is an error, never a guess.
 
     Raises:
@@ -43,6 +44,12 @@ class ModelConfig:
     pad_token_id: int
     bos_token_id: int
     eos_token_id: int
+    expand_token_id: int | None
+    """DreamOn's token that becomes two masks; None where the vocabulary has none."""
+    context: int
+    """The longest canvas in tokens, at most `max_position_embeddings`."""
+    shift: int
+    """Row i of the logits predicts the token at position i + `shift`: 1, or 0 for a network that predicts in place."""
 
     def __post_init__(self) -> None:
         problems = [*_type_problems(asdict(self))]
@@ -57,8 +64,8 @@ class ModelConfig:
             largest = _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST - 1
             if not 0 < getattr(self, name) <= largest:
                 problems.append(f"{name} is {_shown(getattr(self, name))}, expected 1 to {largest}")
-        for name in _IDS:
-            if not 0 <= getattr(self, name) < self.vocab_size:
+        for name in (*IDS, "expand_token_id"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < self.vocab_size:
                 problems.append(
                     f"{name} is {_shown(getattr(self, name))}, outside the vocabulary of {_shown(self.vocab_size)}"
                 )
@@ -66,6 +73,10 @@ class ModelConfig:
             problems.append(f"rms_norm_eps is {_shown(self.rms_norm_eps)}, expected a small positive number")
         if not 1 < self.rope_theta < 1e12:
             problems.append(f"rope_theta is {_shown(self.rope_theta)}, expected a number from 1 to 1e12")
+        if not 0 < self.context <= self.max_position_embeddings:
+            problems.append(f"context is {_shown(self.context)}, expected 1 to max_position_embeddings")
+        if self.shift not in (0, 1):
+            problems.append(f"shift is {_shown(self.shift)}, expected 0 or 1")
         if problems:
             return problems
         if self.hidden_size % self.num_attention_heads:
@@ -93,14 +104,17 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], source: Path | str = "config.json") -> ModelConfig:
         """Read the parsed config.json `raw`; `source` is named in errors."""
+        raw = {**_rope_parameters(raw), **raw}
         problems = [*_architecture_problems(raw)]
-        values = {field.name: raw[field.name] for field in fields(cls) if field.name in raw}
-        problems += [f"{field.name} is missing" for field in fields(cls) if field.name not in raw]
+        stated = [field.name for field in fields(cls) if field.name not in _DERIVED]
+        values = {name: raw[name] for name in stated if name in raw} | {"expand_token_id": raw.get("expand_token_id")}
+        problems += [f"{name} is missing" for name in stated if name not in raw]
         problems += _type_problems(values)
         if problems:
             raise InvalidConfig(source, problems)
+        shift = next(shift for name, shift in SHIFTS.items() if name in raw["architectures"])
         try:
-            config = cls(**values)
+            config = cls(**values, context=values["max_position_embeddings"], shift=shift)
         except InvalidConfig as error:
             raise InvalidConfig(source, error.problems) from None
         declared = raw.get("head_dim")
@@ -126,8 +140,9 @@ _SIZES = (
     "num_key_value_heads",
     "max_position_embeddings",
 )
-_IDS = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
+IDS = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
 _NUMBERS = ("rms_norm_eps", "rope_theta")
+_DERIVED = ("expand_token_id", "context", "shift")  # not, or not always, in config.json
 
 
 def read_json_object(path: Path, *, limit: int = _LARGEST_JSON) -> dict[str, Any]:
@@ -184,17 +199,27 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """rope_theta and rope_type where transformers 5 writes them."""
+    parameters = raw.get("rope_parameters")
+    if not isinstance(parameters, dict):
+        return {}
+    return {name: parameters[name] for name in ("rope_theta", "rope_type") if name in parameters}
+
+
 def _architecture_problems(raw: Mapping[str, Any]) -> list[str]:
     problems = []
     if raw.get("model_type") != MODEL_TYPE:
         problems.append(f"model_type is {_shown(raw.get('model_type'))}, expected {MODEL_TYPE!r}")
     architectures = raw.get("architectures")
-    if not isinstance(architectures, list) or not ARCHITECTURES.intersection(map(str, architectures)):
-        problems.append(f"architectures is {_shown(architectures)}, expected one of {sorted(ARCHITECTURES)}")
+    if not isinstance(architectures, list) or not SHIFTS.keys() & set(map(str, architectures)):
+        problems.append(f"architectures is {_shown(architectures)}, expected one of {sorted(SHIFTS)}")
     if raw.get("hidden_act", "silu") != "silu":
         problems.append(f"hidden_act is {_shown(raw['hidden_act'])}, only 'silu' exists in this architecture")
     if raw.get("rope_scaling") is not None:
         problems.append("rope_scaling is set, which no Dream checkpoint uses")
+    if raw.get("rope_type", "default") != "default":
+        problems.append(f"rope_parameters is of the type {_shown(raw['rope_type'])}, which no Dream checkpoint uses")
     if raw.get("use_sliding_window"):
         problems.append("use_sliding_window is set, which a bidirectional model cannot use")
     return problems
@@ -208,6 +233,8 @@ def _type_problems(values: Mapping[str, Any]) -> list[str]:
             fits, expected = isinstance(value, bool), "true or false"
         elif name in _NUMBERS:
             fits, expected = is_int or isinstance(value, float), "a number"
+        elif name == "expand_token_id":
+            fits, expected = is_int or value is None, "an integer or null"
         else:
             fits, expected = is_int, "an integer"
         if not fits:

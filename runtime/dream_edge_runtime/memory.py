@@ -34,7 +34,7 @@ def estimate_memory(config: ModelConfig, formats: Formats) -> MemoryEstimate:
     weights = sum(
         _loaded_bytes(name, formats.of(name), rows * columns) for name, (rows, columns) in matrix_shapes(config).items()
     )
-    tokens = min(CANVAS, config.max_position_embeddings)
+    tokens = min(CANVAS, config.context)
     attention = config.num_attention_heads * tokens * tokens
     logits = tokens * config.vocab_size
     layer = tokens * (4 * config.hidden_size + 3 * config.intermediate_size)

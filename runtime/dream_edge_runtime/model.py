@@ -246,6 +246,6 @@ class DreamModel:
         return Denoising(Run(self.network, [task], config, conduct), task)
 
     def _check_length(self, length: int) -> None:
-        context = self.config.max_position_embeddings if self.context is None else self.context
+        context = self.config.context if self.context is None else self.context
         if length > context:
             raise CanvasTooLong(length, context)

@@ -46,7 +46,7 @@ class Run:
 
     def __init__(self, network: Network, tasks: Sequence[Task], config: GenerationConfig, conduct: Conduct) -> None:
         model = network.config
-        self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id)
+        self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift)
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
         self.method = Method.of(config, max(int(task.draft.masked.sum()) for task in tasks))
         self._network, self._tasks, self._conduct = network, tasks, conduct

@@ -117,7 +117,7 @@ def test_origin_agrees_given_the_same_uniform_draws(
         expected = official(reference, "origin", prompt, length, lambda n: torch.from_numpy(shared.random(n)))  # noqa: B023
         config = GenerationConfig(algorithm="origin", temperature=0)
         draft = Draft.of([prompt, length], reference.config.mask_token_id)
-        canvas = Canvas([draft], reference.config.mask_token_id, reference.config.pad_token_id)
+        canvas = Canvas([draft], reference.config.mask_token_id, reference.config.pad_token_id, shift=1)
         for _ in denoise(onnx_model.network, canvas, Method.of(config, length), [np.random.default_rng(seed)]):
             pass
         assert canvas.ids[0].tolist() == expected[-1].tolist()

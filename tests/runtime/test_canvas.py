@@ -13,8 +13,8 @@ from dream_edge_runtime.errors import InvalidTokenId
 MASK, PAD = 9, 8
 
 
-def canvas_of(*drafts: list[list[int] | int]) -> Canvas:
-    return Canvas([Draft.of(parts, MASK) for parts in drafts], MASK, PAD)
+def canvas_of(*drafts: list[list[int] | int], shift: int = 1) -> Canvas:
+    return Canvas([Draft.of(parts, MASK) for parts in drafts], MASK, PAD, shift)
 
 
 @given(st.lists(st.lists(st.integers(1, 5) | st.lists(st.integers(0, MASK), max_size=4), min_size=1), min_size=1))
@@ -40,6 +40,12 @@ def test_position_is_predicted_by_the_one_before_it_and_the_first_by_itself() ->
     assert canvas.first.tolist() == [2, 0]
     assert canvas.logit_rows(0, np.array([2, 3, 4])).tolist() == [2, 2, 3]
     assert canvas.logit_rows(1, np.array([4])).tolist() == [3]
+
+
+def test_network_that_predicts_in_place_is_asked_for_the_positions_themselves() -> None:
+    canvas = canvas_of([3], [[1, 2, 3, 4], 1], shift=0)
+    assert canvas.logit_rows(0, np.array([2, 3, 4])).tolist() == [2, 3, 4]
+    assert canvas.logit_rows(1, np.array([4])).tolist() == [4]
 
 
 def test_revealing_the_mask_id_settles_nothing() -> None:

@@ -13,7 +13,7 @@ from dream_edge_runtime.config import ModelConfig, parse_json_object
 from dream_edge_runtime.errors import CheckpointNotFound, DreamEdgeError, InvalidConfig, UnreadableFile
 from support.checkpoints import config_dict
 
-NAMES = [field.name for field in fields(ModelConfig)]
+NAMES = [field.name for field in fields(ModelConfig) if field.name not in ("expand_token_id", "context", "shift")]
 DREAM_7B: dict[str, Any] = {
     "vocab_size": 152064,
     "hidden_size": 3584,
@@ -34,6 +34,41 @@ def test_geometry_of_the_7b() -> None:
     assert (config.head_dim, config.kv_size) == (128, 512)
     assert config.rope_theta == 1e6
     assert ModelConfig(**config.to_dict()) == config
+
+
+def test_logits_are_shifted_and_all_positions_usable_where_nothing_else_is_said() -> None:
+    config = ModelConfig.from_dict(config_dict(shift=0, context=7))  # names of ours, not of config.json
+    assert (config.shift, config.context, config.expand_token_id) == (1, 512, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("shift", 2),
+        ("shift", -1),
+        ("shift", True),
+        ("shift", None),
+        ("context", 0),
+        ("context", 513),
+        ("context", None),
+        ("context", 64.0),
+        ("expand_token_id", 448),
+        ("expand_token_id", -1),
+        ("expand_token_id", "5"),
+    ],
+)
+def test_wrong_value_of_a_manifest_is_named(field: str, value: object) -> None:
+    with pytest.raises(InvalidConfig, match=field):
+        ModelConfig(**{**ModelConfig.from_dict(config_dict()).to_dict(), field: value})
+
+
+def test_rope_theta_is_found_where_transformers_5_writes_it() -> None:
+    raw = config_dict(rope_parameters={"rope_theta": 500000.0, "rope_type": "default"})
+    del raw["rope_theta"], raw["rope_scaling"]
+    assert ModelConfig.from_dict(raw).rope_theta == 500000.0
+    raw["rope_parameters"]["rope_type"] = "yarn"
+    with pytest.raises(InvalidConfig, match="rope_parameters"):
+        ModelConfig.from_dict(raw)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "model_type", "architectures"])

@@ -37,6 +37,9 @@ DREAM_7B = ModelConfig(
     pad_token_id=151643,
     bos_token_id=151643,
     eos_token_id=151643,
+    expand_token_id=None,
+    context=2048,
+    shift=1,
 )
 
 

@@ -39,7 +39,7 @@ class Recorded:
 def canvas_of(network: FakeNetwork, prompts: Sequence[Sequence[int]], length: int) -> Canvas:
     config = network.config
     drafts = [Draft.of([prompt, length], config.mask_token_id) for prompt in prompts]
-    return Canvas(drafts, config.mask_token_id, config.pad_token_id)
+    return Canvas(drafts, config.mask_token_id, config.pad_token_id, config.shift)
 
 
 def run_loop(

@@ -21,7 +21,8 @@ from .vocabulary import special_ids
 
 def small_config(**fields: Any) -> ModelConfig:
     """A small geometry; `fields` of it may be replaced."""
-    return ModelConfig(**{**GEOMETRY, **special_ids(), **fields})
+    values = {**GEOMETRY, **special_ids(), "expand_token_id": None, "shift": 1, **fields}
+    return ModelConfig(**{"context": values["max_position_embeddings"], **values})
 
 
 def tiny_vocabulary(vocab_size: int = 48, **fields: Any) -> ModelConfig:

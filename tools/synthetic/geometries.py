@@ -145,14 +145,20 @@ GEOMETRIES: Mapping[str, Geometry] = {
     "d3llm-dream-7b": Geometry(
         repository="d3LLM/d3LLM_Dream",  # [unverified]
         config=_config(  # as transformers 5 writes it, [unverified]
-            "torch_dtype", dtype="bfloat16", head_dim=128, layer_types=["full_attention"] * 28
+            "torch_dtype",
+            "rope_theta",
+            "rope_scaling",
+            dtype="bfloat16",
+            head_dim=128,
+            layer_types=["full_attention"] * 28,
+            rope_parameters={"rope_theta": 1000000.0, "rope_type": "default"},
         ),
         fast_tokenizer=True,  # [unverified]
     ),
     "dparallel-dream-7b": Geometry(
         repository="Zigeng/dParallel_Dream_7B_Instruct",  # [unverified]
         config=_config(_name_or_path="Dream-org/Dream-v0-Instruct-7B", full_attn_mask=True),  # [unverified]
-        generation=_generation(alg="entropy_threshold", threshold=0.5, steps=256),  # names of its own, [unverified]
+        generation=_generation(threshold=0.5, steps=256),  # [unverified]
     ),
     "qwen2-0.5b": Geometry(
         repository="a Dream of Qwen2.5-0.5B's size",

@@ -6,6 +6,7 @@ import base64
 import importlib.util
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class MissingVocabulary(ModuleNotFoundError):
         super().__init__("the Qwen2 vocabulary comes with the dashscope package: pip install dashscope")
 
 
+@cache
 def ranks() -> dict[bytes, int]:
     """Bytes of every ordinary token and their ids, which are also the order of the merges.
 
