@@ -55,6 +55,7 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
 def _added_tokens(directory: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Contents and ids. Entries that make no sense are left out here: converting the tokenizer names them."""
     decoder = settings.get("added_tokens_decoder")
+    tokens: list[tuple[str, Any]]
     if isinstance(decoder, dict):
         short = ((index, token) for index, token in decoder.items() if index.isdecimal() and len(index) < 10)
         tokens = [(_content(token), int(index)) for index, token in short]
