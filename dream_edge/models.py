@@ -48,7 +48,8 @@ def load(
     if verify:
         artifact.verify()
     defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
-    return DreamModel(OnnxNetwork(artifact, device=device, threads=threads), artifact.tokenizer(), defaults)
+    tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
+    return DreamModel(OnnxNetwork(artifact, device=device, threads=threads), tokenizer, defaults)
 
 
 def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 from .arrays import FloatArray, IntArray
 from .canvas import Canvas
 from .draw import Draws
-from .errors import Cancelled
+from .errors import Cancelled, NonFiniteLogits
 from .hooks import NO_HOOKS, Hooks, call_logits_hook, call_token_hook
 from .method import Method
 from .network import Network, Rows
@@ -52,6 +52,7 @@ def denoise(
 
     Raises:
         Cancelled: `cancel` was set; checked before every step, and by the network while it runs.
+        NonFiniteLogits: weights that nobody verified, or an overflow.
     """
     vocab_size = network.config.vocab_size
     if hooks.tokens:
@@ -93,7 +94,7 @@ def _forward(
     """One pass over the sequences `asking`, and of its logits only the rows of the positions `asked`."""
     length = canvas.ids.shape[1]
     logit_rows = [canvas.logit_rows(row, asked[row]) + index * length for index, row in enumerate(asking)]
-    return network.forward(
+    rows = network.forward(
         canvas.ids[asking],
         canvas.position_ids[asking],
         canvas.valid[asking],
@@ -101,6 +102,10 @@ def _forward(
         temperature,
         cancel,
     )
+    finite = np.isfinite(rows.log_normalizer)
+    if not finite.all():
+        raise NonFiniteLogits(int(np.concatenate([asked[row] for row in asking])[finite.argmin()]))
+    return rows
 
 
 def _hooked(

@@ -253,6 +253,15 @@ class NoChatTokens(PromptError):
         )
 
 
+class NonFiniteLogits(DreamEdgeError, ArithmeticError):
+    def __init__(self, position: int) -> None:
+        self.position = position
+        super().__init__(
+            f"the model's logits for position {position} are not numbers (NaN or infinite). "
+            "Check the artifact with `dream-edge verify`; if it is whole, export it again from an undamaged checkpoint."
+        )
+
+
 class Cancelled(DreamEdgeError, InterruptedError):
     def __init__(self) -> None:
         super().__init__("generation was cancelled.")

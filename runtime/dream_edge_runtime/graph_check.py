@@ -39,11 +39,22 @@ def check_graph(
     Raises:
         CorruptArtifact: naming the first thing that does not fit.
     """
-    data = read_regular(path, largest_graph(config))
+    return check_graph_bytes(read_regular(path, largest_graph(config)), path, config, formats, target, file_sizes)
+
+
+def check_graph_bytes(
+    data: bytes,
+    source: Path | str,
+    config: ModelConfig,
+    formats: Formats,
+    target: Target,
+    file_sizes: Mapping[str, int],
+) -> OnnxGraph:
+    """As `check_graph`, of the bytes of a graph; `source` is named in errors."""
     try:
         graph = read_onnx(data)
     except MalformedGraph as error:
-        raise CorruptArtifact(path, f"not an ONNX graph of dream-edge ({error})") from None
+        raise CorruptArtifact(source, f"not an ONNX graph of dream-edge ({ascii(str(error))[1:-1]})") from None
     problem = (
         _version_problem(graph)
         or _port_problem("input", graph.inputs, input_specs(config, target))
@@ -52,7 +63,7 @@ def check_graph(
         or _network_problem(graph, GraphPlan(config, formats, target))
     )
     if problem:
-        raise CorruptArtifact(path, problem)
+        raise CorruptArtifact(source, "".join(each if each.isprintable() else "?" for each in problem)[:400])
     return graph
 
 
