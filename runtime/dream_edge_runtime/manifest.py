@@ -131,6 +131,8 @@ def _build(document: dict[str, Any]) -> Manifest:
     names = [entry.name for entry in files]
     if len({name.lower() for name in names}) != len(names):
         raise ValueError("a file is listed twice, or two names differ only in case")
+    if names != sorted(names):
+        raise ValueError("the files are not in the order of their names")
     if not document["graphs"]:
         raise ValueError("there is no graph")
     if len(set(map(str, document["graphs"].values()))) != len(document["graphs"]):

@@ -15,6 +15,7 @@ from dream_edge.models import bundled
 from dream_edge_runtime.errors import DreamEdgeError
 from dream_edge_runtime.graph_check import check_graph_bytes
 from dream_edge_runtime.manifest import Manifest
+from support.artifacts import make_artifact
 
 KNOWN = Manifest.read(bundled("tiny_int8"))
 GRAPH = (bundled("tiny_int8") / KNOWN.graphs["cpu"]).read_bytes()
@@ -44,6 +45,9 @@ def test_mutated_graph_is_the_planned_one_or_refused(changes: list[tuple[int, in
 @pytest.mark.parametrize("target", ["manifest", "graph"])
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason='needs atheris: pip install "dream-edge[fuzz]"')
 def test_fuzzing_for_half_a_minute_finds_nothing(tmp_path: Path, target: str) -> None:
-    command = [sys.executable, str(FUZZER), target, str(tmp_path), f"-max_total_time={SECONDS}"]
+    artifact = make_artifact(tmp_path, "int8", num_hidden_layers=1).path
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    command = [sys.executable, str(FUZZER), target, str(artifact), str(corpus), f"-max_total_time={SECONDS}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
