@@ -13,6 +13,7 @@ from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, Miss
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.prepacked import PrepackedCache
 from dream_edge_runtime.recipe import Recipe, check_scheme
 from dream_edge_runtime.session import OnnxNetwork
 
@@ -29,6 +30,8 @@ def load(
     threads: int | None = None,
     verify: bool = False,
     scheme: str | None = None,
+    prepacked: bool = False,
+    memory_check: bool = True,
 ) -> DreamModel:
     """Load an artifact.
 
@@ -40,16 +43,27 @@ def load(
         verify: read every byte and compare its digest first; sizes and structure are always checked.
         scheme: with "tiny", another scheme than the bundled int8: exported into the user's cache when first asked for
             (needs the export extra). With a directory, the scheme it must have.
+        prepacked: keep a copy of the model in the user's cache as the processor wants it, about twice the artifact's
+            size. The first load writes it; later ones map it, so that processes share its memory.
+        memory_check: refuse to load what the free memory cannot hold.
 
-    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra, and
-        `dream_edge.hub`'s HubError for a model that must be fetched.
+    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra,
+        TooLittleMemory, NoRoomForCache, UnsafeCache, and `dream_edge.hub`'s HubError for a model that must be fetched.
     """
     artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
     if verify:
         artifact.verify()
     defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
-    return DreamModel(OnnxNetwork(artifact, device=device, threads=threads), tokenizer, defaults)
+    network = OnnxNetwork(
+        artifact,
+        device=device,
+        threads=threads,
+        memory_check=memory_check,
+        prepacked=prepacked_cache() if prepacked else None,
+        verify=verify,
+    )
+    return DreamModel(network, tokenizer, defaults)
 
 
 def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
@@ -111,6 +125,11 @@ def _exported_tiny(scheme: str) -> Path:
         raise MissingExtra(f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}", "export") from None
     checkpoint = Checkpoint.open(bundled(TINY))
     return export(checkpoint, out, Recipe.for_scheme(scheme, layers=checkpoint.config.num_hidden_layers)).path
+
+
+def prepacked_cache() -> PrepackedCache:
+    """Where `load(..., prepacked=True)` keeps its copies."""
+    return PrepackedCache(cache_directory() / "prepacked")
 
 
 def cache_directory() -> Path:

@@ -40,6 +40,8 @@ def chat(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    prepacked: given.Prepacked = False,
+    no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Talk to a model, a line at a time.
 
@@ -58,7 +60,9 @@ def chat(
         threshold=threshold,
         exact=exact,
     )
-    model = given.load_model(artifact, device=device, threads=threads, scheme=scheme)
+    model = given.load_model(
+        artifact, device=device, threads=threads, scheme=scheme, prepacked=prepacked, no_memory_check=no_memory_check
+    )
     conversation = Conversation(model, settings, visual)
     if sys.stdin.isatty():
         _talk(conversation)

@@ -42,6 +42,8 @@ def generate(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    prepacked: given.Prepacked = False,
+    no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Answer a prompt, or continue a text (--raw).
 
@@ -65,7 +67,9 @@ def generate(
     text = prompt
     if prompt == "-":
         text = read_stdin() if raw else read_stdin().removesuffix("\n")
-    model = given.load_model(artifact, device=device, threads=threads, scheme=scheme)
+    model = given.load_model(
+        artifact, device=device, threads=threads, scheme=scheme, prepacked=prepacked, no_memory_check=no_memory_check
+    )
     generation = watch(
         lambda cancel: model.stream(text, raw=raw, bos=bos, end_with=end_with, cancel=cancel, **settings),
         model.tokenizer,

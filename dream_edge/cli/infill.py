@@ -40,6 +40,8 @@ def infill(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    prepacked: given.Prepacked = False,
+    no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Fill holes in a text.
 
@@ -61,7 +63,9 @@ def infill(
         threshold=threshold,
         exact=exact,
     )
-    model = given.load_model(artifact, device=device, threads=threads, scheme=scheme)
+    model = given.load_model(
+        artifact, device=device, threads=threads, scheme=scheme, prepacked=prepacked, no_memory_check=no_memory_check
+    )
 
     def begin(cancel: threading.Event) -> Denoising:
         if length is None:

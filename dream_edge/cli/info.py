@@ -65,7 +65,12 @@ def describe_artifact(path: Path) -> dict[str, Any]:
         "recipe": asdict(recipe),
         "bytes": artifact.size,
         "bytes_by_part": _by_part(stored) | {"norms and biases": formats.stored_bytes(config) - sum(stored.values())},
-        "expected_memory": {"weights": memory.weights, "pass": memory.working, "canvas": _estimated_canvas(config)},
+        "expected_memory": {
+            "weights": memory.weights,
+            "loading": memory.loading,
+            "pass": memory.working,
+            "canvas": _estimated_canvas(config),
+        },
         "targets": sorted(manifest.graphs),
         "generation_defaults": dict(manifest.generation),
         "provenance": dict(manifest.provenance) | {"producer": manifest.producer},
@@ -156,8 +161,9 @@ def lines(found: dict[str, Any]) -> list[str]:
             ("size", f"{size(found['bytes'])}: {_listed(found['bytes_by_part'], size)}"),
             (
                 "memory",
-                f"about {size(memory['weights'] + memory['pass'])} and 0.1 GB for Python and ONNX Runtime: weights as "
-                f"loaded {size(memory['weights'])}, a pass over {memory['canvas']} tokens {size(memory['pass'])}; "
+                f"{size(memory['weights'])} loaded, {size(memory['weights'] + memory['loading'])} while loading, "
+                f"{size(memory['pass'])} more in a pass over {memory['canvas']} tokens; Python and ONNX Runtime add "
+                "0.1 GB; "
                 "estimated, not measured",
             ),
             ("runs on", ", ".join(found["targets"])),

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .pull import at_hand
-from .terminal import is_terminal
+from .terminal import is_terminal, note, size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dream_edge_runtime.model import DreamModel
 
 SAMPLING = "How tokens are chosen"
@@ -114,6 +116,18 @@ Threads = Annotated[
     typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),
 ]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="Where it runs.", rich_help_panel=RUNNING)]
+Prepacked = Annotated[
+    bool,
+    typer.Option(
+        "--prepacked",
+        help="Keep a prepacked copy in the cache and map it from then on; see dream-edge cache.",
+        rich_help_panel=RUNNING,
+    ),
+]
+NoMemoryCheck = Annotated[
+    bool,
+    typer.Option("--no-memory-check", help="Load even what the free memory cannot hold.", rich_help_panel=RUNNING),
+]
 SchemeChoice = Annotated[
     SchemeName | None,
     typer.Option("--scheme", help='With "tiny", another scheme than int8.', rich_help_panel=RUNNING),
@@ -147,7 +161,15 @@ def sampling(
     return chosen
 
 
-def load_model(artifact: str, *, device: Device, threads: int | None, scheme: SchemeName | None) -> DreamModel:
+def load_model(
+    artifact: str,
+    *,
+    device: Device,
+    threads: int | None,
+    scheme: SchemeName | None,
+    prepacked: bool = False,
+    no_memory_check: bool = False,
+) -> DreamModel:
     """`dream_edge.load`, with a word to whoever is waiting."""
     import sys
 
@@ -156,10 +178,33 @@ def load_model(artifact: str, *, device: Device, threads: int | None, scheme: Sc
 
     model = at_hand(artifact, Kind.ARTIFACT)
     waiting = is_terminal(sys.stderr)
+    if prepacked:
+        _say_copy(model, scheme)
     if waiting:
         typer.echo(f"Loading {artifact} …\r", err=True, nl=False)
     try:
-        return dream_edge.load(model, device=device.value, threads=threads, scheme=scheme and scheme.value)
+        return dream_edge.load(
+            model,
+            device=device.value,
+            threads=threads,
+            scheme=scheme and scheme.value,
+            prepacked=prepacked,
+            memory_check=not no_memory_check,
+        )
     finally:
         if waiting:
             typer.echo("\x1b[2K\r", err=True, nl=False)
+
+
+def _say_copy(artifact: str | Path, scheme: SchemeName | None) -> None:
+    """How large a prepacked copy is going to be, unless there is one of this artifact."""
+    import dream_edge
+    from dream_edge.models import prepacked_cache
+    from dream_edge_runtime.artifact import Artifact
+
+    opened = Artifact.open(dream_edge.resolve_artifact(artifact, scheme=scheme and scheme.value))
+    cache = prepacked_cache()
+    if "cpu" in opened.manifest.graphs and not any(
+        entry.artifact == str(opened.path.absolute()) for entry in cache.entries()
+    ):
+        note(f"Keeping a prepacked copy of about {size(cache.expected_size(opened, 'cpu'))} in {cache.directory}")

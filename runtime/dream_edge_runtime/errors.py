@@ -188,6 +188,41 @@ class DeviceUnavailable(DreamEdgeError, RuntimeError):
         super().__init__(f"device {device!r} is not available: {why}")
 
 
+class TooLittleMemory(DreamEdgeError, MemoryError):
+    """Loading the model would push the machine into swapping."""
+
+    def __init__(self, path: Path, needed: int, free: int, smaller: Mapping[str, int]) -> None:
+        self.needed, self.free, self.smaller = needed, free, dict(smaller)
+        fitting = ", ".join(f"{scheme} takes {size / 1e9:.1f} GB" for scheme, size in smaller.items())
+        remedy = f"export it with a smaller scheme ({fitting})" if fitting else "use a machine with more memory"
+        super().__init__(
+            f"{path}: loading and running it takes about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are "
+            f"free. Close other programs, {remedy}, or load it all the same: memory_check=False (--no-memory-check)."
+        )
+
+
+class NoRoomForCache(DreamEdgeError, OSError):
+    def __init__(self, path: Path, needed: int, free: int) -> None:
+        self.needed, self.free = needed, free
+        super().__init__(
+            f"{path}: a prepacked copy takes about {needed / 1e9:.2f} GB there and {free / 1e9:.2f} GB are free. "
+            "Make room (dream-edge cache --remove KEY), name another place with XDG_CACHE_HOME, or load without it."
+        )
+
+
+class UnsafeCache(DreamEdgeError, PermissionError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} belongs to another user or can be written by others, who could put a model of theirs there. "
+            "Remove it, or take it back: chown, and chmod go-w."
+        )
+
+
+class CacheEntryNotFound(DreamEdgeError, LookupError):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the cache holds no copy {key!r}. `dream-edge cache` lists what there is.")
+
+
 # --- generation ------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .config import ModelConfig
-from .recipe import EMBEDDING, Formats, WeightFormat, matrix_shapes, vector_sizes
+from .recipe import EMBEDDING, HALF, Formats, WeightFormat, matrix_shapes, vector_sizes
 
 CANVAS = 512
 """Tokens of the canvas the estimate is for, unless the context is shorter."""
@@ -17,37 +17,45 @@ _BYTES_PER_PACKED_GROUP = 12.5
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes."""
+    """Bytes, without the interpreter and its libraries (about 0.1 GB)."""
 
     weights: int
-    """Once loaded."""
+    """Once loaded. An embedding is read where it lies: of its pages only those of the looked-up rows are ever held."""
+    loading: int
+    """More, at the worst moment of loading."""
     working: int
-    """More, during a pass over `CANVAS` tokens that asks for all their logits."""
+    """More, during a pass."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.working
+        """At the worst moment of all."""
+        return self.weights + max(self.loading, self.working)
 
 
-def estimate_memory(config: ModelConfig, formats: Formats) -> MemoryEstimate:
-    """What loading and running takes, without the interpreter and its libraries (about 0.1 GB)."""
-    weights = sum(
-        _loaded_bytes(name, formats.of(name), rows * columns) for name, (rows, columns) in matrix_shapes(config).items()
+def estimate_memory(config: ModelConfig, formats: Formats, *, canvas: int = CANVAS) -> MemoryEstimate:
+    """What loading takes, and a pass over `canvas` tokens that asks for all their logits."""
+    matrices = [(name, formats.of(name), rows, columns) for name, (rows, columns) in matrix_shapes(config).items()]
+    weights = sum(_loaded_bytes(name, format_, rows * columns) for name, format_, rows, columns in matrices)
+    # a matrix is mapped until it is packed, and one at a time
+    loading = max(format_.stored_bytes(rows, columns) for name, format_, rows, columns in matrices if name != EMBEDDING)
+    # fp16 is widened first, all of it, and stays in fp32 until it is packed
+    loading += sum(
+        4 * rows * columns for name, format_, rows, columns in matrices if name != EMBEDDING and format_ == HALF
     )
-    tokens = min(CANVAS, config.context)
+    tokens = min(canvas, config.context)
     attention = config.num_attention_heads * tokens * tokens
-    logits = tokens * config.vocab_size
     layer = tokens * (4 * config.hidden_size + 3 * config.intermediate_size)
     # of the logits there are four at once: as they are, scaled, exponentiated and as probabilities
     return MemoryEstimate(
         weights=int(weights) + 4 * sum(vector_sizes(config).values()),
-        working=4 * (max(attention, 4 * logits) + layer),
+        loading=loading,
+        working=4 * (max(attention, 4 * tokens * config.vocab_size) + layer),
     )
 
 
 def _loaded_bytes(name: str, weights: WeightFormat, count: int) -> float:
-    if name == EMBEDDING:  # looked up where it lies, not packed
-        return (1.0 + 2 / weights.block_size if weights.kind == "block" else weights.bits / 8) * count
+    if name == EMBEDDING:  # looked up where it lies; the scales are widened
+        return 4 / weights.block_size * count if weights.kind == "block" else 0
     if weights.kind == "float":  # fp16 is widened when the graph is loaded
         return 4.0 * count
     if weights.kind == "row":

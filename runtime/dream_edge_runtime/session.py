@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,21 @@ from numpy.typing import NDArray
 
 from .artifact import Artifact
 from .config import ModelConfig
-from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS
-from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
+from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
+from .devices import PROVIDERS, choose_device, import_onnxruntime
+from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
+from .free_memory import free_memory
+from .memory import estimate_memory
 from .network import Rows
-from .recipe import matrix_shapes
+from .prepacked import PrepackedCache
+from .recipe import Recipe, Target, matrix_shapes
 
-DEVICES = ("auto", "cpu", "cuda")
+_log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
 _REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
+_CHECKED_CANVAS = 256
+"""Tokens for whose pass there must be memory before a model is loaded."""
 
 
 class OnnxNetwork:
@@ -31,28 +38,88 @@ class OnnxNetwork:
 
     Args:
         artifact: opened and thereby checked.
-        device: "auto" or "cpu"; "cuda" needs an artifact with a graph for it.
+        device: "auto", "cpu" or "cuda"; see `devices.choose_device`.
         threads: for one pass; None = as many as the processor has cores.
+        graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
+        memory_check: refuse to load what the free memory cannot hold.
+        prepacked: where a prepacked copy of the model is kept; made on the first load, mapped by later ones.
+        verify: compare the digests of such a copy first.
 
-    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact.
+    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, NoRoomForCache,
+        UnsafeCache.
     """
 
-    def __init__(self, artifact: Artifact, *, device: str = "auto", threads: int | None = None) -> None:
-        if device not in DEVICES:
-            raise InvalidOption("device", device, f"must be one of {', '.join(DEVICES)}")
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        graph: Target | None = None,
+        memory_check: bool = True,
+        prepacked: PrepackedCache | None = None,
+        verify: bool = False,
+    ) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidOption("threads", threads, "must be a positive number of threads")
-        graph = artifact.manifest.graphs.get("cpu")
-        if graph is None or device == "cuda":
-            held = ", ".join(sorted(artifact.manifest.graphs))
-            raise DeviceUnavailable("cpu" if graph is None else device, f"{artifact.path} holds graphs for: {held}.")
+        graphs = artifact.manifest.graphs
+        self._device = choose_device(device, graphs if graph is None or device == "cuda" else {"cpu"}, artifact.path)
+        self._target: Target = graph or self._device
+        if self._target not in graphs:
+            raise DeviceUnavailable(self._target, f"{artifact.path} holds graphs for: {', '.join(sorted(graphs))}.")
         self.config: ModelConfig = artifact.manifest.config
         self._ort = import_onnxruntime()
         self._replaced: list[Any] = []
-        options = self._session_options(artifact, threads)
-        path = artifact.path / graph
+        self._threads = threads or 0
+        formats = artifact.manifest.recipe.targets[self._target]
+        in_integers = any(formats.of(name).kind == "row" for name in matrix_shapes(self.config))
+        self._seven_bits = in_integers and saturates()
+        keep = prepacked if self._device == "cpu" else None  # a GPU's weights are not packed
+        self._session = (
+            self._kept(artifact, keep, memory_check, verify) if keep else self._loaded(artifact, memory_check)
+        )
+
+    def _loaded(self, artifact: Artifact, memory_check: bool) -> Any:
+        if memory_check and self._device == "cpu":
+            check_memory(artifact, self._target)
+        return self._create(artifact.path / artifact.manifest.graphs[self._target], self._options({}))
+
+    def _kept(self, artifact: Artifact, cache: PrepackedCache, memory_check: bool, verify: bool) -> Any:
+        """The session of a prepacked copy, which is made if there is none."""
+        key = cache.key(artifact, self._target, "7 bits" if self._seven_bits else "", self._ort.__version__)
+        if copy := cache.find(key, verify=verify):
+            try:
+                return self._mapped(copy)
+            except CorruptArtifact as error:
+                _log.warning("The prepacked copy %s cannot be loaded and will be made anew: %s", copy.parent, error)
+                cache.discard(key)
+        if memory_check:
+            check_memory(artifact, self._target)
+
+        def create(path: Path, entries: dict[str, str]) -> Any:
+            options = self._options(entries)
+            options.optimized_model_filepath = str(path)
+            return self._create(artifact.path / artifact.manifest.graphs[self._target], options)
+
+        return cache.save(key, artifact, self._target, create, self._agrees)
+
+    def _mapped(self, copy: Path) -> Any:
+        # Packed once more and compared with the copy: side by side, since none of it stays.
+        return self._create(copy, self._options({"session.prepack.enable_parallel": "1"}))
+
+    def _agrees(self, session: Any, copy: Path) -> bool:
+        """Whether a copy gives the very logits that the session it was made of gives."""
+        ids = np.arange(min(8, self.config.vocab_size))[None]
+        whole = np.ones(ids.shape, np.bool_)
         try:
-            self._session = self._ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            first, second = (self._run(each, ids, ids, whole, ids[0], 0.0) for each in (session, self._mapped(copy)))
+        except CorruptArtifact:
+            return False
+        return bool((first.fetch_logits() == second.fetch_logits()).all())
+
+    def _create(self, path: Path, options: Any) -> Any:
+        try:
+            return self._ort.InferenceSession(path, options, providers=PROVIDERS[self._device])
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             raise CorruptArtifact(path, f"ONNX Runtime refuses the graph ({_first_line(error)})") from None
 
@@ -68,7 +135,19 @@ class OnnxNetwork:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        binding = self._session.io_binding()
+        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel)
+
+    def _run(
+        self,
+        session: Any,
+        input_ids: NDArray[np.int64],
+        position_ids: NDArray[np.int64],
+        key_mask: NDArray[np.bool_],
+        logit_rows: NDArray[np.int64],
+        temperature: float,
+        cancel: threading.Event | None = None,
+    ) -> Rows:
+        binding = session.io_binding()
         feeds = {
             "input_ids": input_ids,
             "position_ids": position_ids,
@@ -78,9 +157,8 @@ class OnnxNetwork:
         }
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        empty = self._ort.OrtValue.ortvalue_from_numpy(
-            np.zeros((len(input_ids), self.config.num_key_value_heads, 0, self.config.head_dim), np.float32)
-        )
+        shape = (len(input_ids), self.config.num_key_value_heads, 0, self.config.head_dim)
+        empty = self._ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, activation_dtype(self._target)))
         for index in range(self.config.num_hidden_layers):
             binding.bind_ortvalue_input(f"past_key_values.{index}.key", empty)
             binding.bind_ortvalue_input(f"past_key_values.{index}.value", empty)
@@ -89,7 +167,7 @@ class OnnxNetwork:
         options = self._ort.RunOptions()
         with _terminated_by(cancel, options):
             try:
-                self._session.run_with_iobinding(binding, options)
+                session.run_with_iobinding(binding, options)
             except Exception:
                 if options.terminate:
                     raise Cancelled from None
@@ -97,12 +175,13 @@ class OnnxNetwork:
         logits, *reduced = binding.get_outputs()
         return Rows(**dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)), fetch_logits=logits.numpy)
 
-    def _session_options(self, artifact: Artifact, threads: int | None) -> Any:
+    def _options(self, entries: dict[str, str]) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
-        options.intra_op_num_threads = threads or 0
-        formats = artifact.manifest.recipe.targets["cpu"]
-        if any(formats.of(name).kind == "row" for name in matrix_shapes(self.config)) and saturates():
+        options.intra_op_num_threads = self._threads
+        for name, value in entries.items():
+            options.add_session_config_entry(name, value)
+        if self._seven_bits:
             levels, zero_point = SEVEN_BITS
             self._replace(options, ACTIVATION_LEVELS, np.array(levels, np.float32))
             self._replace(options, ACTIVATION_ZERO_POINT, np.array(zero_point, np.uint8))
@@ -113,6 +192,22 @@ class OnnxNetwork:
         replacement = self._ort.OrtValue.ortvalue_from_numpy(value)
         self._replaced.append(replacement)  # ONNX Runtime does not keep it alive
         options.add_initializer(name, replacement)
+
+
+def check_memory(artifact: Artifact, target: Target) -> None:
+    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running."""
+    config, recipe = artifact.manifest.config, artifact.manifest.recipe
+    needed = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS).total
+    free = free_memory()
+    if free is None or needed <= free:
+        return
+    smaller = {}
+    for scheme in ("int8", "mixed", "int4"):
+        formats = Recipe.for_scheme(scheme, target=target, layers=config.num_hidden_layers).targets[target]
+        total = estimate_memory(config, formats, canvas=_CHECKED_CANVAS).total
+        if total < min(needed, free):
+            smaller[scheme] = total
+    raise TooLittleMemory(artifact.path, needed, free, smaller)
 
 
 @cache
@@ -129,14 +224,6 @@ def saturates() -> bool:
     session = ort.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
     product = session.run(None, {"activations": np.full((1, 64), 255, np.uint8)})[0]
     return bool((product != 64 * (255 - 128) * 127).any())
-
-
-def import_onnxruntime() -> Any:
-    """ONNX Runtime, or how to install it. No hard dependency: the wheels for CPU and GPU exclude each other."""
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError:
-        raise MissingExtra("Running a model", "cpu") from None
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS, SEVEN_BITS
+from dream_edge_runtime.devices import import_onnxruntime
 from dream_edge_runtime.errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
 from dream_edge_runtime.network import Rows
 from dream_edge_runtime.recipe import ROW, SCHEMES, Recipe
@@ -238,7 +239,7 @@ def test_probe_compares_with_the_exact_product(monkeypatch: pytest.MonkeyPatch, 
             product = saturating_product(activations, weights) if wrong else exact
             return [(product - 128 * weights.astype(np.int64).sum(axis=0)).astype(np.float32)]
 
-    real = session.import_onnxruntime()
+    real = import_onnxruntime()
 
     class Module:
         SessionOptions = real.SessionOptions

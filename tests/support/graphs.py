@@ -20,8 +20,9 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.contract import OPSET, activation_dtype
+from dream_edge_runtime.devices import import_onnxruntime
 from dream_edge_runtime.recipe import Target, WeightFormat
-from dream_edge_runtime.session import import_onnxruntime, saturates
+from dream_edge_runtime.session import saturates
 
 Outputs = dict[str, NDArray[Any]]
 

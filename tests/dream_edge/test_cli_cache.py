@@ -1,0 +1,50 @@
+"""`dream-edge cache` and --prepacked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dream_edge.cli.app import app
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def test_prepacked_copy_is_announced_once_listed_and_removed(random_artifact: Path) -> None:
+    asked = ("generate", random_artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--seed", "1")
+    plain = run(*asked)
+    first, second = (run(*asked, "--prepacked") for _ in range(2))
+    assert first.stdout == second.stdout == plain.stdout
+    assert "Keeping a prepacked copy of about" in first.stderr
+    assert "Keeping" not in second.stderr
+    (entry,) = json.loads(run("cache", "--json").stdout)["entries"]
+    assert entry["artifact"] == str(random_artifact)
+    assert entry["key"] in run("cache").stdout
+    assert "Removed 1" in run("cache", "--remove", entry["key"]).stdout
+    assert "No prepacked copies" in run("cache").stdout
+
+
+def test_unknown_key_is_said() -> None:
+    result = run("cache", "--remove", "nothing")
+    assert result.exit_code == 1
+    assert "dream-edge cache" in result.stderr
+    assert run("cache", "--remove", "all").exit_code == 0
+
+
+def test_too_little_memory_is_one_line(random_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dream_edge_runtime.session.free_memory", lambda: 1000)
+    asked = ("generate", random_artifact, "-p", "a", "-n", "2", "--steps", "1")
+    result = run(*asked)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "--no-memory-check" in result.stderr
+    assert run(*asked, "--no-memory-check").exit_code == 0
