@@ -176,9 +176,7 @@ def show(found: Any) -> None:
         sizes = " | ".join(gigabytes(each[key]) for key in ("resident", "peak", "running"))
         print(f"| {name} | {each['seconds']:.2f} | {sizes} |")
     expected = found["expected"]
-    print(
-        f"\nexpected, without libraries: {gigabytes(expected['loaded'])} loaded, {gigabytes(expected['loading'])} peak\n"
-    )
+    print(f"\nexpected: {gigabytes(expected['loaded'])} loaded, {gigabytes(expected['loading'])} peak\n")
     print("| tokens | ms a pass | share of peak |\n|---|---|---|")
     for count, each in found["passes"].items():
         print(f"| {count} | {each['milliseconds']:.1f} | {each['share_of_peak']:.0%} |")
