@@ -32,15 +32,16 @@ def run(*arguments: str | Path, code: int = 0) -> Result:
     return result
 
 
-def test_pull_says_what_it_will_do_what_it_did_and_what_comes_next(hub: Hub) -> None:
+def test_pull_says_what_it_will_do_what_it_did_and_what_comes_next(hub: Hub, random_artifact: Path) -> None:
+    size = f"{sum(file.stat().st_size for file in random_artifact.iterdir()) / 1000:.1f} kB"
     result = run("pull", NAME)
     commit = hub.branches[NAME, "main"]
     first, second, following = result.stderr.splitlines()
-    assert first == f"{NAME}: artifact at commit {commit[:12]}, 5 files, 507.2 kB"
-    assert second.startswith("Downloading 507.2 kB into ")
+    assert first == f"{NAME}: artifact at commit {commit[:12]}, 5 files, {size}"
+    assert second.startswith(f"Downloading {size} into ")
     assert second.endswith(" are free")
     assert following == f"Next: dream-edge generate {NAME} -p 'Hello!'"
-    assert result.stdout == f"{cached(named(NAME))}: int8 artifact, verified, 507.2 kB, {NAME} at commit {commit}\n"
+    assert result.stdout == f"{cached(named(NAME))}: int8 artifact, verified, {size}, {NAME} at commit {commit}\n"
 
 
 def test_pull_of_a_checkpoint_names_the_export() -> None:
