@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,9 @@ from dream_edge.cli.optimum import add_options, run
 ROOT = Path(__file__).parents[2]
 
 
-def optimum_cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(str(ROOT / part) for part in ("", "runtime", "export"))
+def optimum_cli(*arguments: str | Path, also: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Optimum's command line with this dream-edge, and with what is in the directory `also`."""
+    paths = os.pathsep.join([*(str(ROOT / part) for part in ("", "runtime", "export")), str(also)])
     command = [sys.executable, "-m", "optimum.commands.optimum_cli", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": paths}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
@@ -42,6 +44,13 @@ def test_artifact_is_the_one_that_dream_edge_writes(random_checkpoint: Path, tmp
 
 def test_help_of_optimum_lists_the_command() -> None:
     assert "dream-edge" in optimum_cli("export", "--help").stdout
+
+
+def test_second_copy_on_the_path_does_not_end_optimum(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "optimum", tmp_path / "optimum")
+    done = optimum_cli("export", "--help", also=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dream-edge" in done.stdout
 
 
 def test_every_option_of_the_export_is_taken() -> None:

@@ -29,4 +29,6 @@ class DreamEdgeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # Op
         run(self.args)
 
 
-REGISTER_COMMANDS = [(DreamEdgeExportCommand, ExportCommand)]
+REGISTER_COMMANDS = iter([(DreamEdgeExportCommand, ExportCommand)])
+"""To be read once: Optimum reads it for each directory of this namespace, and a second dream-edge on the path (a
+checkout beside an installed one) would register the command twice, which ends Optimum's command line."""
