@@ -5,11 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from contextlib import suppress
 from importlib import metadata, resources
 from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
+from dream_edge_runtime.errors import (
+    ArtifactNotFound,
+    CheckpointNotFound,
+    DreamEdgeError,
+    MissingExtra,
+    UnsupportedArtifact,
+)
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.model import DreamModel
@@ -116,15 +123,16 @@ def _exported_tiny(scheme: str) -> Path:
     """The tiny Dream in another scheme, from the cache or exported into it."""
     weights = hashlib.sha256((bundled(TINY) / "model.safetensors").read_bytes()).hexdigest()
     out = cache_directory() / f"{TINY}-{scheme}-{metadata.version('dream-edge')}-{weights[:12]}"
-    if (out / MANIFEST).is_file():
-        return out
+    with suppress(DreamEdgeError):  # nothing there, or what another revision of this version wrote
+        return Artifact.open(out).path
     try:
         from dream_edge_export.checkpoint import Checkpoint
         from dream_edge_export.export import export
     except ImportError:
         raise MissingExtra(f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}", "export") from None
     checkpoint = Checkpoint.open(bundled(TINY))
-    return export(checkpoint, out, Recipe.for_scheme(scheme, layers=checkpoint.config.num_hidden_layers)).path
+    recipe = Recipe.for_scheme(scheme, layers=checkpoint.config.num_hidden_layers)
+    return export(checkpoint, out, recipe, force=True).path
 
 
 def prepacked_cache() -> PrepackedCache:

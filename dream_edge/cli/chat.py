@@ -35,6 +35,10 @@ def chat(
     eps: given.Eps = None,
     seed: given.Seed = None,
     threshold: given.Threshold = None,
+    block_length: given.BlockLength = None,
+    cache: given.Cache = None,
+    suffix_window: given.SuffixWindow = None,
+    stop_at_end: given.StopAtEnd = False,
     exact: given.Exact = False,
     visual: given.Visual = False,
     threads: given.Threads = None,
@@ -58,6 +62,10 @@ def chat(
         eps=eps,
         seed=seed,
         threshold=threshold,
+        block_length=block_length,
+        cache=cache,
+        suffix_window=suffix_window,
+        stop_at_end=stop_at_end or None,
         exact=exact,
     )
     model = given.load_model(

@@ -34,6 +34,9 @@ def infill(
     eps: given.Eps = None,
     seed: given.Seed = None,
     threshold: given.Threshold = None,
+    block_length: given.BlockLength = None,
+    cache: given.Cache = None,
+    suffix_window: given.SuffixWindow = None,
     exact: given.Exact = False,
     visual: given.Visual = False,
     json: given.Json = False,
@@ -61,6 +64,9 @@ def infill(
         eps=eps,
         seed=seed,
         threshold=threshold,
+        block_length=block_length,
+        cache=cache,
+        suffix_window=suffix_window,
         exact=exact,
     )
     model = given.load_model(

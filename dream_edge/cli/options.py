@@ -43,6 +43,12 @@ class SchemeName(StrEnum):
     NF4 = "nf4"
 
 
+class CacheName(StrEnum):
+    NONE = "none"
+    PREFIX = "prefix"
+    DUAL = "dual"
+
+
 class TargetName(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
@@ -103,11 +109,47 @@ Threshold = Annotated[
         metavar="X", help="Reveal at once every token at least this probable, 0 to 1.", rich_help_panel=SAMPLING
     ),
 ]
+BlockLength = Annotated[
+    int | None,
+    typer.Option(
+        "--block-length",
+        metavar="N",
+        min=1,
+        help="Fill the text in blocks of so many tokens, from left to right.  [default: all at once, 32 with a cache]",
+        rich_help_panel=SAMPLING,
+    ),
+]
+Cache = Annotated[
+    CacheName | None,
+    typer.Option(
+        "--cache",
+        help="Inside a block, compute again only the block (dual), or it and what follows (prefix).  [default: none]",
+        rich_help_panel=SAMPLING,
+    ),
+]
+SuffixWindow = Annotated[
+    int | None,
+    typer.Option(
+        "--suffix-window",
+        metavar="N",
+        min=0,
+        help="How many of the masks after the block are looked at.  [default: all]",
+        rich_help_panel=SAMPLING,
+    ),
+]
+StopAtEnd = Annotated[
+    bool,
+    typer.Option(
+        "--stop-at-end",
+        help="Stop once the end of the text is settled; the text is the same.",
+        rich_help_panel=SAMPLING,
+    ),
+]
 Exact = Annotated[
     bool,
     typer.Option(
         "--exact",
-        help="The official loop with the checkpoint's own defaults; no --threshold.",
+        help="The official loop with the checkpoint's own defaults; no threshold, blocks or cache.",
         rich_help_panel=SAMPLING,
     ),
 ]
@@ -143,7 +185,7 @@ def sampling(
     alg: Algorithm | None,
     alg_temp: float | None,
     exact: bool,
-    threshold: float | None,
+    cache: CacheName | None,
     **fields: Any,
 ) -> dict[str, Any]:
     """The generation options that were given, by the names of `GenerationConfig`; the others keep their defaults.
@@ -153,9 +195,11 @@ def sampling(
     """
     from dream_edge_runtime.generation_config import GenerationConfig
 
-    if exact and threshold is not None:
-        raise typer.BadParameter("contradicts --threshold: the official loop has none", param_hint="--exact")
-    fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "threshold": threshold}
+    fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "cache": cache and cache.value}
+    for name in ("threshold", "block_length", "cache", "suffix_window"):
+        if exact and fields.get(name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"contradicts {flag}: the official loop has none", param_hint="--exact")
     chosen = {name: value for name, value in fields.items() if value is not None}
     GenerationConfig(**chosen)  # refuses bad values before a model is loaded
     return chosen

@@ -58,7 +58,7 @@ class Canvas:
 
     def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int, shift: int) -> None:
         length = max(len(draft.ids) for draft in drafts)
-        self.mask_id, self.shift = mask_id, shift
+        self.mask_id, self.pad_id, self.shift = mask_id, pad_id, shift
         self.first: IntArray = np.array([length - len(draft.ids) for draft in drafts], dtype=np.int64)
         self.valid: BoolArray = np.arange(length) >= self.first[:, None]
         self.position_ids: IntArray = np.maximum(self.valid.cumsum(axis=1) - 1, 0)

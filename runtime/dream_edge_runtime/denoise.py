@@ -1,15 +1,17 @@
 """The loop: ask the network about some masked positions, propose tokens, reveal some of them, until none is masked.
 
-This is Dream's `diffusion_generate`, with every decision left to the strategies of `Method`. Two things differ, and
-neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal nothing makes no pass.
+This is Dream's `diffusion_generate`, with every decision left to strategies: what is drawn and revealed to those of
+`Method`, the order of positions to `Pace`, what is computed to `Passes`, an early end to `EndOfText`. Two things differ
+from upstream, and neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal
+nothing makes no pass.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import count
 
 import numpy as np
 
@@ -19,8 +21,19 @@ from .draw import Draws
 from .errors import Cancelled, NonFiniteLogits
 from .hooks import NO_HOOKS, Hooks, call_logits_hook, call_token_hook
 from .method import Method
-from .network import Network, Rows
-from .schedule import Moment
+from .network import Rows
+from .pace import Pace, Turn
+from .passes import Passes
+from .stop import EndOfText
+
+
+@dataclass(frozen=True)
+class Track:
+    """What belongs to one sequence of the batch, so that none depends on its neighbours."""
+
+    pace: Pace
+    draws: Draws
+    end: EndOfText | None = None
 
 
 @dataclass(frozen=True)
@@ -38,113 +51,83 @@ class Revealed:
 
 
 def denoise(
-    network: Network,
+    passes: Passes,
     canvas: Canvas,
     method: Method,
-    draws: Sequence[Draws],
+    tracks: Sequence[Track],
+    vocab_size: int,
     hooks: Hooks = NO_HOOKS,
     cancel: threading.Event | None = None,
 ) -> Iterator[list[Revealed]]:
     """Denoise `canvas` in place, one step each time the iterator is advanced.
 
-    Each step yields an entry for every sequence that still had masks. `draws` holds one source of random numbers for
-    each sequence, so that none depends on its neighbours.
+    Each step yields an entry for every sequence that still had masks and steps to go; `tracks` holds one for each.
 
     Raises:
         Cancelled: `cancel` was set; checked before every step, and by the network while it runs.
         NonFiniteLogits: weights that nobody verified, or an overflow.
     """
-    vocab_size = network.config.vocab_size
     if hooks.tokens:
         call_token_hook(hooks.tokens, None, canvas, vocab_size)
-    for moment in method.schedule:
-        unfinished = np.flatnonzero(canvas.masked.any(axis=1)).tolist()
-        if not unfinished:
+    for step in count():
+        found = ((row, track.pace.next(canvas.masked[row])) for row, track in enumerate(tracks))
+        turns = {row: turn for row, turn in found if turn is not None}
+        if not turns:
             return
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        asked = {row: _ask(canvas, row, method, moment, draws[row]) for row in unfinished}
-        asking = [row for row in unfinished if asked[row].size]
+        asked = {row: _ask(turn, method, tracks[row].draws) for row, turn in turns.items()}
+        asked = {row: positions for row, positions in asked.items() if positions.size}
         revealed = {}
-        if asking:
-            rows = _forward(network, canvas, asking, asked, method.draw.temperature, cancel)
+        if asked:
+            computed = passes.compute(canvas, turns, asked, method.draw.temperature, cancel)
+            for row, rows in computed.items():
+                _check_finite(rows, asked[row])
             if hooks.logits:
-                rows = _hooked(rows, hooks, moment, canvas, asking, asked, method.draw.temperature)
-            for row, part in zip(asking, _split(rows, [asked[row].size for row in asking]), strict=True):
-                revealed[row] = _reveal(part, canvas, row, asked[row], method, moment, draws[row])
+                computed = _hooked(computed, hooks, step, canvas, asked, method.draw.temperature)
+            for row, rows in computed.items():
+                revealed[row] = _reveal(rows, canvas, row, asked[row], method, turns[row], tracks[row].draws)
+        for row in turns:
+            if end := tracks[row].end:
+                end.close(canvas, row)
         if hooks.tokens:
-            call_token_hook(hooks.tokens, moment.index, canvas, vocab_size)
-        yield [revealed.get(row) or _nothing(row) for row in unfinished]
+            call_token_hook(hooks.tokens, step, canvas, vocab_size)
+        yield [revealed.get(row) or _nothing(row) for row in turns]
 
 
-def _ask(canvas: Canvas, row: int, method: Method, moment: Moment, draws: Draws) -> IntArray:
-    """The masked positions of sequence `row` whose logits this step needs."""
-    masked = np.flatnonzero(canvas.masked[row])
-    return masked[method.reveal.ask(len(masked), moment, draws)]
+def _ask(turn: Turn, method: Method, draws: Draws) -> IntArray:
+    """The masked positions of a sequence whose logits this step needs."""
+    return turn.positions[method.reveal.ask(len(turn.positions), turn.moment, draws)]
 
 
-def _forward(
-    network: Network,
-    canvas: Canvas,
-    asking: list[int],
-    asked: dict[int, IntArray],
-    temperature: float,
-    cancel: threading.Event | None,
-) -> Rows:
-    """One pass over the sequences `asking`, and of its logits only the rows of the positions `asked`."""
-    length = canvas.ids.shape[1]
-    logit_rows = [canvas.logit_rows(row, asked[row]) + index * length for index, row in enumerate(asking)]
-    rows = network.forward(
-        canvas.ids[asking],
-        canvas.position_ids[asking],
-        canvas.valid[asking],
-        np.concatenate(logit_rows),
-        temperature,
-        cancel,
-    )
+def _check_finite(rows: Rows, positions: IntArray) -> None:
     finite = np.isfinite(rows.log_normalizer)
     if not finite.all():
-        raise NonFiniteLogits(int(np.concatenate([asked[row] for row in asking])[finite.argmin()]))
-    return rows
+        raise NonFiniteLogits(int(positions[finite.argmin()]))
 
 
 def _hooked(
-    rows: Rows,
+    computed: Mapping[int, Rows],
     hooks: Hooks,
-    moment: Moment,
+    step: int,
     canvas: Canvas,
-    asking: list[int],
-    asked: dict[int, IntArray],
+    asked: Mapping[int, IntArray],
     temperature: float,
-) -> Rows:
+) -> dict[int, Rows]:
     assert hooks.logits
-    ends = np.cumsum([asked[row].size for row in asking])[:-1]
-    changed = [
-        call_logits_hook(hooks.logits, moment.index, canvas, row, asked[row], logits)
-        for row, logits in zip(asking, np.split(rows.fetch_logits(), ends), strict=True)
-    ]
-    return Rows.from_logits(np.concatenate(changed), temperature)
-
-
-def _split(rows: Rows, sizes: list[int]) -> Iterator[Rows]:
-    """`rows` cut into pieces of `sizes`, which fetch the full logits together, at most once."""
-    if len(sizes) == 1:
-        yield rows
-        return
-    shared = Rows(
-        rows.top_logits, rows.top_ids, rows.top_probs, rows.log_normalizer, rows.neg_entropy, cache(rows.fetch_logits)
-    )
-    start = 0
-    for size in sizes:
-        yield shared.take(slice(start, start + size))
-        start += size
+    return {
+        row: Rows.from_logits(
+            call_logits_hook(hooks.logits, step, canvas, row, asked[row], rows.fetch_logits()), temperature
+        )
+        for row, rows in computed.items()
+    }
 
 
 def _reveal(
-    rows: Rows, canvas: Canvas, row: int, positions: IntArray, method: Method, moment: Moment, draws: Draws
+    rows: Rows, canvas: Canvas, row: int, positions: IntArray, method: Method, turn: Turn, draws: Draws
 ) -> Revealed:
     proposal = method.draw.propose(rows, draws)
-    chosen = method.reveal.choose(proposal, positions, moment, draws)
+    chosen = method.reveal.choose(proposal, positions, turn.moment, draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
     return Revealed(row, positions[chosen], proposal.probability[chosen], passed=True)

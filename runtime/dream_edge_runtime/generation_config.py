@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .errors import InvalidConfig, InvalidOption, UnknownOption
 from .order import ORDERS
@@ -17,6 +17,8 @@ ORIGIN = "origin"
 ALGORITHMS = (ORIGIN, *ORDERS)
 """The names `algorithm` accepts: `origin` reveals at random, the others by their confidence."""
 
+CacheKind = Literal["none", "prefix", "dual"]
+DEFAULT_BLOCK = 32
 MOST_STEPS = 1 << 20
 MOST_TOKENS = 1 << 20  # no canvas comes near it; the model's context is checked against the prompt
 
@@ -49,6 +51,15 @@ class GenerationConfig:
     """Repeats a generation bit for bit; None = a new one each time, named in the result."""
     threshold: float | None = None
     """Reveal at once every position whose proposed token has at least this probability (arXiv 2505.22618)."""
+    block_length: int | None = None
+    """Fill the masks in blocks of so many, from left to right; None = all at once, or 32 with a cache."""
+    cache: CacheKind = "none"
+    """Between two steps in a block, remember keys and values: of what stands before it ("prefix"), or of everything but
+    the block ("dual", arXiv 2505.22618)."""
+    suffix_window: int | None = None
+    """How many of the masks after the block are seen at all (arXiv 2508.14148); None = all of them."""
+    stop_at_end: bool = False
+    """End a text once its end of turn is settled and nothing before it is masked. The text is the same."""
     stop: tuple[str, ...] = ()
     """Cut the text before the first of these strings."""
 
@@ -65,6 +76,16 @@ class GenerationConfig:
             value = getattr(self, name)
             if value is not None:
                 self._set(name, _number(name, value, "must lie in (0, 1]", lambda value: 0 < value <= 1))
+        if self.cache not in get_args(CacheKind):
+            raise InvalidOption("cache", self.cache, f"must be one of {', '.join(get_args(CacheKind))}")
+        if type(self.stop_at_end) is not bool:
+            raise InvalidOption("stop_at_end", self.stop_at_end, "must be true or false")
+        if self.block_length is not None:
+            self._set("block_length", _integer("block_length", self.block_length, 1, MOST_TOKENS))
+        elif self.cache != "none":
+            self._set("block_length", DEFAULT_BLOCK)
+        if self.suffix_window is not None:
+            self._set("suffix_window", _integer("suffix_window", self.suffix_window, 0, MOST_TOKENS))
         if self.top_k is not None:
             self._set("top_k", _integer("top_k", self.top_k, 1, None))
         if self.algorithm_temperature is not None:

@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .caching import CachedPasses
+from .canvas import Canvas
 from .draw import Draw
 from .draw.filters import Filters
 from .draw.greedy import Greedy
 from .draw.multinomial import Multinomial
 from .generation_config import ORIGIN, GenerationConfig
+from .network import Network
 from .order import ORDERS
+from .pace import Pace
+from .passes import FullPasses, Passes
 from .reveal import Reveal
 from .reveal.origin import Origin
 from .reveal.quota import Quota
 from .reveal.ranking import Ranking
 from .reveal.threshold import ConfidenceThreshold
-from .schedule import Schedule
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a canvas is denoised."""
+    """How tokens are drawn and revealed."""
 
     draw: Draw
     reveal: Reveal
-    schedule: Schedule
 
     @classmethod
-    def of(cls, config: GenerationConfig, masked: int) -> Method:
-        """The method that `config` describes, for a canvas with `masked` masks a sequence."""
-        return cls(_draw(config), _reveal(config), Schedule(steps=config.steps or max(masked, 1), eps=config.eps))
+    def of(cls, config: GenerationConfig) -> Method:
+        """The method that `config` describes."""
+        return cls(_draw(config), _reveal(config))
+
+
+def paces_for(config: GenerationConfig, canvas: Canvas) -> list[Pace]:
+    """How each sequence of `canvas`, not yet begun, goes through its masks."""
+    steps = config.steps or max(1, int(canvas.masked.sum(axis=1).max()))
+    return [Pace(masked, steps, config.eps, config.block_length) for masked in canvas.masked]
+
+
+def passes_for(network: Network, config: GenerationConfig) -> Passes:
+    """What one generation asks of the network at each step."""
+    if config.cache == "none" and config.suffix_window is None:
+        return FullPasses(network)
+    return CachedPasses(network, config.cache, config.suffix_window)
 
 
 def _draw(config: GenerationConfig) -> Draw:

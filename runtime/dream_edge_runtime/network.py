@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,18 @@ from .config import ModelConfig
 from .contract import TOP_K
 
 _LANES = 16
+
+
+class KeyValues(Protocol):
+    """Rotated keys and values of some positions of one sequence, in every layer, wherever the network keeps them."""
+
+    def take(self, positions: IntArray) -> KeyValues:
+        """Those of some of the positions, by index."""
+        ...
+
+
+def no_key_values() -> KeyValues:
+    raise NotImplementedError("this network remembers nothing")
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class Rows:
     neg_entropy: FloatArray
     """[rows] sum of p · log(p + 1e-10) over the full vocabulary, after temperature."""
     fetch_logits: Callable[[], FloatArray]
+    fetch_key_values: Callable[[], KeyValues] = no_key_values
+    """The keys and values of the active positions; of the whole pass, whichever rows these are."""
 
     @property
     def count(self) -> int:
@@ -49,7 +63,12 @@ class Rows:
             self.log_normalizer[rows],
             self.neg_entropy[rows],
             lambda: self.fetch_logits()[rows],
+            self.fetch_key_values,
         )
+
+    def sharing(self, fetch_logits: Callable[[], FloatArray]) -> Rows:
+        """The same rows with another way to fetch the logits."""
+        return replace(self, fetch_logits=fetch_logits)
 
     @classmethod
     def from_logits(cls, logits: FloatArray, temperature: float, k: int = TOP_K) -> Rows:
@@ -108,12 +127,15 @@ class Network(Protocol):
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None,
+        *,
+        past: KeyValues | None = None,
     ) -> Rows:
         """One denoising forward pass over `input_ids` [batch, active] at `position_ids` [batch, active].
 
-        `key_mask` [batch, active] is false for padding, which is never attended to. `logit_rows` [rows] index the
-        flattened [batch · active] hidden states; row i predicts the token at i + 1. `temperature` divides the logits
-        of the reduced outputs (0 = greedy, as 1).
+        `past` are keys and values that an earlier pass of this network computed, for other positions (batch 1).
+        `key_mask` [batch, cached + active] is false for padding, which is never attended to. `logit_rows` [rows] index
+        the flattened [batch · active] hidden states; row i predicts the token at i + 1. `temperature` divides the
+        logits of the reduced outputs (0 = greedy, as 1).
 
         Raises:
             Cancelled: `cancel` was set, before the pass or while it ran.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from .errors import InvalidOption, UnknownOption
-from .generation_config import FIELDS, GenerationConfig
+from .generation_config import FIELDS, CacheKind, GenerationConfig
 from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
 
 
@@ -25,6 +25,10 @@ class Options(TypedDict, total=False):
     eps: float
     seed: int | None
     threshold: float | None
+    block_length: int | None
+    cache: CacheKind
+    suffix_window: int | None
+    stop_at_end: bool
     stop: str | Sequence[str]
     cancel: threading.Event | None
     history: bool

@@ -12,14 +12,15 @@ import numpy as np
 
 from .arrays import IntArray
 from .canvas import Canvas, Draft
-from .denoise import Revealed, denoise
+from .denoise import Revealed, Track, denoise
 from .errors import Cancelled
 from .generation_config import GenerationConfig
-from .method import Method
+from .method import Method, paces_for, passes_for
 from .network import Network
 from .options import Conduct
 from .reader import Reader
 from .results import Generation, Step
+from .stop import EndOfText
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,27 @@ class Run:
         model = network.config
         self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift)
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
-        self.method = Method.of(config, max(int(task.draft.masked.sum()) for task in tasks))
-        self._network, self._tasks, self._conduct = network, tasks, conduct
+        draws = [np.random.default_rng([self.seed, row]) for row in range(len(tasks))]
+        ends = [EndOfText(task.reader.ends, task.reader.shown) if config.stop_at_end else None for task in tasks]
+        self._tracks = list(map(Track, paces_for(config, self.canvas), draws, ends))
+        self.steps = max(track.pace.steps for track in self._tracks)
+        """How many steps are planned."""
+        self._network, self._tasks, self._config, self._conduct = network, tasks, config, conduct
         self._tallies = [_Tally() for _ in tasks]
         self._seconds = 0.0
 
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""
-        draws = [np.random.default_rng([self.seed, row]) for row in range(len(self._tasks))]
-        conduct = self._conduct
-        changes = denoise(self._network, self.canvas, self.method, draws, conduct.hooks, conduct.cancel)
+        conduct, config = self._conduct, self._config
+        changes = denoise(
+            passes_for(self._network, config),
+            self.canvas,
+            Method.of(config),
+            self._tracks,
+            self._network.config.vocab_size,
+            conduct.hooks,
+            conduct.cancel,
+        )
         while True:
             start = time.perf_counter()
             change = next(changes, None)
@@ -143,7 +155,7 @@ class Denoising(Iterator[Step]):
             masked = canvas.sequence_masked(0)
             yield Step(
                 index=index,
-                steps=self._run.method.schedule.steps,
+                steps=self._run.steps,
                 ids=canvas.sequence(0),
                 masked=masked,
                 shown=self._task.reader.shown,

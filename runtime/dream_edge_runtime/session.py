@@ -20,8 +20,9 @@ from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, acti
 from .devices import PROVIDERS, choose_device, import_onnxruntime
 from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
 from .free_memory import free_memory
+from .key_values import HostKeyValues, key_value_names
 from .memory import estimate_memory
-from .network import Rows
+from .network import KeyValues, Rows
 from .prepacked import PrepackedCache
 from .recipe import Recipe, Target, matrix_shapes
 
@@ -131,6 +132,8 @@ class OnnxNetwork:
         logit_rows: NDArray[np.int64],
         temperature: float,
         cancel: threading.Event | None = None,
+        *,
+        past: KeyValues | None = None,
     ) -> Rows:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
         if cancel is not None and cancel.is_set():
@@ -157,12 +160,12 @@ class OnnxNetwork:
         }
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        shape = (len(input_ids), self.config.num_key_value_heads, 0, self.config.head_dim)
-        empty = self._ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, activation_dtype(self._target)))
-        for index in range(self.config.num_hidden_layers):
-            binding.bind_ortvalue_input(f"past_key_values.{index}.key", empty)
-            binding.bind_ortvalue_input(f"past_key_values.{index}.value", empty)
-        for name in ("logits", *_REDUCED):
+        if past is None:
+            past = HostKeyValues.none(self.config, len(input_ids), activation_dtype(self._target))
+        assert isinstance(past, HostKeyValues)
+        for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        for name in ("logits", *_REDUCED, *key_value_names("present", self.config)):
             binding.bind_output(name)
         options = self._ort.RunOptions()
         with _terminated_by(cancel, options):
@@ -172,8 +175,13 @@ class OnnxNetwork:
                 if options.terminate:
                     raise Cancelled from None
                 raise
-        logits, *reduced = binding.get_outputs()
-        return Rows(**dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)), fetch_logits=logits.numpy)
+        logits, *others = binding.get_outputs()
+        reduced, present = others[: len(_REDUCED)], others[len(_REDUCED) :]
+        return Rows(
+            **dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)),
+            fetch_logits=logits.numpy,
+            fetch_key_values=lambda: HostKeyValues(present),
+        )
 
     def _options(self, entries: dict[str, str]) -> Any:
         options = self._ort.SessionOptions()

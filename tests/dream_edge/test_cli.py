@@ -104,6 +104,21 @@ def test_exact_is_the_checkpoints_own_loop(random_artifact: Path) -> None:
     assert 8 < found["steps"] <= 512
 
 
+def test_blocks_and_caches_are_those_of_the_api(random_artifact: Path) -> None:
+    given = ("--alg", "entropy", "--block-length", "4", "--cache", "dual", "--suffix-window", "2", "--stop-at-end")
+    result = succeed("generate", random_artifact, "-p", "Hello", "-n", "12", "--seed", "3", *given, "--json")
+    options: dict[str, Any] = {
+        "algorithm": "entropy",
+        "block_length": 4,
+        "cache": "dual",
+        "suffix_window": 2,
+        "stop_at_end": True,
+    }
+    expected = dream_edge.load(random_artifact).generate("Hello", max_new_tokens=12, seed=3, **options)
+    found = json.loads(result.stdout)
+    assert (found["text"], found["passes"]) == (expected.text, expected.passes)
+
+
 def test_infill_by_length_and_by_template_agree(random_artifact: Path) -> None:
     common = ("--steps", "4", "--alg", "entropy")
     between = succeed("infill", random_artifact, "--prefix", "one ", "--suffix", " two", "--length", "4", *common)

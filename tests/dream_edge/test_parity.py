@@ -20,11 +20,10 @@ from dream_edge_export.reference import Dream, load_reference
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.canvas import Canvas, Draft
 from dream_edge_runtime.chat import chat_ids
-from dream_edge_runtime.denoise import denoise
 from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.method import Method
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.recipe import Recipe
+from support.loops import denoised
 from support.networks import FakeNetwork
 from support.official import Official
 
@@ -118,7 +117,7 @@ def test_origin_agrees_given_the_same_uniform_draws(
         config = GenerationConfig(algorithm="origin", temperature=0)
         draft = Draft.of([prompt, length], reference.config.mask_token_id)
         canvas = Canvas([draft], reference.config.mask_token_id, reference.config.pad_token_id, shift=1)
-        for _ in denoise(onnx_model.network, canvas, Method.of(config, length), [np.random.default_rng(seed)]):
+        for _ in denoised(onnx_model.network, canvas, config, [np.random.default_rng(seed)]):
             pass
         assert canvas.ids[0].tolist() == expected[-1].tolist()
 

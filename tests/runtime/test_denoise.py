@@ -12,10 +12,17 @@ from torch import Tensor
 
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.canvas import Canvas, Draft
-from dream_edge_runtime.denoise import denoise
+from dream_edge_runtime.errors import NonFiniteLogits
 from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.method import Method
-from support.networks import FakeNetwork, random_network, reference_network, small_config, tiny_vocabulary
+from support.loops import denoised
+from support.networks import (
+    FakeNetwork,
+    random_network,
+    reference_network,
+    small_config,
+    table_network,
+    tiny_vocabulary,
+)
 from support.official import Official
 
 CONFIDENCE = ("maskgit_plus", "topk_margin", "entropy")
@@ -36,9 +43,8 @@ def canvases(
     """For each step of the schedule the ids of every sequence, without padding."""
     mask, pad = network.config.mask_token_id, network.config.pad_token_id
     canvas = Canvas([Draft.of([prompt, new], mask) for prompt in prompts], mask, pad, shift=1)
-    method = Method.of(config, new)
-    found = [[canvas.sequence(row) for row in range(len(prompts))] for _ in denoise(network, canvas, method, draws)]
-    return found + found[-1:] * (method.schedule.steps - len(found))
+    found = [[canvas.sequence(row) for row in range(len(prompts))] for _ in denoised(network, canvas, config, draws)]
+    return found + found[-1:] * ((config.steps or new) - len(found))
 
 
 def official(
@@ -148,7 +154,7 @@ def test_threshold_reveals_all_that_reach_it_and_always_one() -> None:
     mask, pad = CONFIG.mask_token_id, CONFIG.pad_token_id
     canvas = Canvas([Draft.of([PROMPT, 20], mask)], mask, pad, shift=1)
     config = GenerationConfig(algorithm="entropy", threshold=0.6, steps=20)
-    for step, (revealed,) in enumerate(denoise(network, canvas, Method.of(config, 20), [np.random.default_rng(0)])):
+    for step, (revealed,) in enumerate(denoised(network, canvas, config, [np.random.default_rng(0)])):
         assert len(revealed.positions) >= 1
         if len(revealed.positions) > 1 and step < 19:
             assert (np.sort(revealed.probability)[1:] >= np.float32(0.6)).all()
@@ -182,9 +188,18 @@ def test_positions_drawn_at_a_temperature_follow_the_softmax() -> None:
     counts = np.zeros(4)
     for seed in range(2000):
         canvas = Canvas([Draft.of([PROMPT, 4], mask)], mask, pad, shift=1)
-        for (revealed,) in denoise(network, canvas, Method.of(config, 4), [np.random.default_rng(seed)]):
+        for (revealed,) in denoised(network, canvas, config, [np.random.default_rng(seed)]):
             if len(revealed.positions):
                 counts[revealed.positions[0] - len(PROMPT)] += 1
                 break
     chi_square = ((counts - 2000 * expected) ** 2 / (2000 * expected)).sum()
     assert chi_square < 16.3  # 3 degrees of freedom, p = 0.001
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_an_error_with_their_position(value: float) -> None:
+    """Scales of NaN that nobody verified: the text would be made of token 0."""
+    table = np.zeros((12, CONFIG.vocab_size), np.float32)
+    table[8, 3] = value
+    with np.errstate(invalid="ignore"), pytest.raises(NonFiniteLogits, match="position 8"):
+        canvases(table_network(CONFIG, table), [PROMPT], 7, GenerationConfig(algorithm="entropy"), [None])

@@ -11,15 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream_edge_runtime.denoise import denoise
 from dream_edge_runtime.draw.filters import Filters
 from dream_edge_runtime.draw.greedy import Greedy
 from dream_edge_runtime.draw.multinomial import Multinomial
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.hooks import Hooks
-from dream_edge_runtime.method import Method
 from dream_edge_runtime.network import Rows
-from support.loops import Recorded, assert_same_steps, canvas_of, run_loop, run_official
+from support.loops import Recorded, assert_same_steps, canvas_of, denoised, run_loop, run_official
 from support.networks import FakeNetwork, random_network, reference_network, small_config, tiny_vocabulary
 from support.official import Official
 
@@ -156,9 +154,9 @@ def test_hooks_see_and_change_what_they_do_upstream(network: FakeNetwork) -> Non
 
 def test_origin_draws_one_number_a_mask_and_then_the_tokens(network: FakeNetwork) -> None:
     canvas, draws = canvas_of(network, [[1]], 10), Recorded(0)
-    method = Method.of(GenerationConfig(steps=3, temperature=0.5), 10)
+    config = GenerationConfig(steps=3, temperature=0.5)
     masked = 10
-    for (revealed,) in denoise(network, canvas, method, [draws]):
+    for (revealed,) in denoised(network, canvas, config, [draws]):
         assert draws.drawn == masked + len(revealed.positions)
         draws.drawn, masked = 0, int(canvas.masked.sum())
 

@@ -16,7 +16,7 @@ from dream_edge_runtime.reveal.origin import Origin
 from dream_edge_runtime.reveal.quota import Quota
 from dream_edge_runtime.reveal.ranking import Ranking
 from dream_edge_runtime.reveal.threshold import ConfidenceThreshold
-from dream_edge_runtime.schedule import Moment, Schedule
+from dream_edge_runtime.schedule import Moment
 
 POSITIONS = np.array([3, 5, 6, 9])
 PROPOSAL = Proposal(
@@ -75,9 +75,8 @@ def test_a_ranking_temperature_favours_the_confident() -> None:
 
 
 def test_origin_with_a_threshold_goes_by_probability() -> None:
-    method = Method.of(GenerationConfig(threshold=0.9), 10)
+    method = Method.of(GenerationConfig(threshold=0.9))
     assert method.reveal == ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
-    assert method.schedule == Schedule(steps=10)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.canvas import Canvas, Draft
-from dream_edge_runtime.denoise import denoise
+from dream_edge_runtime.denoise import Revealed, Track, denoise
+from dream_edge_runtime.draw import Draws
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.hooks import NO_HOOKS, Hooks
-from dream_edge_runtime.method import Method
+from dream_edge_runtime.method import Method, paces_for, passes_for
+from dream_edge_runtime.network import Network
 
 from .networks import FakeNetwork
 from .official import Official
@@ -53,9 +55,17 @@ def run_loop(
 ) -> list[IntArray]:
     """The canvas [batch, length] after every step."""
     canvas = canvas_of(network, prompts, length)
-    method = Method.of(GenerationConfig(max_new_tokens=length, **options), length)
+    config = GenerationConfig(max_new_tokens=length, **options)
     draws = [Recorded(seed + row) for row in range(len(prompts))]
-    return [canvas.ids.copy() for _ in denoise(network, canvas, method, draws, hooks)]
+    return [canvas.ids.copy() for _ in denoised(network, canvas, config, draws, hooks)]
+
+
+def denoised(
+    network: Network, canvas: Canvas, config: GenerationConfig, draws: Sequence[Draws], hooks: Hooks = NO_HOOKS
+) -> Iterator[list[Revealed]]:
+    """The steps of the loop that `config` describes."""
+    tracks = list(map(Track, paces_for(config, canvas), draws))
+    return denoise(passes_for(network, config), canvas, Method.of(config), tracks, network.config.vocab_size, hooks)
 
 
 def run_official(

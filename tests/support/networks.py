@@ -13,7 +13,7 @@ from torch import Tensor
 from dream_edge_export.reference import Dream
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.network import Rows
+from dream_edge_runtime.network import KeyValues, Rows
 
 from .checkpoints import GEOMETRY, random_weights
 from .vocabulary import special_ids
@@ -52,7 +52,10 @@ class FakeNetwork:
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None = None,
+        *,
+        past: KeyValues | None = None,
     ) -> Rows:
+        assert past is None
         assert input_ids.dtype == position_ids.dtype == logit_rows.dtype == np.int64
         assert key_mask.dtype == np.bool_
         assert input_ids.shape == position_ids.shape == key_mask.shape

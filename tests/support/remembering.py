@@ -1,0 +1,130 @@
+"""A network that can be given keys and values, and a plain restatement of the loop with blocks and caches."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.network import KeyValues, Rows
+from dream_edge_runtime.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What it remembers of positions: which tokens stood there."""
+
+    ids: IntArray
+    positions: IntArray
+
+    def take(self, positions: IntArray) -> Snapshot:
+        return Snapshot(self.ids[positions], self.positions[positions])
+
+
+class RememberingNetwork:
+    """Logits that depend on every token that is seen, active or remembered, and on where it stands."""
+
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.config = config
+        self._tokens = rng.standard_normal((config.vocab_size, 16))
+        self._places = rng.standard_normal((config.max_position_embeddings, 16))
+        self._head = rng.standard_normal((16, config.vocab_size)) * 0.75
+        self.active: list[list[int]] = []
+        """The positions that each pass computed."""
+
+    def logits(self, ids: IntArray, positions: IntArray, seen: Snapshot) -> FloatArray:
+        """fp32 [active, vocab]; the mask is never proposed."""
+        own = self._tokens[ids] * np.cos(self._places[positions])
+        context = (self._tokens[seen.ids] * np.cos(self._places[seen.positions])).sum(axis=0)
+        hidden = np.sin(3 * own + context + self._places[positions])
+        logits: FloatArray = (hidden @ self._head).astype(np.float32)
+        logits[:, self.config.mask_token_id] = -100
+        return logits
+
+    def forward(
+        self,
+        input_ids: IntArray,
+        position_ids: IntArray,
+        key_mask: BoolArray,
+        logit_rows: IntArray,
+        temperature: float,
+        cancel: threading.Event | None = None,
+        *,
+        past: KeyValues | None = None,
+    ) -> Rows:
+        assert len(input_ids) == 1
+        active = Snapshot(input_ids[0], position_ids[0])
+        seen = active
+        if isinstance(past, Snapshot):
+            assert not set(past.positions.tolist()) & set(position_ids[0].tolist())
+            seen = Snapshot(np.append(active.ids, past.ids), np.append(active.positions, past.positions))
+        assert key_mask.shape == (1, len(seen.ids))
+        real = Snapshot(seen.ids[key_mask[0]], seen.positions[key_mask[0]])
+        self.active.append(position_ids[0].tolist())
+        rows = Rows.from_logits(self.logits(active.ids, active.positions, real)[logit_rows], temperature)
+        return Rows(
+            rows.top_logits,
+            rows.top_ids,
+            rows.top_probs,
+            rows.log_normalizer,
+            rows.neg_entropy,
+            rows.fetch_logits,
+            lambda: active,
+        )
+
+
+def denoise_plainly(
+    network: RememberingNetwork,
+    ids: IntArray,
+    masked: BoolArray,
+    steps: int,
+    *,
+    block_length: int,
+    cache: str,
+    suffix_window: int | None = None,
+) -> list[IntArray]:
+    """The canvas after each step of `maskgit_plus`: one sequence, everything spelt out.
+
+    Inside a block, tokens that are remembered are those that stood there when the block began.
+    """
+    ids, masked, history = ids.copy(), masked.copy(), []
+    places = np.flatnonzero(masked)
+    blocks = [places[start : start + block_length] for start in range(0, len(places), block_length)]
+    for index, block in enumerate(blocks):
+        share = steps // len(blocks) + (index < steps % len(blocks))
+        later = places[places > block[-1]]
+        hidden = set() if suffix_window is None else set(later[suffix_window:].tolist())
+        seen = np.array([place for place in range(len(ids)) if place not in hidden])
+        before = [max(place - 1, 0) for place in block]
+        if cache == "none":
+            active = seen
+        elif cache == "prefix":
+            active = seen[seen >= before[0]]
+        else:
+            active = np.array(sorted({*block.tolist(), *before}))
+        remembered = None
+        for moment in Schedule(steps=max(share, 1)):
+            left = block[masked[block]]
+            if not left.size:
+                break
+            count = moment.quota(left.size)
+            if count:
+                view = ids.copy()
+                if remembered is None:
+                    remembered = ids.copy()
+                else:
+                    outside = np.setdiff1d(seen, active)
+                    view[outside] = remembered[outside]
+                wanted = np.maximum(left - 1, 0)
+                logits = network.logits(ids[wanted], wanted, Snapshot(view[seen], seen))
+                probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+                probs /= probs.sum(axis=1, keepdims=True)
+                best = np.argsort(-probs.max(axis=1), kind="stable")[:count]
+                ids[left[best]] = probs[best].argmax(axis=1)
+                masked[left[best]] = False
+            history.append(ids.copy())
+    return history
