@@ -138,7 +138,7 @@ class OnnxNetwork:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel)
+        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past)
 
     def _run(
         self,
@@ -149,6 +149,7 @@ class OnnxNetwork:
         logit_rows: NDArray[np.int64],
         temperature: float,
         cancel: threading.Event | None = None,
+        past: KeyValues | None = None,
     ) -> Rows:
         binding = session.io_binding()
         feeds = {
