@@ -108,10 +108,11 @@ class _Documents:
 
     manifest: Manifest
     files: dict[str, bytes]
+    card: bytes
 
     @property
     def size(self) -> int:
-        return sum(map(len, self.files.values())) + _MANIFEST_ROOM
+        return sum(map(len, self.files.values())) + len(self.card) + _MANIFEST_ROOM
 
 
 def _documents(plan: ExportPlan, source: Mapping[str, str] | None) -> _Documents:
@@ -129,7 +130,7 @@ def _documents(plan: ExportPlan, source: Mapping[str, str] | None) -> _Documents
         license=licence(checkpoint.path),
     )
     files = {name: _graph(plan, target) for target, name in graphs.items()}
-    return _Documents(manifest, {**files, TOKENIZER: tokenizer, CARD: model_card(manifest).encode()})
+    return _Documents(manifest, {**files, TOKENIZER: tokenizer}, model_card(manifest).encode())
 
 
 def _graph(plan: ExportPlan, target: Target) -> bytes:
@@ -174,6 +175,7 @@ def _fill(place: Staging, plan: ExportPlan, documents: _Documents, progress: Pro
             raise
         shards = writer.files
     entries = [write_file(place.artifact / name, data) for name, data in documents.files.items()]
+    write_file(place.artifact / CARD, documents.card)  # not listed: people edit the card of what they publish
     manifest = replace(documents.manifest, files=(*shards, *entries))
     write_file(place.artifact / MANIFEST, manifest.to_json())
 

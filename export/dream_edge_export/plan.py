@@ -22,6 +22,7 @@ from dream_edge_runtime.errors import (
     OutputForeign,
     OutputInsideCheckpoint,
 )
+from dream_edge_runtime.free_memory import free_memory
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.recipe import Recipe
 
@@ -160,18 +161,9 @@ def free_disk(path: Path) -> int:
 
 def check_memory(needed: int) -> None:
     """Raises NotEnoughMemory when the system says that less than `needed` bytes are available."""
-    available = available_memory()
+    available = free_memory()
     if available is not None and available < needed:
         raise NotEnoughMemory(needed, available)
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the platform does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _is_artifact(out: Path) -> bool:

@@ -95,7 +95,7 @@ class OnnxNetwork:
                 _log.warning("The prepacked copy %s cannot be loaded and will be made anew: %s", copy.parent, error)
                 cache.discard(key)
         if memory_check:
-            check_memory(artifact, self._target)
+            check_memory(artifact, self._target, copies=2)  # the copy is tried beside the session it was made of
 
         def create(path: Path, entries: dict[str, str]) -> Any:
             options = self._options(entries)
@@ -203,10 +203,14 @@ class OnnxNetwork:
         options.add_initializer(name, replacement)
 
 
-def check_memory(artifact: Artifact, target: Target) -> None:
-    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running."""
+def check_memory(artifact: Artifact, target: Target, copies: int = 1) -> None:
+    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running.
+
+    `copies`: how many sets of weights are in memory at once.
+    """
     config, recipe = artifact.manifest.config, artifact.manifest.recipe
-    needed = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS).total
+    estimate = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS)
+    needed = estimate.total + (copies - 1) * estimate.weights
     free = free_memory()
     if free is None or needed <= free:
         return

@@ -171,7 +171,7 @@ def test_info_for_people_has_a_line_for_each_fact(kind: str, random_artifact: Pa
 
 def test_info_of_a_strange_manifest_does_not_reach_the_terminal(random_artifact: Path, tmp_path: Path) -> None:
     shutil.copytree(random_artifact, tmp_path / "artifact")
-    strange = {"license": "\x1b[2Jmit", "provenance": {"weights": {"a": "b"}, "dtype": ["\x1b"]}}
+    strange = {"provenance": {"weights": {"a": "b"}, "dtype": ["\x1b[2J"]}}
     change_manifest(tmp_path / "artifact", lambda document: document.update(strange))
     assert "\x1b" not in succeed("info", tmp_path / "artifact").stdout
 

@@ -49,9 +49,16 @@ def test_exported_artifact_opens_and_verifies(checkpoint: Checkpoint, tmp_path: 
     assert opened.manifest.config == checkpoint.config
     assert opened.manifest.recipe == Recipe.for_scheme(scheme, layers=2)
     assert opened.manifest.generation == checkpoint.generation_defaults
-    listed = {entry.name for entry in opened.manifest.files} | {"manifest.json"}
-    assert {"model_cpu.onnx", "weights-00001.bin", "tokenizer.json", "README.md"} < listed
-    assert set(contents(tmp_path / "out")) == listed
+    listed = {entry.name for entry in opened.manifest.files}
+    assert listed == {"model_cpu.onnx", "weights-00001.bin", "tokenizer.json"}
+    assert set(contents(tmp_path / "out")) == listed | {"manifest.json", "README.md"}
+
+
+def test_the_card_may_be_edited(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """As people do with a model that they publish."""
+    export(checkpoint, tmp_path / "out", INT8)
+    (tmp_path / "out" / "README.md").write_text("# My favourite model\n", encoding="utf-8")
+    Artifact.open(tmp_path / "out").verify()
 
 
 def test_directories_above_are_made_and_names_may_be_anything(checkpoint: Checkpoint, tmp_path: Path) -> None:

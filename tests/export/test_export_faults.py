@@ -165,7 +165,7 @@ def test_disk_that_fills_up(checkpoint: Checkpoint, tmp_path: Path, monkeypatch:
 def test_too_little_memory_is_said_first(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dream_edge_export.plan.available_memory", lambda: 100 << 20)
+    monkeypatch.setattr("dream_edge_export.plan.free_memory", lambda: 100 << 20)
     with pytest.raises(NotEnoughMemory, match=r"0\.10 GB are available"):
         export(checkpoint, tmp_path / "out", INT4)
     assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint"}

@@ -103,7 +103,7 @@ MANIFESTS: dict[str, bad_files.Damage] = {
     },
     "digest_is_short": manifest(lambda document: document["files"][0].update(sha256="00")),
     "file_size_is_wrong": lambda artifact: str(
-        manifest(lambda document: document["files"][0].update(size=1))(artifact) and "README.md"
+        manifest(lambda document: document["files"][0].update(size=1))(artifact) and "model_cpu.onnx"
     ),
 }
 

@@ -199,7 +199,7 @@ def poisoned(weight: str, value: float) -> Damage:
 
 VALUES: dict[str, Damage] = {
     "verify_flipped_weights": flipped(WEIGHTS),
-    "verify_flipped_card": flipped("README.md"),
+    "verify_flipped_tokenizer": flipped("tokenizer.json"),
     "verify_nan_scale": poisoned("lm_head.scales", float("nan")),
     "verify_infinite_scale": poisoned("model.embed_tokens.scales", float("inf")),
     "verify_nan_norm": poisoned("model.norm.weight", float("nan")),
