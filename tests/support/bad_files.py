@@ -68,8 +68,8 @@ def renamed(artifact: Path) -> str:
 
 
 def renamed_and_listed(artifact: Path) -> str:
-    (artifact / WEIGHTS).rename(artifact / "other.bin")
-    change_manifest(artifact, lambda document: document["files"][-1].update(name="other.bin"))
+    (artifact / WEIGHTS).rename(artifact / "weights-7.bin")
+    change_manifest(artifact, lambda document: document["files"][-1].update(name="weights-7.bin"))
     return GRAPH
 
 
