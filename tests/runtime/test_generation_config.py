@@ -26,6 +26,10 @@ BAD: dict[str, tuple[Any, ...]] = {
     "eps": (*NOT_A_NUMBER, 0, 1, None),
     "seed": (True, "1", [1], float("nan"), -1, 1.5),
     "threshold": (*NOT_A_NUMBER, 0, 1.0001),
+    "block_length": (*NOT_A_NUMBER, 0, 2.5),
+    "cache": ("both", "", None, 3, ["dual"]),
+    "suffix_window": (*NOT_A_NUMBER, 2.5),
+    "stop_at_end": (None, 0, "yes", np.True_),
     "stop": (None, 3, ["a", ""], "", [3], {"a"}),
 }
 
