@@ -31,11 +31,14 @@ class _Memory:
     block: int
     active: IntArray
     """[active] positions computed at every step, ascending."""
-    cached: IntArray
-    """[cached] positions remembered, ascending."""
+    seen: IntArray
+    """[seen] positions of the pass at the block's start, ascending: the active ones, and those that are remembered."""
+    remembered: BoolArray
+    """[seen] which of them are remembered."""
     ids: IntArray
-    """[cached] their tokens when they were computed."""
+    """[seen] their tokens in that pass."""
     key_values: KeyValues
+    """Of all that was seen: leaving the stale ones out of attention is cheaper than copying the others."""
 
 
 class CachedPasses:
@@ -79,12 +82,11 @@ class CachedPasses:
             return self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
         seen = self._seen(canvas, row, turn)
         rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
-        if self._kind != "none":
+        if self._kind != "none" and rows.key_values is not None:
             active = self._active(canvas, row, turn, seen)
-            remembered = ~np.isin(seen, active)
-            cached = seen[remembered]
-            key_values = rows.fetch_key_values().take(np.flatnonzero(remembered))
-            self._memories[row] = _Memory(turn.block, active, cached, canvas.ids[row, cached], key_values)
+            remembered: BoolArray = ~np.isin(seen, active)
+            ids: IntArray = canvas.ids[row, seen]
+            self._memories[row] = _Memory(turn.block, active, seen, remembered, ids, rows.key_values)
         return rows
 
     def _seen(self, canvas: Canvas, row: int, turn: Turn) -> IntArray:
@@ -115,11 +117,13 @@ class CachedPasses:
         temperature: float,
         cancel: threading.Event | None,
     ) -> Rows:
-        keys = len(active) + (0 if memory is None else len(memory.cached))
+        key_mask = np.ones(len(active), dtype=bool)
+        if memory is not None:
+            key_mask = np.append(memory.remembered, key_mask)
         return self._network.forward(
             canvas.ids[row, active][None],
             canvas.position_ids[row, active][None],
-            np.ones((1, keys), dtype=bool),
+            key_mask[None],
             np.searchsorted(active, needed),
             temperature,
             cancel,
@@ -129,4 +133,5 @@ class CachedPasses:
 
 def _still_holds(memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
     """Whether all that is asked is computed, and no hook has rewritten what is remembered."""
-    return bool(np.isin(needed, memory.active).all() and (ids[memory.cached] == memory.ids).all())
+    unchanged = (ids[memory.seen] == memory.ids) | ~memory.remembered
+    return bool(np.isin(needed, memory.active).all() and unchanged.all())

@@ -1,9 +1,8 @@
 """The loop: ask the network about some masked positions, propose tokens, reveal some of them, until none is masked.
 
-This is Dream's `diffusion_generate`, with every decision left to strategies: what is drawn and revealed to those of
-`Method`, the order of positions to `Pace`, what is computed to `Passes`, an early end to `EndOfText`. Two things differ
-from upstream, and neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal
-nothing makes no pass.
+This is Dream's `diffusion_generate`, with every decision left to strategies: which token to `Draw`, which positions to
+`Pace` and `Reveal`, what is computed to `Passes`, an early end to `EndOfText`. Two things differ from upstream, and
+neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal nothing makes no pass.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import numpy as np
 
 from .arrays import FloatArray, IntArray
 from .canvas import Canvas
-from .draw import Draws
+from .draw import Draw, Draws
 from .errors import Cancelled, NonFiniteLogits
 from .hooks import NO_HOOKS, Hooks, call_logits_hook, call_token_hook
-from .method import Method
 from .network import Rows
 from .pace import Pace, Turn
 from .passes import Passes
+from .reveal import Reveal
 from .stop import EndOfText
 
 
@@ -32,6 +31,7 @@ class Track:
     """What belongs to one sequence of the batch, so that none depends on its neighbours."""
 
     pace: Pace
+    reveal: Reveal
     draws: Draws
     end: EndOfText | None = None
 
@@ -53,7 +53,7 @@ class Revealed:
 def denoise(
     passes: Passes,
     canvas: Canvas,
-    method: Method,
+    draw: Draw,
     tracks: Sequence[Track],
     vocab_size: int,
     hooks: Hooks = NO_HOOKS,
@@ -76,17 +76,17 @@ def denoise(
             return
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        asked = {row: _ask(turn, method, tracks[row].draws) for row, turn in turns.items()}
+        asked = {row: _ask(turn, tracks[row]) for row, turn in turns.items()}
         asked = {row: positions for row, positions in asked.items() if positions.size}
         revealed = {}
         if asked:
-            computed = passes.compute(canvas, turns, asked, method.draw.temperature, cancel)
+            computed = passes.compute(canvas, turns, asked, draw.temperature, cancel)
             for row, rows in computed.items():
                 _check_finite(rows, asked[row])
             if hooks.logits:
-                computed = _hooked(computed, hooks, step, canvas, asked, method.draw.temperature)
+                computed = _hooked(computed, hooks, step, canvas, asked, draw.temperature)
             for row, rows in computed.items():
-                revealed[row] = _reveal(rows, canvas, row, asked[row], method, turns[row], tracks[row].draws)
+                revealed[row] = _reveal(rows, canvas, row, asked[row], draw, turns[row], tracks[row])
         for row in turns:
             if end := tracks[row].end:
                 end.close(canvas, row)
@@ -95,9 +95,9 @@ def denoise(
         yield [revealed.get(row) or _nothing(row) for row in turns]
 
 
-def _ask(turn: Turn, method: Method, draws: Draws) -> IntArray:
+def _ask(turn: Turn, track: Track) -> IntArray:
     """The masked positions of a sequence whose logits this step needs."""
-    return turn.positions[method.reveal.ask(len(turn.positions), turn.moment, draws)]
+    return turn.positions[track.reveal.ask(len(turn.positions), turn.moment, track.draws)]
 
 
 def _check_finite(rows: Rows, positions: IntArray) -> None:
@@ -124,10 +124,10 @@ def _hooked(
 
 
 def _reveal(
-    rows: Rows, canvas: Canvas, row: int, positions: IntArray, method: Method, turn: Turn, draws: Draws
+    rows: Rows, canvas: Canvas, row: int, positions: IntArray, draw: Draw, turn: Turn, track: Track
 ) -> Revealed:
-    proposal = method.draw.propose(rows, draws)
-    chosen = method.reveal.choose(proposal, positions, turn.moment, draws)
+    proposal = draw.propose(rows, track.draws)
+    chosen = track.reveal.choose(proposal, positions, turn.moment, track.draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
     return Revealed(row, positions[chosen], proposal.probability[chosen], passed=True)

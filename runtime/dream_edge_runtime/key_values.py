@@ -8,31 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import IntArray
 from .config import ModelConfig
 from .devices import import_onnxruntime
 
 
 @dataclass(frozen=True)
-class HostKeyValues:
-    """In main memory: of each layer in turn the keys and the values [1, kv_heads, positions, head_dim]."""
+class OnnxKeyValues:
+    """Where ONNX Runtime left them: of each layer in turn keys and values, [batch, kv_heads, positions, head_dim]."""
 
     values: list[Any]
     """Tensors of ONNX Runtime."""
 
     @classmethod
-    def none(cls, config: ModelConfig, batch: int, dtype: npt.DTypeLike) -> HostKeyValues:
+    def none(cls, config: ModelConfig, batch: int, dtype: npt.DTypeLike) -> OnnxKeyValues:
         """Of no positions."""
         empty = np.zeros((batch, config.num_key_value_heads, 0, config.head_dim), dtype)
         tensor = import_onnxruntime().OrtValue.ortvalue_from_numpy(empty)
         return cls([tensor] * (2 * config.num_hidden_layers))
 
-    def take(self, positions: IntArray) -> HostKeyValues:
-        make = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        return HostKeyValues([make(np.take(value.numpy(), positions, axis=2)) for value in self.values])
-
 
 def key_value_names(kind: str, config: ModelConfig) -> list[str]:
-    """The graph's inputs ("past") or outputs ("present") in the order of `HostKeyValues`."""
+    """The graph's inputs ("past") or outputs ("present") in the order of `OnnxKeyValues`."""
     layers = range(config.num_hidden_layers)
     return [f"{kind}_key_values.{index}.{part}" for index in layers for part in ("key", "value")]

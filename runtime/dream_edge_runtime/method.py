@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .caching import CachedPasses
 from .canvas import Canvas
 from .draw import Draw
@@ -22,19 +20,6 @@ from .reveal.ranking import Ranking
 from .reveal.threshold import ConfidenceThreshold
 
 
-@dataclass(frozen=True)
-class Method:
-    """How tokens are drawn and revealed."""
-
-    draw: Draw
-    reveal: Reveal
-
-    @classmethod
-    def of(cls, config: GenerationConfig) -> Method:
-        """The method that `config` describes."""
-        return cls(_draw(config), _reveal(config))
-
-
 def paces_for(config: GenerationConfig, canvas: Canvas) -> list[Pace]:
     """How each sequence of `canvas`, not yet begun, goes through its masks."""
     steps = config.steps or max(1, int(canvas.masked.sum(axis=1).max()))
@@ -48,15 +33,16 @@ def passes_for(network: Network, config: GenerationConfig) -> Passes:
     return CachedPasses(network, config.cache, config.suffix_window)
 
 
-def _draw(config: GenerationConfig) -> Draw:
+def draw_for(config: GenerationConfig) -> Draw:
+    """How tokens are drawn."""
     filters = Filters(top_p=config.top_p, top_k=config.top_k)
     if config.temperature > 0:
         return Multinomial(temperature=config.temperature, filters=filters)
     return Greedy(filters=filters)
 
 
-def _reveal(config: GenerationConfig) -> Reveal:
-    """`origin` orders nothing: with a threshold, the most probable token comes first."""
+def reveal_for(config: GenerationConfig) -> Reveal:
+    """How one sequence reveals its tokens. `origin` orders nothing: with a threshold, the most probable comes first."""
     if config.threshold is None and config.algorithm == ORIGIN:
         return Origin()
     order = ORDERS["maskgit_plus" if config.algorithm == ORIGIN else config.algorithm]()

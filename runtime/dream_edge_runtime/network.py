@@ -16,16 +16,8 @@ from .contract import TOP_K
 _LANES = 16
 
 
-class KeyValues(Protocol):
-    """Rotated keys and values of some positions of one sequence, in every layer, wherever the network keeps them."""
-
-    def take(self, positions: IntArray) -> KeyValues:
-        """Those of some of the positions, by index."""
-        ...
-
-
-def no_key_values() -> KeyValues:
-    raise NotImplementedError("this network remembers nothing")
+KeyValues = object
+"""Rotated keys and values of the active positions of one pass, in every layer, wherever the network keeps them."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +39,8 @@ class Rows:
     neg_entropy: FloatArray
     """[rows] sum of p · log(p + 1e-10) over the full vocabulary, after temperature."""
     fetch_logits: Callable[[], FloatArray]
-    fetch_key_values: Callable[[], KeyValues] = no_key_values
-    """The keys and values of the active positions; of the whole pass, whichever rows these are."""
+    key_values: KeyValues | None = None
+    """Of the whole pass, whichever rows these are; None where the logits came from no pass."""
 
     @property
     def count(self) -> int:
@@ -63,7 +55,7 @@ class Rows:
             self.log_normalizer[rows],
             self.neg_entropy[rows],
             lambda: self.fetch_logits()[rows],
-            self.fetch_key_values,
+            self.key_values,
         )
 
     def sharing(self, fetch_logits: Callable[[], FloatArray]) -> Rows:
@@ -132,10 +124,10 @@ class Network(Protocol):
     ) -> Rows:
         """One denoising forward pass over `input_ids` [batch, active] at `position_ids` [batch, active].
 
-        `past` are keys and values that an earlier pass of this network computed, for other positions (batch 1).
-        `key_mask` [batch, cached + active] is false for padding, which is never attended to. `logit_rows` [rows] index
-        the flattened [batch · active] hidden states; row i predicts the token at i + 1. `temperature` divides the
-        logits of the reduced outputs (0 = greedy, as 1).
+        `past` are keys and values that an earlier pass of this network computed. `key_mask` [batch, cached + active]
+        is false for what is never attended to: padding, and past positions that are computed again. `logit_rows`
+        [rows] index the flattened [batch · active] hidden states; row i predicts the token at i + 1. `temperature`
+        divides the logits of the reduced outputs (0 = greedy, as 1).
 
         Raises:
             Cancelled: `cancel` was set, before the pass or while it ran.

@@ -15,7 +15,7 @@ from .canvas import Canvas, Draft
 from .denoise import Revealed, Track, denoise
 from .errors import Cancelled
 from .generation_config import GenerationConfig
-from .method import Method, paces_for, passes_for
+from .method import draw_for, paces_for, passes_for, reveal_for
 from .network import Network
 from .options import Conduct
 from .reader import Reader
@@ -51,7 +51,8 @@ class Run:
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
         draws = [np.random.default_rng([self.seed, row]) for row in range(len(tasks))]
         ends = [EndOfText(task.reader.ends, task.reader.shown) if config.stop_at_end else None for task in tasks]
-        self._tracks = list(map(Track, paces_for(config, self.canvas), draws, ends))
+        reveals = [reveal_for(config) for _ in tasks]
+        self._tracks = list(map(Track, paces_for(config, self.canvas), reveals, draws, ends))
         self.steps = max(track.pace.steps for track in self._tracks)
         """How many steps are planned."""
         self._network, self._tasks, self._config, self._conduct = network, tasks, config, conduct
@@ -64,7 +65,7 @@ class Run:
         changes = denoise(
             passes_for(self._network, config),
             self.canvas,
-            Method.of(config),
+            draw_for(config),
             self._tracks,
             self._network.config.vocab_size,
             conduct.hooks,

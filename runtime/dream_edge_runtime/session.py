@@ -20,7 +20,7 @@ from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, acti
 from .devices import PROVIDERS, choose_device, import_onnxruntime
 from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
 from .free_memory import free_memory
-from .key_values import HostKeyValues, key_value_names
+from .key_values import OnnxKeyValues, key_value_names
 from .memory import estimate_memory
 from .network import KeyValues, Rows
 from .prepacked import PrepackedCache
@@ -162,8 +162,8 @@ class OnnxNetwork:
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         if past is None:
-            past = HostKeyValues.none(self.config, len(input_ids), activation_dtype(self._target))
-        assert isinstance(past, HostKeyValues)
+            past = OnnxKeyValues.none(self.config, len(input_ids), activation_dtype(self._target))
+        assert isinstance(past, OnnxKeyValues)
         for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
             binding.bind_ortvalue_input(name, value)
         for name in ("logits", *_REDUCED, *key_value_names("present", self.config)):
@@ -181,7 +181,7 @@ class OnnxNetwork:
         return Rows(
             **dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)),
             fetch_logits=logits.numpy,
-            fetch_key_values=lambda: HostKeyValues(present),
+            key_values=OnnxKeyValues(present),
         )
 
     def _options(self, entries: dict[str, str]) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from dream_edge_runtime.draw import Proposal
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.method import Method
+from dream_edge_runtime.method import reveal_for
 from dream_edge_runtime.order import ORDERS
 from dream_edge_runtime.reveal.origin import Origin
 from dream_edge_runtime.reveal.quota import Quota
@@ -75,8 +75,8 @@ def test_a_ranking_temperature_favours_the_confident() -> None:
 
 
 def test_origin_with_a_threshold_goes_by_probability() -> None:
-    method = Method.of(GenerationConfig(threshold=0.9))
-    assert method.reveal == ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
+    reveal = reveal_for(GenerationConfig(threshold=0.9))
+    assert reveal == ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dream_edge_runtime.denoise import Revealed, Track, denoise
 from dream_edge_runtime.draw import Draws
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.hooks import NO_HOOKS, Hooks
-from dream_edge_runtime.method import Method, paces_for, passes_for
+from dream_edge_runtime.method import draw_for, paces_for, passes_for, reveal_for
 from dream_edge_runtime.network import Network
 
 from .networks import FakeNetwork
@@ -64,8 +64,9 @@ def denoised(
     network: Network, canvas: Canvas, config: GenerationConfig, draws: Sequence[Draws], hooks: Hooks = NO_HOOKS
 ) -> Iterator[list[Revealed]]:
     """The steps of the loop that `config` describes."""
-    tracks = list(map(Track, paces_for(config, canvas), draws))
-    return denoise(passes_for(network, config), canvas, Method.of(config), tracks, network.config.vocab_size, hooks)
+    reveals = [reveal_for(config) for _ in draws]
+    tracks = list(map(Track, paces_for(config, canvas), reveals, draws))
+    return denoise(passes_for(network, config), canvas, draw_for(config), tracks, network.config.vocab_size, hooks)
 
 
 def run_official(

@@ -20,9 +20,6 @@ class Snapshot:
     ids: IntArray
     positions: IntArray
 
-    def take(self, positions: IntArray) -> Snapshot:
-        return Snapshot(self.ids[positions], self.positions[positions])
-
 
 class RememberingNetwork:
     """Logits that depend on every token that is seen, active or remembered, and on where it stands."""
@@ -60,10 +57,10 @@ class RememberingNetwork:
         active = Snapshot(input_ids[0], position_ids[0])
         seen = active
         if isinstance(past, Snapshot):
-            assert not set(past.positions.tolist()) & set(position_ids[0].tolist())
-            seen = Snapshot(np.append(active.ids, past.ids), np.append(active.positions, past.positions))
+            seen = Snapshot(np.append(past.ids, active.ids), np.append(past.positions, active.positions))
         assert key_mask.shape == (1, len(seen.ids))
         real = Snapshot(seen.ids[key_mask[0]], seen.positions[key_mask[0]])
+        assert len(set(real.positions.tolist())) == len(real.positions)  # none stands twice
         self.active.append(position_ids[0].tolist())
         rows = Rows.from_logits(self.logits(active.ids, active.positions, real)[logit_rows], temperature)
         return Rows(
@@ -73,7 +70,7 @@ class RememberingNetwork:
             rows.log_normalizer,
             rows.neg_entropy,
             rows.fetch_logits,
-            lambda: active,
+            active,
         )
 
 

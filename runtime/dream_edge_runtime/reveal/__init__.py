@@ -10,7 +10,10 @@ from ..schedule import Moment
 
 
 class Reveal(Protocol):
-    """Decides in two stages, so that the network is asked only for what can matter."""
+    """Decides in two stages, so that the network is asked only for what can matter.
+
+    Belongs to one sequence of one generation, so that it may remember earlier steps.
+    """
 
     def ask(self, masked: int, moment: Moment, draws: Draws) -> IntArray:
         """Which of `masked` positions may be revealed at this step: ascending indices. None: no pass is made."""
