@@ -225,17 +225,17 @@ class GraphPlan:
         one = self._scalar(1.0)
         divisor = self._op("Where", self._op("Greater", temperature, self._scalar(0.0)), temperature, one)
         scaled = self._op("Div", logits, divisor)
-        largest = self._op("ReduceMax", scaled, last, keepdims=1)
+        best = self._op("TopK", scaled, self._ints(top_k(self._config)), axis=-1, largest=1, sorted=1)
+        largest = self._op("Gather", best, self._ints(0), axis=1)
         exponentials = self._op("Exp", self._op("Sub", scaled, largest))
         total = self._op("ReduceSum", exponentials, last, keepdims=1)
         probabilities = self._op("Div", exponentials, total)
-        top = self._op("TopK", scaled, self._ints(top_k(self._config)), axis=-1, largest=1, sorted=1).number
         logarithms = self._op("Log", self._op("Add", probabilities, self._scalar(1e-10)))
-        top_ids = Value(second_output(top), "int64")
+        top_ids = Value(second_output(best.number), "int64")
         normalizer = self._op("Squeeze", self._op("Add", largest, self._op("Log", total)), last)
         entropy = self._op("ReduceSum", self._op("Mul", probabilities, logarithms), last, keepdims=0)
         self.outputs |= {
-            "top_logits": top,
+            "top_logits": best.number,
             "top_ids": top_ids.number,
             "top_probs": self._op("GatherElements", probabilities, top_ids, axis=-1).number,
             "log_normalizer": normalizer.number,

@@ -138,3 +138,13 @@ def places(path: Path) -> dict[str, tuple[str, str]]:
         tensor.name: {entry.key: entry.value for entry in tensor.external_data} for tensor in model.graph.initializer
     }
     return {name: (entry["location"], entry.get("offset", "0")) for name, entry in external.items() if entry}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_no_operator_needs_cudnn(tmp_path: Path, scheme: str) -> None:
+    """ONNX Runtime for CUDA does without cuDNN; of the reductions, only ReduceSum and ArgMax of the last axis do too."""
+    _, artifact = make(tmp_path, scheme, "cuda")
+    operators = {node.op_type for node in Graph(artifact, target="cuda").model.graph.node}
+    reductions = {operator for operator in operators if operator.startswith(("Reduce", "Arg"))}
+    assert reductions == {"ReduceSum"}
+    assert not operators & {"Conv", "Softmax", "LogSoftmax", "Einsum", "BatchNormalization", "Dropout"}

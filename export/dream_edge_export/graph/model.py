@@ -72,11 +72,11 @@ def reduce_logits(op: Any, logits: ir.Value, temperature: ir.Value, k: int) -> d
     """
     divisor = op.Where(op.Greater(temperature, 0.0), temperature, 1.0)
     scaled = op.Div(logits, divisor)
-    largest = op.ReduceMax(scaled, [-1], keepdims=1)
+    top_logits, top_ids = op.TopK(scaled, [k], axis=-1, largest=1, sorted=1, _outputs=2)
+    largest = op.Gather(top_logits, [0], axis=1)  # not ReduceMax, which on CUDA asks for cuDNN
     exponentials = op.Exp(op.Sub(scaled, largest))
     total = op.ReduceSum(exponentials, [-1], keepdims=1)
     probabilities = op.Div(exponentials, total)
-    top_logits, top_ids = op.TopK(scaled, [k], axis=-1, largest=1, sorted=1, _outputs=2)
     logarithms = op.Log(op.Add(probabilities, 1e-10))
     return {
         "top_logits": top_logits,
