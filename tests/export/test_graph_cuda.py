@@ -142,7 +142,7 @@ def places(path: Path) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_operator_needs_cudnn(tmp_path: Path, scheme: str) -> None:
-    """ONNX Runtime for CUDA does without cuDNN; of the reductions, only ReduceSum and ArgMax of the last axis do too."""
+    """ONNX Runtime for CUDA comes without cuDNN; of the reductions only ReduceSum and ArgMax do without it too."""
     _, artifact = make(tmp_path, scheme, "cuda")
     operators = {node.op_type for node in Graph(artifact, target="cuda").model.graph.node}
     reductions = {operator for operator in operators if operator.startswith(("Reduce", "Arg"))}
