@@ -99,6 +99,16 @@ Eps = Annotated[
         metavar="X", help="Where the time of the noise schedule ends, between 0 and 1.", rich_help_panel=SAMPLING
     ),
 ]
+EosPenalty = Annotated[
+    float | None,
+    typer.Option(
+        "--eos-penalty",
+        metavar="X",
+        min=0,
+        help="Hold back the end of the text at the beginning, so that the text is not empty or cut short.",
+        rich_help_panel=SAMPLING,
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(metavar="N", min=0, help="Repeats a generation; without it each is new.", rich_help_panel=SAMPLING),

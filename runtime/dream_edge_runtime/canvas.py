@@ -54,12 +54,14 @@ class Canvas:
         position_ids: int64 [batch, length] counted from each sequence's first token.
         shift: how far the token that a hidden state predicts lies behind it.
         first: int64 [batch] where each sequence begins.
+        holes: of each sequence, the positions that were to be generated, counted from its first token.
     """
 
     def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int, shift: int) -> None:
         length = max(len(draft.ids) for draft in drafts)
         self.mask_id, self.pad_id, self.shift = mask_id, pad_id, shift
         self.first: IntArray = np.array([length - len(draft.ids) for draft in drafts], dtype=np.int64)
+        self.holes: list[tuple[range, ...]] = [draft.holes for draft in drafts]
         self.valid: BoolArray = np.arange(length) >= self.first[:, None]
         self.position_ids: IntArray = np.maximum(self.valid.cumsum(axis=1) - 1, 0)
         self.ids: IntArray = np.full((len(drafts), length), pad_id, dtype=np.int64)
@@ -75,6 +77,10 @@ class Canvas:
     def sequence_masked(self, row: int) -> BoolArray:
         """Which positions of sequence `row` are masked, without padding: a copy."""
         return self.masked[row, self.first[row] :].copy()
+
+    def masked_share(self, row: int) -> float:
+        """Which part of the holes of sequence `row` is masked, 0 to 1."""
+        return min(1.0, float(self.masked[row].sum() / max(sum(map(len, self.holes[row])), 1)))
 
     def reveal(self, row: int, positions: IntArray, tokens: IntArray) -> BoolArray:
         """Settle `positions` of `row` as `tokens`; says for each whether it is settled now.

@@ -15,6 +15,7 @@ from itertools import count
 import numpy as np
 
 from .arrays import FloatArray, IntArray
+from .bias import Bias, biased
 from .canvas import Canvas
 from .draw import Draw, Draws
 from .errors import Cancelled, NonFiniteLogits
@@ -34,6 +35,7 @@ class Track:
     reveal: Reveal
     draws: Draws
     end: EndOfText | None = None
+    biases: tuple[Bias, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def _hooked(
 def _reveal(
     rows: Rows, canvas: Canvas, row: int, positions: IntArray, draw: Draw, turn: Turn, track: Track
 ) -> Revealed:
+    rows = biased(rows, track.biases, canvas, row, turn.moment, draw.temperature)
     proposal = draw.propose(rows, track.draws)
     chosen = track.reveal.choose(proposal, positions, turn.moment, track.draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])

@@ -47,6 +47,9 @@ class GenerationConfig:
     """Draw positions from softmax(confidence / this) instead of taking the best ones; None or 0 = take the best."""
     eps: float = 1e-3
     """Where the time of the noise schedule, which starts at 1, ends."""
+    eos_penalty: float = 0.0
+    """Keeps a text from ending early: adds this times log(1 - time + eps), which is negative, to the logit of the end
+    of text. Time runs from 1 to eps. (Dream-Coder, arXiv 2509.01142; its authors use 3.)"""
     seed: int | None = None
     """Repeats a generation bit for bit; None = a new one each time, named in the result."""
     threshold: float | None = None
@@ -72,6 +75,8 @@ class GenerationConfig:
         self._set("stop", _strings("stop", self.stop))
         if self.steps is not None:
             self._set("steps", _integer("steps", self.steps, 1, MOST_STEPS))
+        requirement = "must lie in [0, 1e4]"
+        self._set("eos_penalty", _number("eos_penalty", self.eos_penalty, requirement, lambda value: 0 <= value <= 1e4))
         for name in ("top_p", "threshold"):
             value = getattr(self, name)
             if value is not None:
@@ -112,8 +117,8 @@ class GenerationConfig:
     def from_checkpoint(cls, raw: Mapping[str, Any], source: Path | str = "generation_config.json") -> GenerationConfig:
         """The defaults in a checkpoint's parsed generation_config.json.
 
-        Takes Dream's own keys (alg, alg_temp, eps, steps, temperature, top_p, top_k). Other keys and nulls are ignored;
-        a top_k of 0 means off, as everywhere on the Hub. `source` is named in errors.
+        Takes Dream's own keys (alg, alg_temp, eos_penalty, eps, steps, temperature, top_p, top_k). Other keys and nulls
+        are ignored; a top_k of 0 means off, as everywhere on the Hub. `source` is named in errors.
 
         Raises:
             InvalidConfig: naming the key's field and what it requires.
@@ -132,6 +137,7 @@ FIELDS = tuple(field.name for field in fields(GenerationConfig))
 _CHECKPOINT_KEYS = {
     "alg": "algorithm",
     "alg_temp": "algorithm_temperature",
+    "eos_penalty": "eos_penalty",
     "eps": "eps",
     "steps": "steps",
     "temperature": "temperature",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .bias import Bias, EosPenalty
 from .caching import CachedPasses
 from .canvas import Canvas
+from .config import ModelConfig
 from .draw import Draw
 from .draw.filters import Filters
 from .draw.greedy import Greedy
@@ -31,6 +33,14 @@ def passes_for(network: Network, config: GenerationConfig) -> Passes:
     if config.cache == "none" and config.suffix_window is None:
         return FullPasses(network)
     return CachedPasses(network, config.cache, config.suffix_window)
+
+
+def biases_for(config: GenerationConfig, model: ModelConfig) -> tuple[Bias, ...]:
+    """What is changed in the logits of every step."""
+    if not config.eos_penalty:
+        return ()
+    scheduled = config.block_length is None and isinstance(reveal_for(config), Origin | Quota)
+    return (EosPenalty(model.pad_token_id, config.eos_penalty, config.eps, scheduled),)
 
 
 def draw_for(config: GenerationConfig) -> Draw:

@@ -23,6 +23,7 @@ class Options(TypedDict, total=False):
     top_k: int | None
     algorithm_temperature: float | None
     eps: float
+    eos_penalty: float
     seed: int | None
     threshold: float | None
     block_length: int | None

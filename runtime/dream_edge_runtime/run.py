@@ -15,7 +15,7 @@ from .canvas import Canvas, Draft
 from .denoise import Revealed, Track, denoise
 from .errors import Cancelled
 from .generation_config import GenerationConfig
-from .method import draw_for, paces_for, passes_for, reveal_for
+from .method import biases_for, draw_for, paces_for, passes_for, reveal_for
 from .network import Network
 from .options import Conduct
 from .reader import Reader
@@ -52,7 +52,8 @@ class Run:
         draws = [np.random.default_rng([self.seed, row]) for row in range(len(tasks))]
         ends = [EndOfText(task.reader.ends, task.reader.shown) if config.stop_at_end else None for task in tasks]
         reveals = [reveal_for(config) for _ in tasks]
-        self._tracks = list(map(Track, paces_for(config, self.canvas), reveals, draws, ends))
+        biases = [biases_for(config, model)] * len(tasks)
+        self._tracks = list(map(Track, paces_for(config, self.canvas), reveals, draws, ends, biases))
         self.steps = max(track.pace.steps for track in self._tracks)
         """How many steps are planned."""
         self._network, self._tasks, self._config, self._conduct = network, tasks, config, conduct

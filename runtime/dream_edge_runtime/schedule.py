@@ -25,6 +25,8 @@ class Moment:
     steps: int
     share: np.float32
     """1 - s/t: the part of the masks to reveal; 1 at the last step."""
+    time: np.float32 = np.float32(1)  # noqa: RUF009 - a number, so it can be shared
+    """t: where the step begins, from 1 at the start down to eps."""
 
     @property
     def last(self) -> bool:
@@ -52,7 +54,7 @@ class Schedule:
         times = linspace_to(self.eps, self.steps + 1)
         shares = np.float32(1) - times[1:] / times[:-1]
         shares[-1] = 1
-        return (Moment(index, self.steps, share) for index, share in enumerate(shares))
+        return (Moment(index, self.steps, share, times[index]) for index, share in enumerate(shares))
 
 
 def linspace_to(eps: float, count: int) -> FloatArray:

@@ -110,11 +110,12 @@ def test_one_id_is_another_token_in_another_relative(world: World) -> None:
     assert names == {"dreamon-v0-7b": "<|expand|>", "diffucoder-7b-instruct": "<|dlm_pad|>", "dream-v0-instruct-7b": ""}
 
 
-def test_defaults_that_are_not_ours_are_kept_and_ignored(world: World) -> None:
+def test_defaults_of_the_checkpoint_are_those_of_the_model(world: World) -> None:
     artifact = world.artifact("dream-coder-v0-instruct-7b", "int8")
     assert json.loads((artifact / MANIFEST).read_bytes())["generation"]["eos_penalty"] == 0.0
     model = dream_edge.load(artifact)
     assert (model.defaults.algorithm, model.defaults.steps, model.defaults.eps) == ("origin", 512, 1e-3)
+    assert model.defaults.eos_penalty == 0.0
 
 
 def test_tokenizer_json_beside_the_slow_files_changes_nothing(world: World, tmp_path: Path) -> None:

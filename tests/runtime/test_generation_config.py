@@ -24,6 +24,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "top_k": (True, "1", [1], float("nan"), -1, 0, 1.5),
     "algorithm_temperature": (*NOT_A_NUMBER, 1e-30),
     "eps": (*NOT_A_NUMBER, 0, 1, None),
+    "eos_penalty": (*NOT_A_NUMBER, None),
     "seed": (True, "1", [1], float("nan"), -1, 1.5),
     "threshold": (*NOT_A_NUMBER, 0, 1.0001),
     "block_length": (*NOT_A_NUMBER, 0, 2.5),

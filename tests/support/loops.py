@@ -16,7 +16,7 @@ from dream_edge_runtime.denoise import Revealed, Track, denoise
 from dream_edge_runtime.draw import Draws
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.hooks import NO_HOOKS, Hooks
-from dream_edge_runtime.method import draw_for, paces_for, passes_for, reveal_for
+from dream_edge_runtime.method import biases_for, draw_for, paces_for, passes_for, reveal_for
 from dream_edge_runtime.network import Network
 
 from .networks import FakeNetwork
@@ -65,7 +65,8 @@ def denoised(
 ) -> Iterator[list[Revealed]]:
     """The steps of the loop that `config` describes."""
     reveals = [reveal_for(config) for _ in draws]
-    tracks = list(map(Track, paces_for(config, canvas), reveals, draws))
+    biases = [biases_for(config, network.config)] * len(draws)
+    tracks = list(map(Track, paces_for(config, canvas), reveals, draws, [None] * len(draws), biases))
     return denoise(passes_for(network, config), canvas, draw_for(config), tracks, network.config.vocab_size, hooks)
 
 
@@ -83,7 +84,12 @@ def run_official(
     """The same from the oracle, under the same options."""
     canvas = canvas_of(network, prompts, length)
     official = Official(
-        network.config.mask_token_id, steps or length, alg=algorithm, alg_temp=algorithm_temperature, **options
+        network.config.mask_token_id,
+        steps or length,
+        pad_token_id=network.config.pad_token_id,
+        alg=algorithm,
+        alg_temp=algorithm_temperature,
+        **options,
     )
 
     def model(x: Tensor, valid: Tensor | None) -> Tensor:

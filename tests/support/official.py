@@ -31,6 +31,8 @@ class Official:
     top_p: float | None = None
     top_k: int | None = None
     alg_temp: float | None = None
+    eos_penalty: float = 0.0
+    pad_token_id: int = 0
     logits_hook: Callable[[int, Tensor, Tensor], Tensor] = lambda _step, _x, logits: logits
     tokens_hook: Callable[[int | None, Tensor, Tensor | None], Tensor] = lambda _step, x, _logits: x
     history: list[Tensor] = field(default_factory=list)
@@ -45,6 +47,9 @@ class Official:
             logits = torch.cat([logits[:, :1], logits[:, :-1]], dim=1)
             logits = self.logits_hook(i, x, logits)
             t, s = timesteps[i], timesteps[i + 1]
+            if self.eos_penalty:
+                logits = logits.clone()
+                logits[..., self.pad_token_id] += self.eos_penalty * torch.log(1 - t + self.eps)
             step = self._origin_step if self.alg == "origin" else self._confidence_step
             x = step(x.clone(), logits, mask_index, t, s, i == self.steps - 1, uniform)
             x = self.tokens_hook(i, x, logits)
