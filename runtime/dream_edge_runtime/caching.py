@@ -48,10 +48,11 @@ class CachedPasses:
         kind: "prefix" remembers what stands before the block; "dual" what stands after it too.
         tail: how many masks after the block are seen at all; None = all of them. Far masks carry little
             (Chen et al., "DPad", arXiv 2508.14148) and cost as much as any token.
+        refresh: how many revealed tokens make what is remembered too old; None = only the next block does.
     """
 
-    def __init__(self, network: Network, kind: CacheKind, tail: int | None = None) -> None:
-        self._network, self._kind, self._tail = network, kind, tail
+    def __init__(self, network: Network, kind: CacheKind, tail: int | None = None, refresh: int | None = None) -> None:
+        self._network, self._kind, self._tail, self._refresh = network, kind, tail, refresh
         self._memories: dict[int, _Memory] = {}
 
     def compute(
@@ -78,7 +79,7 @@ class CachedPasses:
     ) -> Rows:
         needed = canvas.logit_rows(row, asked)
         memory = self._memories.get(row)
-        if memory is not None and memory.block == turn.block and _still_holds(memory, canvas.ids[row], needed):
+        if memory is not None and memory.block == turn.block and self._holds(memory, canvas.ids[row], needed):
             return self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
         seen = self._seen(canvas, row, turn)
         rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
@@ -130,8 +131,9 @@ class CachedPasses:
             past=None if memory is None else memory.key_values,
         )
 
-
-def _still_holds(memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
-    """Whether all that is asked is computed, and no hook has rewritten what is remembered."""
-    unchanged = (ids[memory.seen] == memory.ids) | ~memory.remembered
-    return bool(np.isin(needed, memory.active).all() and unchanged.all())
+    def _holds(self, memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
+        """Whether all that is asked is computed, no hook has rewritten what is remembered, and it is not too old."""
+        changed = ids[memory.seen] != memory.ids
+        if (changed & memory.remembered).any() or not np.isin(needed, memory.active).all():
+            return False
+        return self._refresh is None or int(changed.sum()) < self._refresh

@@ -59,6 +59,8 @@ class GenerationConfig:
     cache: CacheKind = "none"
     """Between two steps in a block, remember keys and values: of what stands before it ("prefix"), or of everything but
     the block ("dual", arXiv 2505.22618)."""
+    refresh: int | None = None
+    """With a cache: compute everything again once so many tokens have been revealed; None = when a block begins."""
     suffix_window: int | None = None
     """How many of the masks after the block are seen at all (arXiv 2508.14148); None = all of them."""
     stop_at_end: bool = False
@@ -89,6 +91,8 @@ class GenerationConfig:
             self._set("block_length", _integer("block_length", self.block_length, 1, MOST_TOKENS))
         elif self.cache != "none":
             self._set("block_length", DEFAULT_BLOCK)
+        if self.refresh is not None:
+            self._set("refresh", _integer("refresh", self.refresh, 1, MOST_TOKENS))
         if self.suffix_window is not None:
             self._set("suffix_window", _integer("suffix_window", self.suffix_window, 0, MOST_TOKENS))
         if self.top_k is not None:

@@ -32,7 +32,7 @@ def passes_for(network: Network, config: GenerationConfig) -> Passes:
     """What one generation asks of the network at each step."""
     if config.cache == "none" and config.suffix_window is None:
         return FullPasses(network)
-    return CachedPasses(network, config.cache, config.suffix_window)
+    return CachedPasses(network, config.cache, config.suffix_window, config.refresh)
 
 
 def biases_for(config: GenerationConfig, model: ModelConfig) -> tuple[Bias, ...]:

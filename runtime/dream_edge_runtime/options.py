@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     block_length: int | None
     cache: CacheKind
+    refresh: int | None
     suffix_window: int | None
     stop_at_end: bool
     stop: str | Sequence[str]
