@@ -198,21 +198,22 @@ def sampling(
     cache: CacheName | None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """The generation options that were given, by the names of `GenerationConfig`; the others keep their defaults.
+    """The generation options that were given, as keywords of `DreamModel.generate`; the others are up to the preset.
 
     Raises:
         InvalidOption: a value that its option cannot have.
     """
     from dream_edge_runtime.generation_config import GenerationConfig
+    from dream_edge_runtime.preset import PARALLEL, SAVING
 
     fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "cache": cache and cache.value}
-    for name in ("threshold", "block_length", "cache", "suffix_window"):
+    for name in (*PARALLEL, *SAVING):
         if exact and fields.get(name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise typer.BadParameter(f"contradicts {flag}: the official loop has none", param_hint="--exact")
     chosen = {name: value for name, value in fields.items() if value is not None}
     GenerationConfig(**chosen)  # refuses bad values before a model is loaded
-    return chosen
+    return chosen | ({"exact": True} if exact else {})
 
 
 def load_model(

@@ -1,4 +1,4 @@
-"""How often a model solves the four tasks, and what that takes: held-out cases, the same for every model and setting."""
+"""How often a model solves the four tasks, and at what cost: held-out cases, the same for every model and setting."""
 
 from __future__ import annotations
 
@@ -118,5 +118,5 @@ def mcnemar(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """Two-sided exact p-value of a paired difference (McNemar's test: binomial on the cases that differ)."""
     better, worse = int((other & ~reference).sum()), int((reference & ~other).sum())
     differing = better + worse
-    tail = sum(math.comb(differing, count) for count in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2**differing)  # whole numbers until the last division: no overflow
+    tail: int = sum(math.comb(differing, count) for count in range(min(better, worse) + 1))
+    return float(min(1.0, 2 * tail / 2**differing))  # whole numbers until the division: nothing overflows

@@ -1,4 +1,4 @@
-"""The keywords that every generating method takes: the fields of `GenerationConfig`, and how to run it."""
+"""The keywords that every generating method takes: the fields of `GenerationConfig`, `exact`, and how to run it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, TypedDict
 from .errors import InvalidOption, UnknownOption
 from .generation_config import FIELDS, CacheKind, GenerationConfig
 from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
+from .preset import chosen
 
 
 class Options(TypedDict, total=False):
-    """Fields of `GenerationConfig` override those of the configuration; the others are explained at `Conduct`."""
+    """Fields of `GenerationConfig`; `exact` for the official loop (see `preset`); the others are those of `Conduct`."""
 
     max_new_tokens: int
     steps: int | None
@@ -32,6 +33,7 @@ class Options(TypedDict, total=False):
     suffix_window: int | None
     stop_at_end: bool
     stop: str | Sequence[str]
+    exact: bool
     cancel: threading.Event | None
     history: bool
     logits_hook: LogitsHook | None
@@ -49,13 +51,17 @@ class Conduct:
     hooks: Hooks = NO_HOOKS
 
 
+EXACT = "exact"
 RUNNING = ("cancel", "history", "logits_hook", "token_hook")
 
 
 def resolve(
     defaults: GenerationConfig, config: GenerationConfig | None, options: Mapping[str, Any]
 ) -> tuple[GenerationConfig, Conduct]:
-    """The configuration and conduct that `options` describe, on top of `config`, or of `defaults` where it is None.
+    """The configuration and conduct that `options` describe.
+
+    A `config` is taken at its word: the options change its fields and nothing else. Without one, what they leave open
+    is up to the preset, on top of the checkpoint's `defaults`.
 
     Raises:
         UnknownOption: a keyword that does not exist.
@@ -63,13 +69,19 @@ def resolve(
     """
     if config is not None and not isinstance(config, GenerationConfig):
         raise InvalidOption("config", config, "must be a GenerationConfig")
-    fields = {name: value for name, value in options.items() if name not in RUNNING}
+    fields = {name: value for name, value in options.items() if name not in (*RUNNING, EXACT)}
     for name in fields:
         if name not in FIELDS:
-            raise UnknownOption(name, (*FIELDS, *RUNNING))
+            raise UnknownOption(name, (*FIELDS, EXACT, *RUNNING))
+    exact = options.get(EXACT, False)
+    if type(exact) is not bool:
+        raise InvalidOption(EXACT, exact, "must be true or false")
+    if exact and config is not None:
+        raise InvalidOption(EXACT, exact, "means the checkpoint's own settings and goes without a config")
     cancel = options.get("cancel")
     if cancel is not None and not callable(getattr(cancel, "is_set", None)):
         raise InvalidOption("cancel", cancel, "must be a threading.Event")
     hooks = Hooks(options.get("logits_hook"), options.get("token_hook"))
     conduct = Conduct(cancel=cancel, history=bool(options.get("history")), hooks=hooks)
-    return (config or defaults).replace(**fields), conduct
+    settled = chosen(defaults, fields, exact=exact) if config is None else config.replace(**fields)
+    return settled, conduct

@@ -1,0 +1,201 @@
+"""What each way to reveal tokens saves and costs: task scores of the tiny Dream against passes and computed tokens.
+
+    python benchmarks/decoding.py --cases 1000 --plot docs/images/decoding.png
+
+Every setting solves the same held-out cases, and is compared with the official loop case by case. `--workers` share
+the settings out among processes, each with one thread; scores and counts do not depend on it, seconds do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dream_edge
+from dream_edge.tasks.scoring import TASKS, Scores, mcnemar
+from dream_edge_runtime.arrays import BoolArray, IntArray
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.network import KeyValues, Network, Rows
+
+OFFICIAL = "official"
+SETTINGS: dict[str, Mapping[str, Any]] = {
+    OFFICIAL: {"exact": True},
+    "preset": {},
+    "threshold 0.9": {"threshold": 0.9},
+    "threshold 0.95": {"threshold": 0.95},
+    "threshold 0.98": {"threshold": 0.98},
+    "threshold 0.99": {"threshold": 0.99},
+    "blocks of 16": {"block_length": 16, "algorithm": "entropy"},
+    "prefix cache, 32": {"cache": "prefix", "algorithm": "entropy"},
+    "dual cache, 32": {"cache": "dual", "algorithm": "entropy"},
+    "dual cache, 32, threshold 0.98": {"cache": "dual", "threshold": 0.98},
+}
+
+
+class Metered:
+    """A network that counts the tokens it computes."""
+
+    def __init__(self, network: Network) -> None:
+        self._network, self.tokens = network, 0
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._network.config
+
+    def forward(
+        self,
+        input_ids: IntArray,
+        position_ids: IntArray,
+        key_mask: BoolArray,
+        logit_rows: IntArray,
+        temperature: float,
+        cancel: threading.Event | None,
+        *,
+        past: KeyValues | None = None,
+    ) -> Rows:
+        self.tokens += input_ids.size
+        return self._network.forward(input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past=past)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One setting on one task."""
+
+    setting: str
+    task: str
+    scores: Scores
+    computed: int
+    """Tokens that went through the network, of all cases together, padding included."""
+    seconds: float
+
+    @property
+    def passes(self) -> float:
+        """Of one text."""
+        return float(self.scores.passes.mean())
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens that the texts keep, for each pass."""
+        return float(self.scores.tokens.sum() / self.scores.passes.sum())
+
+
+def measure(artifact: str, setting: str, task: str, cases: int) -> Found:
+    model = dream_edge.load(artifact, threads=1)
+    network = Metered(model.network)
+    start = time.perf_counter()
+    scores = TASKS[task](replace(model, network=network), cases, SETTINGS[setting])
+    return Found(setting, task, scores, network.tokens, time.perf_counter() - start)
+
+
+def measure_all(
+    artifact: str, settings: Sequence[str], tasks: Sequence[str], cases: int, workers: int
+) -> Iterable[Found]:
+    """In any order, as they come."""
+    with ProcessPoolExecutor(workers) as pool:
+        running = [pool.submit(measure, artifact, setting, task, cases) for setting in settings for task in tasks]
+        for done in as_completed(running):
+            yield done.result()
+
+
+def summary(found: Found, official: Found) -> dict[str, Any]:
+    """What is told of one setting on one task; `points` and `p` against the official loop, paired."""
+    solved, reference = found.scores.solved, official.scores.solved
+    difference = solved.astype(float) - reference
+    return {
+        "setting": found.setting,
+        "task": found.task,
+        "score": float(solved.mean()),
+        "points": 100 * float(difference.mean()),
+        "points_error": 100 * float(difference.std(ddof=1) / np.sqrt(len(difference))),
+        "p": mcnemar(reference, solved),
+        "passes": found.passes,
+        "fewer_passes": official.passes / found.passes,
+        "tokens_per_pass": found.tokens_per_pass,
+        "computed_tokens": found.computed / len(solved),
+        "seconds": found.seconds,
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]], cases: int) -> str:
+    lines = [
+        f"{cases} held-out cases of each task. Points: against the official loop, paired, with one standard error.\n",
+        "| setting | task | score | points | p | passes | fewer | tokens a pass | computed tokens |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        points = f"{row['points']:+.1f} ± {row['points_error']:.1f}"
+        lines.append(
+            f"| {row['setting']} | {row['task']} | {row['score']:.1%} | {points} | {row['p']:.2f} "
+            f"| {row['passes']:.1f} | {row['fewer_passes']:.1f} × | {row['tokens_per_pass']:.2f} | {row['computed_tokens']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Score against tokens a pass, one panel a task."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    figure, panels = pyplot.subplots(1, len(tasks), figsize=(4.2 * len(tasks), 4), squeeze=False, layout="constrained")
+    settings = list(dict.fromkeys(row["setting"] for row in rows))
+    colors = pyplot.get_cmap("tab20")(np.linspace(0, 1, max(len(settings), 2)))
+    markers = "osD^vP*X<>"
+    for panel, task in zip(panels[0], tasks, strict=True):
+        for index, setting in enumerate(settings):
+            for row in rows:
+                if (row["task"], row["setting"]) == (task, setting):
+                    panel.plot(
+                        row["tokens_per_pass"],
+                        100 * row["score"],
+                        markers[index % len(markers)],
+                        color=colors[index],
+                        label=setting,
+                    )
+        official = next(row for row in rows if row["task"] == task and row["setting"] == OFFICIAL)
+        panel.axhline(100 * official["score"], color="0.6", linewidth=0.8, linestyle="--")
+        panel.set(title=task, xlabel="tokens a pass", xscale="log")
+        panel.grid(alpha=0.25)
+    panels[0][0].set_ylabel("solved, %")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize="small", frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--artifact", default="tiny", help="one that has learnt the tasks")
+    parser.add_argument("--cases", type=int, default=1000, help="held-out cases of each task")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), metavar="SETTING")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--plot", type=Path, help="where to draw score against tokens a pass")
+    parser.add_argument("--json", type=Path, help="where to keep the figures")
+    options = parser.parse_args()
+    settings = list(dict.fromkeys([OFFICIAL, *options.settings]))
+    found: dict[tuple[str, str], Found] = {}
+    for each in measure_all(options.artifact, settings, options.tasks, options.cases, options.workers):
+        found[each.setting, each.task] = each
+        print(f"{each.setting}, {each.task}: {each.scores.solved.mean():.1%} in {each.seconds:.0f} s", flush=True)
+    rows = [summary(found[setting, task], found[OFFICIAL, task]) for setting in settings for task in options.tasks]
+    print("\n" + table(rows, options.cases))
+    if options.json:
+        options.json.write_text(json.dumps({"cases": options.cases, "rows": rows}, indent=1) + "\n")
+    if options.plot:
+        draw(rows, options.plot)
+
+
+if __name__ == "__main__":
+    main()
