@@ -218,6 +218,14 @@ class UnsafeCache(DreamEdgeError, PermissionError):
         )
 
 
+class NothingToExpand(DreamEdgeError, ValueError):
+    def __init__(self, path: Path, scheme: str) -> None:
+        super().__init__(
+            f"{path}: its weights for the CPU ({scheme}) are not in groups of 4 bits, so there is nothing to expand. "
+            "Load it without --expand (expand=True)."
+        )
+
+
 class CacheEntryNotFound(DreamEdgeError, LookupError):
     def __init__(self, key: str) -> None:
         super().__init__(f"the cache holds no copy {key!r}. `dream-edge cache` lists what there is.")

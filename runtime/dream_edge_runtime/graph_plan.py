@@ -41,17 +41,31 @@ class Value(NamedTuple):
     dtype: str
 
 
+class Step(NamedTuple):
+    """How a value is computed. `number` is that of the first output."""
+
+    number: int
+    domain: str
+    operator: str
+    inputs: tuple[int, ...]
+    attributes: dict[str, AttributeValue]
+
+
 class GraphPlan:
     """Every value of the graph by number, and which of them are its outputs.
 
     Attributes:
         outputs: number of each output by name.
         nodes: how many nodes the graph has, constants aside.
+        constants: name (most have none) and value of each constant by number.
+        steps: every value that is computed, each after those that it needs.
     """
 
     def __init__(self, config: ModelConfig, formats: Formats, target: Target) -> None:
         self._numbers: dict[Hashable, int] = {}
         self.nodes = 0
+        self.constants: dict[int, tuple[str, Constant]] = {}
+        self.steps: list[Step] = []
         self._target: Target = target
         self._config, self._formats = config, formats
         self._weights = {
@@ -106,13 +120,18 @@ class GraphPlan:
         domain: str = "",
         **attributes: AttributeValue,
     ) -> Value:
-        key = _key(domain, operator, tuple(value.number for value in inputs), attributes)
+        numbers, known = tuple(value.number for value in inputs), len(self._numbers)
+        number = self._number(_key(domain, operator, numbers, attributes))
         self.nodes += 1
-        return Value(self._number(key), dtype)
+        if len(self._numbers) > known:
+            self.steps.append(Step(number, domain, operator, numbers, attributes))
+        return Value(number, dtype)
 
     def _array(self, array: NDArray[np.generic], name: str = "") -> Value:
         constant = Constant(array.dtype.name, array.shape, array.tobytes())
-        return Value(self._number(("constant", constant, name)), array.dtype.name)
+        number = self._number(("constant", constant, name))
+        self.constants[number] = name, constant
+        return Value(number, array.dtype.name)
 
     def _ints(self, *values: int) -> Value:
         return self._array(np.array(values, "<i8"))
