@@ -156,7 +156,9 @@ def _tensors(
         if weights == after.of(name):
             yield from ((spec, stored.tensor(spec.name)) for spec in specs)
         else:
-            parts = {spec.name.rpartition(".")[2]: stored.tensor(spec.name) for spec in matrix_specs(name, shape, weights)}
+            parts = {
+                spec.name.rpartition(".")[2]: stored.tensor(spec.name) for spec in matrix_specs(name, shape, weights)
+            }
             yield from zip(specs, _requantized(parts, weights, shape, pool), strict=True)
     for name, size in vector_sizes(config).items():
         yield TensorSpec(name, "float32", (size,)), stored.tensor(name)

@@ -15,9 +15,7 @@ _FLOAT, _INT, _TENSOR, _INTS = 1, 2, 4, 7  # AttributeProto.AttributeType
 
 def write_onnx(graph: OnnxGraph, *, producer: str, name: str) -> bytes:
     """The serialized ModelProto, which `read_onnx` reads as `graph` again; the numbers are those of onnx.proto."""
-    opsets = (
-        _message(8, _text(1, domain) + _number(2, version)) for domain, version in sorted(graph.opsets.items())
-    )
+    opsets = (_message(8, _text(1, domain) + _number(2, version)) for domain, version in sorted(graph.opsets.items()))
     return b"".join([_number(1, graph.ir_version), _text(2, producer), _message(7, _graph(graph, name)), *opsets])
 
 

@@ -12,8 +12,6 @@ import json
 import logging
 import os
 import platform
-import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .artifact import Artifact
-from .errors import NoRoomForCache, UnsafeCache
+from .copies import Copies
 from .manifest import MANIFEST
 from .memory import estimate_memory
 from .recipe import Target
@@ -29,30 +27,13 @@ from .recipe import Target
 GRAPH, WEIGHTS, ENTRY = "model.onnx", "weights.bin", "entry.json"
 
 _SMALLEST_OUTSIDE = "32"  # bytes: not the shapes, which the graph must hold
-_ABANDONED_SECONDS = 24 * 3600
 _CHUNK = 1 << 22
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One copy in the cache."""
-
-    key: str
-    path: Path
-    artifact: str
-    """Where the artifact lay when the copy was made."""
-    size: int
-    """Bytes on disk."""
-    used: float
-    """When it was last loaded, in seconds since 1970."""
-
-
-@dataclass(frozen=True)
-class PrepackedCache:
+class PrepackedCache(Copies):
     """Prepacked copies in `directory`, which belongs to the user alone."""
-
-    directory: Path
 
     def key(self, artifact: Artifact, target: Target, settings: str, version: str) -> str:
         """Names the copy of this very artifact for this ONNX Runtime `version`, processor and session `settings`."""
@@ -99,20 +80,11 @@ class PrepackedCache:
     ) -> Any:
         """What `create` returns: a session made with the graph path and the options that write a copy beside it.
 
-        The copy is put in place once it is whole and `agrees` finds that it computes what the session does; of two
-        processes that make the same one, the first wins.
+        The copy is put in place once it is whole and `agrees` finds that it computes what the session does.
 
         Raises: NoRoomForCache, UnsafeCache, and what `create` raises.
         """
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._check_private()
-        self._remove_abandoned()
-        needed, free = self.expected_size(artifact, target), shutil.disk_usage(self.directory).free
-        if needed > free:
-            raise NoRoomForCache(self.directory, needed, free)
-        staging = self.directory / f".{key}-{os.getpid()}-{time.monotonic_ns()}.partial"
-        staging.mkdir(mode=0o700)
-        try:
+        with self._staging(key, self.expected_size(artifact, target)) as staging:
             session = create(
                 staging / GRAPH,
                 {
@@ -128,59 +100,14 @@ class PrepackedCache:
             files = {name: [(staging / name).stat().st_size, _digest(staging / name)] for name in names}
             document = {"artifact": str(artifact.path.absolute()), "files": files}
             (staging / ENTRY).write_text(json.dumps(document), encoding="utf-8")
-            self._put_in_place(staging, self.directory / key)
+            self._put_in_place(staging, key)
             return session
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
 
-    def entries(self) -> list[Entry]:
-        """Every copy, the last used first; also those that are damaged, so that they can be removed."""
-        if not self.directory.is_dir():
-            return []
-        found = [self._entry(path) for path in self.directory.iterdir() if path.is_dir()]
-        return sorted(found, key=lambda entry: -entry.used)
+    def _origin(self, path: Path) -> tuple[str, Path]:
+        return str(_read_entry(path)["artifact"]), path / ENTRY
 
-    def remove(self, entry: Entry) -> None:
-        """Delete a copy. Programs that have it mapped go on with it, where the system allows removing mapped files."""
-        shutil.rmtree(entry.path)
-
-    def discard(self, key: str) -> None:
-        """Forget the copy `key`, which turned out not to load."""
-        shutil.rmtree(self.directory / key, ignore_errors=True)
-
-    def _entry(self, path: Path) -> Entry:
-        size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-        try:
-            artifact, used = str(_read_entry(path)["artifact"]), (path / ENTRY).stat().st_mtime
-        except (OSError, ValueError, KeyError, TypeError):
-            artifact, used = "incomplete", path.stat().st_mtime
-        return Entry(path.name, path, artifact, size, used)
-
-    def _put_in_place(self, staging: Path, path: Path) -> None:
-        if path.exists():  # damaged, or made by another process in the meantime
-            if self.find(path.name, verify=True) is not None:
-                return
-            shutil.rmtree(path, ignore_errors=True)
-        with suppress(FileExistsError):
-            try:
-                staging.rename(path)
-            except OSError:
-                if not path.exists():
-                    raise
-
-    def _remove_abandoned(self) -> None:
-        """What a killed process left; another one may be at work on a younger directory."""
-        for path in self.directory.glob(".*.partial"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(path, ignore_errors=True)
-
-    def _check_private(self) -> None:
-        """A graph that another user could have put here is not run."""
-        if hasattr(os, "getuid"):
-            found = self.directory.stat()
-            if found.st_uid != os.getuid() or found.st_mode & 0o022:
-                raise UnsafeCache(self.directory)
+    def _is_whole(self, key: str) -> bool:
+        return self.find(key, verify=True) is not None
 
 
 def _read_entry(path: Path) -> dict[str, Any]:
