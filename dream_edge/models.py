@@ -6,10 +6,13 @@ import hashlib
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.cores import default_threads
+from dream_edge_runtime.devices import choose_device
 from dream_edge_runtime.errors import (
     ArtifactNotFound,
     CheckpointNotFound,
@@ -17,12 +20,14 @@ from dream_edge_runtime.errors import (
     MissingExtra,
     UnsupportedArtifact,
 )
+from dream_edge_runtime.expand import Progress, expanded_recipe
+from dream_edge_runtime.expanded import ExpandedCache
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.prepacked import PrepackedCache
 from dream_edge_runtime.recipe import Recipe, check_scheme
-from dream_edge_runtime.session import OnnxNetwork
+from dream_edge_runtime.session import OnnxNetwork, check_memory
 
 from .hub import Kind, Repository, obtain
 
@@ -37,6 +42,7 @@ def load(
     threads: int | None = None,
     verify: bool = False,
     scheme: str | None = None,
+    expand: bool = False,
     prepacked: bool = False,
     memory_check: bool = True,
 ) -> DreamModel:
@@ -46,20 +52,25 @@ def load(
         name: the directory of an artifact, its name on a hub ("owner/name" or "owner/name@revision", see
             `dream_edge.hub`), or "tiny" for the bundled model. A directory of that name comes first.
         device: "auto", "cpu" or "cuda".
-        threads: for one pass; None = as many as the processor has cores.
+        threads: for one pass; None = one for each core that this process may use.
         verify: read every byte and compare its digest first; sizes and structure are always checked.
         scheme: with "tiny", another scheme than the bundled int8: exported into the user's cache when first asked for
             (needs the export extra). With a directory, the scheme it must have.
+        expand: run 4-bit weights as 8-bit ones, about twice as fast on a CPU, for 1.6 times the memory. The first load
+            writes a copy with such weights into the user's cache; later ones find it. Nothing changes on a GPU.
         prepacked: keep a copy of the model in the user's cache as the processor wants it, about twice the artifact's
             size. The first load writes it; later ones map it, so that processes share its memory.
         memory_check: refuse to load what the free memory cannot hold.
 
     Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra,
-        TooLittleMemory, NoRoomForCache, UnsafeCache, and `dream_edge.hub`'s HubError for a model that must be fetched.
+        TooLittleMemory, NothingToExpand, NoRoomForCache, UnsafeCache, and `dream_edge.hub`'s HubError for a model that
+        must be fetched.
     """
     artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
     if verify:
         artifact.verify()
+    if expand and choose_device(device, artifact.manifest.graphs, artifact.path) == "cpu":
+        artifact = expanded(artifact, threads=threads, memory_check=memory_check, verify=verify)
     defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
     network = OnnxNetwork(
@@ -71,6 +82,25 @@ def load(
         verify=verify,
     )
     return DreamModel(network, tokenizer, defaults)
+
+
+def expanded(
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    memory_check: bool = True,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Artifact:
+    """The copy of `artifact` with 8-bit weights in the user's cache, made if there is none; see `load`.
+
+    Raises: NothingToExpand, TooLittleMemory, NoRoomForCache, UnsafeCache, CorruptArtifact.
+    """
+    recipe = expanded_recipe(artifact)
+    if memory_check:  # before a copy is written that could not be loaded
+        check_memory(replace(artifact, manifest=replace(artifact.manifest, recipe=recipe)), "cpu")
+    count = threads or default_threads() or os.cpu_count() or 1
+    return expanded_cache().obtain(artifact, threads=count, verify=verify, progress=progress)
 
 
 def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
@@ -138,6 +168,11 @@ def _exported_tiny(scheme: str) -> Path:
 def prepacked_cache() -> PrepackedCache:
     """Where `load(..., prepacked=True)` keeps its copies."""
     return PrepackedCache(cache_directory() / "prepacked")
+
+
+def expanded_cache() -> ExpandedCache:
+    """Where `load(..., expand=True)` keeps its copies."""
+    return ExpandedCache(cache_directory() / "expanded")
 
 
 def cache_directory() -> Path:

@@ -17,33 +17,36 @@ def cache(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List or remove the prepacked copies of models that --prepacked keeps."""
-    from dream_edge.models import prepacked_cache
+    """List or remove the copies of models that --prepacked and --expand keep."""
+    from dream_edge.models import cache_directory, expanded_cache, prepacked_cache
     from dream_edge_runtime.errors import CacheEntryNotFound
 
-    kept = prepacked_cache()
-    entries = kept.entries()
+    directory = cache_directory()
+    kept = {"prepacked": prepacked_cache(), "expanded": expanded_cache()}
+    entries = [(kind, entry) for kind, copies in kept.items() for entry in copies.entries()]
+    entries.sort(key=lambda pair: -pair[1].used)
     if remove is not None:
-        entries = [entry for entry in entries if remove in ("all", entry.key)]
+        entries = [(kind, entry) for kind, entry in entries if remove in ("all", entry.key)]
         if not entries and remove != "all":
             raise CacheEntryNotFound(remove)
-        for entry in entries:
-            kept.remove(entry)
-    total = sum(entry.size for entry in entries)
+        for kind, entry in entries:
+            kept[kind].remove(entry)
+    total = sum(entry.size for _, entry in entries)
     if json:
         listed = [
-            {"key": each.key, "artifact": each.artifact, "bytes": each.size, "used": each.used} for each in entries
+            {"key": each.key, "kind": kind, "artifact": each.artifact, "bytes": each.size, "used": each.used}
+            for kind, each in entries
         ]
-        print_json({"directory": str(kept.directory), "bytes": total, "removed": remove is not None, "entries": listed})
+        print_json({"directory": str(directory), "bytes": total, "removed": remove is not None, "entries": listed})
     elif remove is not None:
-        typer.echo(f"Removed {len(entries)} of {size(total)} from {printable(str(kept.directory))}.")
+        typer.echo(f"Removed {len(entries)} of {size(total)} from {printable(str(directory))}.")
     elif not entries:
-        typer.echo(f"No prepacked copies in {printable(str(kept.directory))}.")
+        typer.echo(f"No copies in {printable(str(directory))}.")
     else:
-        rows = [("key", "size", "last used", "artifact")]
-        rows += [(each.key, size(each.size), _day(each.used), printable(each.artifact)) for each in entries]
+        rows = [("key", "kind", "size", "last used", "artifact")]
+        rows += [(each.key, kind, size(each.size), _day(each.used), printable(each.artifact)) for kind, each in entries]
         typer.echo("\n".join(aligned(rows)))
-        typer.echo(f"{size(total)} in {printable(str(kept.directory))}. Remove with: dream-edge cache --remove KEY")
+        typer.echo(f"{size(total)} in {printable(str(directory))}. Remove with: dream-edge cache --remove KEY")
 
 
 def _day(seconds: float) -> str:

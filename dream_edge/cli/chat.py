@@ -45,6 +45,7 @@ def chat(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    expand: given.Expand = False,
     prepacked: given.Prepacked = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -71,7 +72,13 @@ def chat(
         exact=exact,
     )
     model = given.load_model(
-        artifact, device=device, threads=threads, scheme=scheme, prepacked=prepacked, no_memory_check=no_memory_check
+        artifact,
+        device=device,
+        threads=threads,
+        scheme=scheme,
+        expand=expand,
+        prepacked=prepacked,
+        no_memory_check=no_memory_check,
     )
     conversation = Conversation(model, settings, visual)
     if sys.stdin.isatty():

@@ -47,6 +47,7 @@ def generate(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    expand: given.Expand = False,
     prepacked: given.Prepacked = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -78,7 +79,13 @@ def generate(
     if prompt == "-":
         text = read_stdin() if raw else read_stdin().removesuffix("\n")
     model = given.load_model(
-        artifact, device=device, threads=threads, scheme=scheme, prepacked=prepacked, no_memory_check=no_memory_check
+        artifact,
+        device=device,
+        threads=threads,
+        scheme=scheme,
+        expand=expand,
+        prepacked=prepacked,
+        no_memory_check=no_memory_check,
     )
     generation = watch(
         lambda cancel: model.stream(text, raw=raw, bos=bos, end_with=end_with, cancel=cancel, **settings),

@@ -44,6 +44,7 @@ def infill(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    expand: given.Expand = False,
     prepacked: given.Prepacked = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -72,7 +73,13 @@ def infill(
         exact=exact,
     )
     model = given.load_model(
-        artifact, device=device, threads=threads, scheme=scheme, prepacked=prepacked, no_memory_check=no_memory_check
+        artifact,
+        device=device,
+        threads=threads,
+        scheme=scheme,
+        expand=expand,
+        prepacked=prepacked,
+        no_memory_check=no_memory_check,
     )
 
     def begin(cancel: threading.Event) -> Denoising:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .expanding import expand_first
 from .pull import at_hand
 from .terminal import is_terminal, note, size
 
@@ -176,6 +177,14 @@ Prepacked = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+Expand = Annotated[
+    bool,
+    typer.Option(
+        "--expand",
+        help="Run 4-bit weights as 8-bit ones: twice as fast on a CPU, 1.6 times the memory; the cache keeps a copy.",
+        rich_help_panel=RUNNING,
+    ),
+]
 NoMemoryCheck = Annotated[
     bool,
     typer.Option("--no-memory-check", help="Load even what the free memory cannot hold.", rich_help_panel=RUNNING),
@@ -222,6 +231,7 @@ def load_model(
     device: Device,
     threads: int | None,
     scheme: SchemeName | None,
+    expand: bool = False,
     prepacked: bool = False,
     no_memory_check: bool = False,
 ) -> DreamModel:
@@ -233,6 +243,9 @@ def load_model(
 
     model = at_hand(artifact, Kind.ARTIFACT)
     waiting = is_terminal(sys.stderr)
+    named, memory_check = scheme and scheme.value, not no_memory_check
+    if expand:
+        model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
     if prepacked:
         _say_copy(model, scheme)
     if waiting:
@@ -242,9 +255,9 @@ def load_model(
             model,
             device=device.value,
             threads=threads,
-            scheme=scheme and scheme.value,
+            scheme=named,
             prepacked=prepacked,
-            memory_check=not no_memory_check,
+            memory_check=memory_check,
         )
     finally:
         if waiting:

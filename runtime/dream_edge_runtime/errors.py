@@ -205,7 +205,7 @@ class NoRoomForCache(DreamEdgeError, OSError):
     def __init__(self, path: Path, needed: int, free: int) -> None:
         self.needed, self.free = needed, free
         super().__init__(
-            f"{path}: a prepacked copy takes about {needed / 1e9:.2f} GB there and {free / 1e9:.2f} GB are free. "
+            f"{path}: the copy of the model takes about {needed / 1e9:.2f} GB there and {free / 1e9:.2f} GB are free. "
             "Make room (dream-edge cache --remove KEY), name another place with XDG_CACHE_HOME, or load without it."
         )
 

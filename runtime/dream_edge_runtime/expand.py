@@ -27,7 +27,7 @@ from .graph_check import check_graph
 from .manifest import MANIFEST, FileEntry, Manifest
 from .onnx_reader import Initializer
 from .plan_writer import write_planned
-from .recipe import EMBEDDING, LM_HEAD, ROW, Formats, Recipe, WeightFormat, matrix_shapes, vector_sizes
+from .recipe import EMBEDDING, ROW, Formats, Recipe, WeightFormat, matrix_shapes, vector_sizes
 from .regular_file import open_regular, read_regular
 from .requantize import requantize
 from .tokenizer import LARGEST_FILE
@@ -45,12 +45,13 @@ def expanded_recipe(artifact: Artifact) -> Recipe:
     """The recipe of what `expand` makes of `artifact`. Raises NothingToExpand where that would be the same."""
     recipe = artifact.manifest.recipe
     formats = recipe.targets.get("cpu")
-    if formats is None or not any(_is_small(formats.of(name)) for name in matrix_shapes(artifact.manifest.config)):
+    products = matrix_shapes(artifact.manifest.config).keys() - {EMBEDDING}  # whose rows are looked up, not multiplied
+    if formats is None or not any(_is_small(formats.of(name)) for name in products):
         raise NothingToExpand(artifact.path, recipe.scheme)
     overrides = {name: _expanded(each) for name, each in formats.overrides.items()}
     expanded = Formats(
         body=_expanded(formats.body),
-        embedding=formats.embedding,  # rows are looked up, not multiplied
+        embedding=formats.embedding,
         lm_head=_expanded(formats.lm_head),
         overrides={name: each for name, each in overrides.items() if each != _expanded(formats.body)},
     )

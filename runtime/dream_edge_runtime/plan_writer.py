@@ -26,10 +26,10 @@ def write_planned(config: ModelConfig, formats: Formats, target: Target, weights
         initializers=list(weights),
     )
     names = {number: name for name, number in plan.outputs.items()}
-    for leaf in (*graph.inputs, *graph.initializers):
-        number = plan.leaf(leaf.name)
-        assert number is not None  # the plan has the same specifications
-        names[number] = leaf.name
+    for name in (*(port.name for port in graph.inputs), *(item.name for item in graph.initializers)):
+        leaf = plan.leaf(name)
+        assert leaf is not None  # the plan has the same specifications
+        names[leaf] = name
     for number, (name, constant) in plan.constants.items():
         names[number] = name or f"constant_{number}"
         graph.initializers.append(Initializer(names[number], constant.dtype, constant.shape, data=constant.data))

@@ -15,7 +15,7 @@ from .arrays import FloatArray
 from .recipe import WeightFormat
 
 Parameters = Mapping[str, NDArray[Any]]
-"""What is stored of a matrix, by last names: weight, scales, zero_points, absmax; the first axis of each is its rows."""
+"""What is stored of some rows of a matrix, by last names: weight, scales, zero_points, absmax; rows come first."""
 
 # Dettmers et al., "QLoRA" (arXiv 2305.14314), appendix E
 _NF4_VALUES = np.array(

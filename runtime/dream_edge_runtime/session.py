@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .artifact import Artifact
 from .config import ModelConfig
 from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
+from .cores import default_threads
 from .devices import PROVIDERS, choose_device, import_onnxruntime
 from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
 from .free_memory import free_memory
@@ -40,7 +41,7 @@ class OnnxNetwork:
     Args:
         artifact: opened and thereby checked.
         device: "auto", "cpu" or "cuda"; see `devices.choose_device`.
-        threads: for one pass; None = as many as the processor has cores.
+        threads: for one pass; None = one for each core that this process may use; see `cores.default_threads`.
         graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
         memory_check: refuse to load what the free memory cannot hold.
         prepacked: where a prepacked copy of the model is kept; made on the first load, mapped by later ones.
@@ -71,7 +72,7 @@ class OnnxNetwork:
         self.config: ModelConfig = artifact.manifest.config
         self._ort = import_onnxruntime()
         self._replaced: list[Any] = []
-        self._threads = threads or 0
+        self._threads = threads or default_threads()
         formats = artifact.manifest.recipe.targets[self._target]
         in_integers = any(formats.of(name).kind == "row" for name in matrix_shapes(self.config))
         self._seven_bits = in_integers and saturates()

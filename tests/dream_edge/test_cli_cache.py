@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dream_edge.cli.app import app
+from support.artifacts import make_artifact
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,35 @@ def test_prepacked_copy_is_announced_once_listed_and_removed(random_artifact: Pa
     assert entry["artifact"] == str(random_artifact)
     assert entry["key"] in run("cache").stdout
     assert "Removed 1" in run("cache", "--remove", entry["key"]).stdout
-    assert "No prepacked copies" in run("cache").stdout
+    assert "No copies" in run("cache").stdout
+
+
+def test_expanded_copy_is_announced_once_listed_and_removed(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path, "int4").path
+    asked = ("generate", artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--seed", "1", "--expand")
+    first, second = (run(*asked) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert "Keeping an expanded copy of about" in first.stderr
+    assert "Keeping" not in second.stderr
+    (entry,) = json.loads(run("cache", "--json").stdout)["entries"]
+    assert (entry["kind"], entry["artifact"]) == ("expanded", str(artifact))
+    assert "expanded" in run("cache").stdout
+    assert "Removed 1" in run("cache", "--remove", entry["key"]).stdout
+
+
+def test_nothing_to_expand_is_one_line(random_artifact: Path) -> None:
+    result = run("generate", random_artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--expand")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "without --expand" in result.stderr
+
+
+def test_copy_that_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dream_edge_runtime.session.free_memory", lambda: 1000)
+    result = run("generate", make_artifact(tmp_path, "int4").path, "-p", "a", "-n", "2", "--expand")
+    assert result.exit_code == 1
+    assert "--no-memory-check" in result.stderr
+    assert json.loads(run("cache", "--json").stdout)["entries"] == []
 
 
 def test_unknown_key_is_said() -> None:

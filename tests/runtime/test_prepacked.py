@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dream_edge_runtime import prepacked
+from dream_edge_runtime import copies, prepacked
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import NoRoomForCache, TooLittleMemory, UnsafeCache
@@ -175,7 +175,7 @@ def test_what_a_killed_process_left_is_removed_after_a_day(artifact: Artifact, c
 def test_full_disk_is_said_before_anything_is_written(
     artifact: Artifact, cache: PrepackedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepacked.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 0, 10))  # type: ignore[attr-defined]
+    monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 0, 10))  # type: ignore[attr-defined]
     with pytest.raises(NoRoomForCache, match="XDG_CACHE_HOME"):
         logits(artifact, cache)
     assert list(cache.directory.iterdir()) == []

@@ -1,0 +1,31 @@
+"""--expand: a word to whoever waits while a copy with 8-bit weights is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .progress import progress
+from .terminal import note, size
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def expand_first(
+    artifact: str | Path, *, scheme: str | None, device: str, threads: int | None, memory_check: bool
+) -> Path:
+    """The directory of the copy that `dream_edge.load(..., expand=True)` loads; of the artifact itself for a GPU."""
+    from dream_edge.models import expanded, expanded_cache, resolve_artifact
+    from dream_edge_runtime.artifact import Artifact
+    from dream_edge_runtime.devices import choose_device
+    from dream_edge_runtime.expand import expanded_bytes
+
+    opened = Artifact.open(resolve_artifact(artifact, scheme=scheme))
+    if choose_device(device, opened.manifest.graphs, opened.path) != "cpu":
+        return opened.path
+    total, cache = expanded_bytes(opened), expanded_cache()
+    if cache.find(opened) is None:
+        note(f"Keeping an expanded copy of about {size(total)} in {cache.directory}")
+    with progress("Expanding to 8 bits", total, size) as advance:
+        copy = expanded(opened, threads=threads, memory_check=memory_check, progress=lambda done, _: advance(done))
+    return copy.path
