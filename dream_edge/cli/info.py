@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.recipe import Formats
 
 from . import options as given
 from .pull import at_hand
@@ -71,6 +72,7 @@ def describe_artifact(path: Path) -> dict[str, Any]:
             "pass": memory.working,
             "canvas": _estimated_canvas(config),
         },
+        **({"expected_gpu_memory": _gpu_memory(config, recipe.targets["cuda"])} if "cuda" in recipe.targets else {}),
         "targets": sorted(manifest.graphs),
         "generation_defaults": dict(manifest.generation),
         "provenance": dict(manifest.provenance) | {"producer": manifest.producer},
@@ -131,6 +133,13 @@ def _by_part(amounts: dict[str, int]) -> dict[str, int]:
     return {"embedding": embedding, "layers": sum(amounts.values()) - embedding - head, "lm_head": head}
 
 
+def _gpu_memory(config: ModelConfig, formats: Formats) -> dict[str, int]:
+    from dream_edge_runtime.cuda_memory import BLOCK, estimate_gpu_memory
+
+    memory, canvas = estimate_gpu_memory(config, formats), _estimated_canvas(config)
+    return {"weights": memory.weights, "pass": memory.working, "canvas": canvas, "rows": min(BLOCK, canvas)}
+
+
 def _estimated_canvas(config: ModelConfig) -> int:
     from dream_edge_runtime.memory import CANVAS
 
@@ -166,6 +175,7 @@ def lines(found: dict[str, Any]) -> list[str]:
                 "0.1 GB; "
                 "estimated, not measured",
             ),
+            *_gpu_line(found),
             ("runs on", ", ".join(found["targets"])),
             ("origin", _origin(found["provenance"])),
             ("license", found["license"] or "not named by the checkpoint"),
@@ -174,6 +184,17 @@ def lines(found: dict[str, Any]) -> list[str]:
         rows.append(("size", f"{size(found['bytes'])} of {found['dtype']}, {bits}"))
     rows.append(("defaults", _listed_values(found["generation_defaults"]) or "none"))
     return [f"{name:<12} {value}" for name, value in rows]
+
+
+def _gpu_line(found: dict[str, Any]) -> list[tuple[str, str]]:
+    memory = found.get("expected_gpu_memory")
+    if not memory:
+        return []
+    text = (
+        f"{size(memory['weights'])} loaded, CUDA's own included; {size(memory['pass'])} more in a pass over "
+        f"{memory['canvas']} tokens that may reveal {memory['rows']}; estimated, not measured"
+    )
+    return [("GPU memory", text)]
 
 
 def _listed(amounts: dict[str, int], shown: Any) -> str:

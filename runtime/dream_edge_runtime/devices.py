@@ -14,8 +14,6 @@ from .recipe import Target
 
 DEVICES = ("auto", "cpu", "cuda")
 
-PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
-
 _DEFAULT_CUDA = "13.0"
 _DRIVERS = {12: "525", 13: "580"}  # NVIDIA's CUDA compatibility table: the first driver branch for each CUDA
 _INSTALL = 'pip uninstall -y onnxruntime, then pip install "dream-edge[gpu]"'

@@ -201,6 +201,33 @@ class TooLittleMemory(DreamEdgeError, MemoryError):
         )
 
 
+class TooLittleGpuMemory(TooLittleMemory):
+    """The model and a pass do not fit the GPU's free memory."""
+
+    def __init__(self, path: Path, needed: int, free: int, smaller: Mapping[str, int], *, on_cpu: bool) -> None:
+        self.needed, self.free, self.smaller = needed, free, dict(smaller)
+        remedies = ["close other programs that use the GPU"]
+        if smaller:
+            fitting = ", ".join(f"{scheme} takes {size / 1e9:.1f} GB" for scheme, size in smaller.items())
+            remedies.append(f"export it with a smaller scheme ({fitting})")
+        hint = "" if on_cpu else ", once it is exported with --target all"
+        remedies.append(f"run it on the CPU: device='cpu' (--device cpu){hint}")
+        MemoryError.__init__(
+            self,
+            f"{path}: loading and running it takes about {needed / 1e9:.1f} GB of the GPU's memory and "
+            f"{free / 1e9:.1f} GB are free. Do one of these: {'; '.join(remedies)}; or load it all the same: "
+            "memory_check=False (--no-memory-check).",
+        )
+
+
+class OutOfGpuMemory(DreamEdgeError, MemoryError):
+    def __init__(self) -> None:
+        super().__init__(
+            "the GPU's memory is full. Close other programs that use it, ask for fewer tokens (-n) or smaller blocks "
+            "(--block-length), export with a smaller scheme (--scheme int4), or run on the CPU (--device cpu)."
+        )
+
+
 class NoRoomForCache(DreamEdgeError, OSError):
     def __init__(self, path: Path, needed: int, free: int) -> None:
         self.needed, self.free = needed, free

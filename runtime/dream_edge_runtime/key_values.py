@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .config import ModelConfig
 from .devices import import_onnxruntime
+from .recipe import Target
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,13 @@ class OnnxKeyValues:
     """Where ONNX Runtime left them: of each layer in turn keys and values, [batch, kv_heads, positions, head_dim]."""
 
     values: list[Any]
-    """Tensors of ONNX Runtime."""
+    """Tensors of ONNX Runtime, in the memory of the device that computed them."""
 
     @classmethod
-    def none(cls, config: ModelConfig, batch: int, dtype: npt.DTypeLike) -> OnnxKeyValues:
+    def none(cls, config: ModelConfig, batch: int, dtype: npt.DTypeLike, device: Target) -> OnnxKeyValues:
         """Of no positions."""
-        empty = np.zeros((batch, config.num_key_value_heads, 0, config.head_dim), dtype)
-        tensor = import_onnxruntime().OrtValue.ortvalue_from_numpy(empty)
+        shape = [batch, config.num_key_value_heads, 0, config.head_dim]
+        tensor = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type(shape, np.dtype(dtype).type, device, 0)
         return cls([tensor] * (2 * config.num_hidden_layers))
 
 

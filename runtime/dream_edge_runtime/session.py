@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import cuda
 from .artifact import Artifact
 from .config import ModelConfig
 from .contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
 from .cores import default_threads
-from .devices import PROVIDERS, choose_device, import_onnxruntime
+from .cuda_memory import check_gpu_memory
+from .devices import choose_device, import_onnxruntime
 from .errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
 from .free_memory import free_memory
 from .key_values import OnnxKeyValues, key_value_names
@@ -43,12 +45,15 @@ class OnnxNetwork:
         device: "auto", "cpu" or "cuda"; see `devices.choose_device`.
         threads: for one pass; None = one for each core that this process may use; see `cores.default_threads`.
         graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
-        memory_check: refuse to load what the free memory cannot hold.
+        memory_check: refuse to load what the free memory (on CUDA: the GPU's) cannot hold.
         prepacked: where a prepacked copy of the model is kept; made on the first load, mapped by later ones.
         verify: compare the digests of such a copy first.
 
-    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, NoRoomForCache,
-        UnsafeCache.
+    On CUDA, token ids go to the GPU and the reduced outputs come back. Keys, values and full logits stay there; the
+    logits are copied when they are asked for.
+
+    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfGpuMemory,
+        NoRoomForCache, UnsafeCache.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class OnnxNetwork:
             raise InvalidOption("threads", threads, "must be a positive number of threads")
         graphs = artifact.manifest.graphs
         self._device = choose_device(device, graphs if graph is None or device == "cuda" else {"cpu"}, artifact.path)
+        if device == "auto" and self._device == "cuda" and memory_check and "cpu" in graphs:
+            self._device = self._roomier(artifact)
         self._target: Target = graph or self._device
         if self._target not in graphs:
             raise DeviceUnavailable(self._target, f"{artifact.path} holds graphs for: {', '.join(sorted(graphs))}.")
@@ -81,8 +88,19 @@ class OnnxNetwork:
             self._kept(artifact, keep, memory_check, verify) if keep else self._loaded(artifact, memory_check)
         )
 
+    def _roomier(self, artifact: Artifact) -> Target:
+        """CUDA, or the CPU where the model does not fit the GPU's memory."""
+        try:
+            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+        except TooLittleMemory as error:
+            _log.warning("Running on the CPU: %s", error)
+            return "cpu"
+        return "cuda"
+
     def _loaded(self, artifact: Artifact, memory_check: bool) -> Any:
-        if memory_check and self._device == "cpu":
+        if memory_check and self._device == "cuda":
+            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+        elif memory_check:
             check_memory(artifact, self._target)
         return self._create(artifact.path / artifact.manifest.graphs[self._target], self._options({}))
 
@@ -120,10 +138,18 @@ class OnnxNetwork:
         return bool((first.fetch_logits() == second.fetch_logits()).all())
 
     def _create(self, path: Path, options: Any) -> Any:
+        on_cuda = self._device == "cuda"
+        providers = cuda.providers() if on_cuda else ["CPUExecutionProvider"]
         try:
-            return self._ort.InferenceSession(path, options, providers=PROVIDERS[self._device])
+            # its fallback would print to stdout and go on without CUDA
+            session = self._ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common base class for its errors
+            if on_cuda and (problem := cuda.explained(error)):
+                raise problem from None
             raise CorruptArtifact(path, f"ONNX Runtime refuses the graph ({_first_line(error)})") from None
+        if on_cuda:
+            cuda.check_session(session, path)
+        return session
 
     def forward(
         self,
@@ -163,19 +189,24 @@ class OnnxNetwork:
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         if past is None:
-            past = OnnxKeyValues.none(self.config, len(input_ids), activation_dtype(self._target))
+            past = OnnxKeyValues.none(self.config, len(input_ids), activation_dtype(self._target), self._device)
         assert isinstance(past, OnnxKeyValues)
         for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
             binding.bind_ortvalue_input(name, value)
-        for name in ("logits", *_REDUCED, *key_value_names("present", self.config)):
+        binding.bind_output("logits", self._device, 0)
+        for name in _REDUCED:
             binding.bind_output(name)
+        for name in key_value_names("present", self.config):
+            binding.bind_output(name, self._device, 0)
         options = self._ort.RunOptions()
         with _terminated_by(cancel, options):
             try:
                 session.run_with_iobinding(binding, options)
-            except Exception:
+            except Exception as error:
                 if options.terminate:
                     raise Cancelled from None
+                if self._device == "cuda" and (problem := cuda.explained(error)):
+                    raise problem from None
                 raise
         logits, *others = binding.get_outputs()
         reduced, present = others[: len(_REDUCED)], others[len(_REDUCED) :]
@@ -189,6 +220,8 @@ class OnnxNetwork:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
         options.intra_op_num_threads = self._threads
+        if self._device == "cuda":
+            cuda.configure(options)
         for name, value in entries.items():
             options.add_session_config_entry(name, value)
         if self._seven_bits:
