@@ -156,6 +156,14 @@ def test_info_of_an_artifact_adds_up(random_artifact: Path) -> None:
     assert found["special_ids"]["mask_token_id"] == dream_edge.load(random_artifact).config.mask_token_id
 
 
+def test_info_says_what_a_gpu_must_hold(random_checkpoint: Path, tmp_path: Path) -> None:
+    succeed("export", random_checkpoint, tmp_path / "out", "--scheme", "int4", "--target", "all")
+    memory = json.loads(succeed("info", tmp_path / "out", "--json").stdout)["expected_gpu_memory"]
+    assert memory["weights"] > 0.5e9  # CUDA's own included
+    assert (memory["canvas"], memory["rows"]) == (512, 256)
+    assert "GPU memory" in succeed("info", tmp_path / "out").stdout
+
+
 def test_info_of_a_checkpoint_reads_no_weights(random_checkpoint: Path, tmp_path: Path) -> None:
     shutil.copytree(random_checkpoint, tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"x" * 1000)

@@ -14,6 +14,7 @@ from dream_edge_export.export import export
 from dream_edge_runtime import cuda
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfGpuMemory, TooLittleGpuMemory
+from dream_edge_runtime.key_values import OnnxKeyValues
 from dream_edge_runtime.network import KeyValues, Rows
 from dream_edge_runtime.recipe import Recipe, WeightFormat
 from dream_edge_runtime.session import OnnxNetwork
@@ -53,7 +54,8 @@ def test_keys_and_values_are_fed_back_as_they_are(artifact: Artifact, monkeypatc
     network = OnnxNetwork(artifact, device="cuda")
     first = full_pass(network)
     full_pass(network, tokens=4, past=first.key_values, cached=8)
-    assert list(gpu.inputs.values()) == first.key_values.values  # type: ignore[union-attr]  # the very tensors
+    assert isinstance(first.key_values, OnnxKeyValues)
+    assert list(gpu.inputs.values()) == first.key_values.values  # the very tensors
 
 
 def test_passes_are_those_of_the_graph_on_the_cpu(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

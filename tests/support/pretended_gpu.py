@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-import onnxruntime
 import pytest
 
 from dream_edge_runtime import cuda, devices, key_values, session
+from dream_edge_runtime.devices import import_onnxruntime
+
+onnxruntime = import_onnxruntime()
 
 CUDA = "CUDAExecutionProvider"
 
