@@ -42,7 +42,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
     """From now on there is a GPU, with `free` bytes (None = it does not say)."""
     gpu = PretendedGpu()
 
-    class Binding(onnxruntime.IOBinding):  # type: ignore[misc]
+    class Binding(onnxruntime.IOBinding):  # type: ignore[name-defined,misc]
         def bind_output(self, name: str, device_type: str = "cpu", device_id: int = 0) -> None:
             gpu.outputs[name] = device_type
             super().bind_output(name)
@@ -51,7 +51,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
             gpu.inputs[name] = value
             super().bind_ortvalue_input(name, value)
 
-    class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    class Session(onnxruntime.InferenceSession):  # type: ignore[name-defined,misc]
         def __init__(self, path: Any, options: Any, providers: list[Any], enable_fallback: int) -> None:
             assert not enable_fallback
             if gpu.refusal:
@@ -79,7 +79,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
                 raise RuntimeError(gpu.failure)
             super().run_with_iobinding(binding, options)
 
-    class OrtValue(onnxruntime.OrtValue):  # type: ignore[misc]
+    class OrtValue(onnxruntime.OrtValue):  # type: ignore[name-defined,misc]
         @classmethod
         def ortvalue_from_shape_and_type(cls, shape: Any, dtype: Any, device: str, number: int) -> Any:
             gpu.created.append(device)
