@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,16 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import dream_edge
-from dream_edge.cli.terminal import peak_memory
+from dream_edge.bench.machine import machine, peak_memory, resident_memory
+from dream_edge.bench.peak import SIZE, gemm_peak
+from dream_edge.bench.timing import operations, time_full_pass
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.devices import import_onnxruntime
 from dream_edge_runtime.memory import estimate_memory
 from dream_edge_runtime.prepacked import PrepackedCache
-from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, matrix_shapes
+from dream_edge_runtime.recipe import LM_HEAD
 from dream_edge_runtime.session import OnnxNetwork
 
 
@@ -41,15 +37,13 @@ def measure_load(artifact: Path, cache: Path | None, tokens: list[int], repeats:
     network = OnnxNetwork(
         opened, threads=threads, memory_check=False, prepacked=PrepackedCache(cache) if cache else None
     )
-    found: dict[str, Any] = {"seconds": time.perf_counter() - start, "resident": resident(), "peak": peak_memory()}
+    found: dict[str, Any] = {
+        "seconds": time.perf_counter() - start,
+        "resident": resident_memory(),
+        "peak": peak_memory(),
+    }
     for count in tokens:
-        ids = np.random.default_rng(0).integers(0, network.config.vocab_size, (1, count))
-        times = []
-        for _ in range(repeats + 1):  # the first warms up
-            start = time.perf_counter()
-            network.forward(ids, np.arange(count)[None], np.ones((1, count), bool), np.arange(count), 0.0)
-            times.append(time.perf_counter() - start)
-        found[f"pass {count}"] = statistics.median(times[1:])
+        found[f"pass {count}"] = time_full_pass(network, count, repeats)
     return found | {"running": peak_memory()}
 
 
@@ -57,13 +51,6 @@ def in_child(*arguments: str) -> Any:
     command = [sys.executable, __file__, *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
-
-
-def resident() -> int | None:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
 
 def drop_from_page_cache(directory: Path) -> bool:
@@ -75,49 +62,6 @@ def drop_from_page_cache(directory: Path) -> bool:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
     return True
-
-
-def operations(config: ModelConfig, tokens: int) -> int:
-    """Multiplications and additions of a full pass that projects every row."""
-    weights = sum(rows * columns for name, (rows, columns) in matrix_shapes(config).items() if name != EMBEDDING)
-    attention = 2 * tokens * tokens * config.hidden_size * config.num_hidden_layers
-    return 2 * (tokens * weights + attention)
-
-
-def gemm_peak(integers: bool, size: int, threads: int | None) -> float:
-    """Operations a second of one large matrix product; the best of several."""
-    import onnx_ir as ir
-    from onnxscript import GraphBuilder
-
-    ort = import_onnxruntime()
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": 21, "com.microsoft": 1}, name="peak")
-    builder = GraphBuilder(graph)
-    rng, rows = np.random.default_rng(0), 256
-    if integers:
-        x = builder.input("x", ir.DataType.UINT8, [rows, size])
-        weight = ir.tensor(rng.integers(-127, 128, (size, size), np.int8))
-        zero_point = builder.initializer(ir.tensor(np.uint8(64)), "zero")
-        product = builder.op.MatMulIntegerToFloat(
-            x, builder.initializer(weight, "w"), 1.0, 1.0, zero_point, _domain="com.microsoft", _version=1
-        )
-        fed = rng.integers(0, 128, (rows, size), np.uint8)
-    else:
-        x = builder.input("x", ir.DataType.FLOAT, [rows, size])
-        weight = ir.tensor(rng.standard_normal((size, size), np.float32))
-        product = builder.op.MatMul(x, builder.initializer(weight, "w"))
-        fed = rng.standard_normal((rows, size), np.float32)
-    product.dtype, product.shape = ir.DataType.FLOAT, ir.Shape([rows, size])
-    builder.add_output(product, "y")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    model = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    best = float("inf")
-    for _ in range(6):
-        start = time.perf_counter()
-        session.run(None, {"x": fed})
-        best = min(best, time.perf_counter() - start)
-    return 2 * rows * size * size / best
 
 
 def measure(artifact: Path, tokens: list[int], repeats: int, threads: int | None, prepacked: bool, peak: int) -> Any:
@@ -135,13 +79,13 @@ def measure(artifact: Path, tokens: list[int], repeats: int, threads: int | None
             if entries and drop_from_page_cache(entries[0].path):
                 loads["prepacked, cold"] = in_child(str(artifact), *common, *kept)
             loads["prepacked, warm"] = in_child(str(artifact), *common, *kept)
-    integers = formats.of(LM_HEAD).kind == "row"
-    speed = gemm_peak(integers, peak, threads)
+    kind = "int8" if formats.of(LM_HEAD).kind == "row" else "fp32"
+    speed = gemm_peak(kind, size=peak, threads=threads)
     expected = estimate_memory(config, formats)
     passes = {
         count: {
             "milliseconds": 1000 * loads["warm"][f"pass {count}"],
-            "share_of_peak": operations(config, count) / loads["warm"][f"pass {count}"] / speed,
+            "share_of_peak": operations(config, count, count) / loads["warm"][f"pass {count}"] / speed,
         }
         for count in tokens
     }
@@ -150,20 +94,10 @@ def measure(artifact: Path, tokens: list[int], repeats: int, threads: int | None
         "scheme": manifest.recipe.scheme,
         "loads": loads,
         "passes": passes,
-        "peak": {"kind": "int8" if integers else "fp32", "operations_per_second": speed},
+        "peak": {"kind": kind, "operations_per_second": speed},
         "expected": {"loaded": expected.weights, "loading": expected.weights + expected.loading},
-        "machine": f"{processor()}, {os.cpu_count()} CPUs, {platform.system()}, load {load()}",
+        "machine": machine(),
     }
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def load() -> str:
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def show(found: Any) -> None:
@@ -190,7 +124,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=5, help="passes of which the median counts")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--peak-size", type=int, default=4096, help="rows and columns of the product")
+    parser.add_argument("--peak-size", type=int, default=SIZE, help="rows and columns of the product")
     parser.add_argument("--no-prepacked", action="store_true", help="needs twice the artifact's size on disk otherwise")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

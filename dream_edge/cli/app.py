@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .bench import bench
 from .cache import cache
 from .chat import chat
 from .compare import compare
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (generate, infill, chat, export, compare, info, verify, pull, cache, demo):
+for verb in (generate, infill, chat, export, compare, bench, info, verify, pull, cache, demo):
     app.command(cls=VerbWithSections)(verb)
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from dream_edge.bench.machine import peak_memory
+
 from .display import display_for
-from .terminal import note, peak_memory, size
+from .terminal import note, size
 
 if TYPE_CHECKING:
     from dream_edge_runtime.results import Generation, Step

@@ -217,7 +217,7 @@ def test_version() -> None:
     assert succeed("--version").stdout == f"dream-edge {dream_edge.__version__}\n"
 
 
-@pytest.mark.parametrize("verb", "generate infill chat export compare info verify demo".split())
+@pytest.mark.parametrize("verb", "generate infill chat export compare bench info verify demo".split())
 def test_help_of_every_verb(verb: str) -> None:
     result = succeed(verb, "--help")
     assert result.stdout.startswith(f"Usage: root {verb} [OPTIONS]")

@@ -1,0 +1,190 @@
+"""What `dream-edge bench` measures, as a function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+import dream_edge
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.devices import choose_device
+from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
+from dream_edge_runtime.generation_config import DEFAULT_BLOCK, CacheKind, GenerationConfig
+from dream_edge_runtime.recipe import LM_HEAD
+
+from .machine import machine, peak_memory, resident_memory
+from .peak import gemm_peak
+from .timing import operations, time_cached_pass, time_full_pass
+
+if TYPE_CHECKING:
+    from dream_edge_runtime.model import DreamModel
+
+CANVASES = (64, 256, 512)
+PROMPT_TOKENS = 32
+CACHES: tuple[CacheKind, ...] = ("none", "dual")
+
+PeakKind = Literal["int8", "fp32"]
+Progress = Callable[[int, int], None]
+"""Called with how many passes are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Memory is None where the platform does not say."""
+
+    seconds: float
+    resident_bytes: int | None
+    """Held once loaded, mapped files included."""
+    peak_bytes: int | None
+    """The most held until then."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass; all its active tokens are projected onto the vocabulary."""
+
+    canvas: int
+    active: int
+    """Tokens computed; of the others on the canvas, keys and values are remembered."""
+    seconds: float
+    share_of_peak: float | None
+    """None on a GPU, whose peak is not measured."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text of which (almost) every pass reveals one token: the slowest way that makes sense."""
+
+    cache: CacheKind
+    prompt_tokens: int
+    new_tokens: int
+    passes: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.new_tokens / self.seconds
+
+
+@dataclass(frozen=True)
+class Bench:
+    artifact: Path
+    scheme: str
+    device: str
+    threads: int | None
+    """None = one per core."""
+    machine: str
+    load: Load
+    passes: tuple[Pass, ...]
+    generations: tuple[Generated, ...]
+    peaks: dict[PeakKind, float]
+    """Operations a second of one large matrix product on the CPU, by the kind of numbers; none for a GPU."""
+    compared_with: PeakKind | None
+    """The peak that shares are of: integers where the matrices are multiplied in them."""
+    peak_bytes: int | None
+    """The most memory held through all of it."""
+
+
+def bench(
+    name: str | Path,
+    *,
+    canvases: Sequence[int] | None = None,
+    new_tokens: int = 32,
+    repeats: int = 3,
+    device: str = "auto",
+    threads: int | None = None,
+    scheme: str | None = None,
+    prepacked: bool = False,
+    memory_check: bool = True,
+    progress: Progress = lambda *_: None,
+) -> Bench:
+    """Load an artifact in this process and time it.
+
+    Args:
+        name, device, threads, scheme, prepacked, memory_check: as for `dream_edge.load`.
+        canvases: tokens of the full passes; None = those of 64, 256 and 512 that the context has room for.
+        new_tokens: generated after a prompt of 32 random tokens, once for each kind of cache.
+        repeats: passes of which the median counts.
+
+    Raises: as `dream_edge.load`; InvalidOption, CanvasTooLong for what does not fit the model.
+    """
+    artifact = Artifact.open(dream_edge.resolve_artifact(name, scheme=scheme))
+    target = choose_device(device, artifact.manifest.graphs, artifact.path)
+    context = artifact.manifest.config.context
+    sizes = _sizes(canvases, context)
+    if new_tokens < 1 or repeats < 1:
+        wrong = ("new_tokens", new_tokens) if new_tokens < 1 else ("repeats", repeats)
+        raise InvalidOption(*wrong, "must be at least 1")
+    if PROMPT_TOKENS + new_tokens > context:
+        raise CanvasTooLong(PROMPT_TOKENS + new_tokens, context)
+    cached = [size for size in sizes if size > DEFAULT_BLOCK]
+    count = _Counter(progress, (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(CACHES) * new_tokens)
+
+    start = time.perf_counter()
+    model = dream_edge.load(
+        artifact.path, device=target, threads=threads, prepacked=prepacked, memory_check=memory_check
+    )
+    load = Load(time.perf_counter() - start, resident_memory(), peak_memory())
+
+    formats = artifact.manifest.recipe.targets[target]
+    kind: PeakKind = "int8" if formats.of(LM_HEAD).kind == "row" else "fp32"
+    peaks: dict[PeakKind, float] = {}
+    if target == "cpu":
+        peaks = {"int8": gemm_peak("int8", threads=threads), "fp32": gemm_peak("fp32", threads=threads)}
+
+    def timed(canvas: int, active: int, seconds: float) -> Pass:
+        speed = operations(model.config, active, canvas) / seconds
+        return Pass(canvas, active, seconds, speed / peaks[kind] if kind in peaks else None)
+
+    passes = [timed(size, size, time_full_pass(model.network, size, repeats, count)) for size in sizes]
+    for size in cached:
+        seconds = time_cached_pass(model.network, size, DEFAULT_BLOCK, repeats, count)
+        passes.append(timed(size, DEFAULT_BLOCK, seconds))
+    generations = tuple(_generate(model, cache, new_tokens, count) for cache in CACHES)
+    return Bench(
+        artifact=artifact.path,
+        scheme=artifact.manifest.recipe.scheme,
+        device=target,
+        threads=threads,
+        machine=machine(),
+        load=load,
+        passes=tuple(passes),
+        generations=generations,
+        peaks=peaks,
+        compared_with=kind if peaks else None,
+        peak_bytes=peak_memory(),
+    )
+
+
+class _Counter:
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        progress(0, total)
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
+
+
+def _sizes(canvases: Sequence[int] | None, context: int) -> list[int]:
+    if canvases is None:
+        return [size for size in CANVASES if size <= context] or [context]
+    for size in canvases:
+        if not 1 <= size <= context:
+            raise InvalidOption("canvas", size, f"must lie between 1 and the model's context of {context} tokens")
+    return list(dict.fromkeys(canvases))
+
+
+def _generate(model: DreamModel, cache: CacheKind, new_tokens: int, done: Callable[[], None]) -> Generated:
+    prompt = np.random.default_rng(0).integers(0, model.config.mask_token_id, PROMPT_TOKENS).tolist()
+    config = GenerationConfig(max_new_tokens=new_tokens, steps=new_tokens, algorithm="entropy", cache=cache, seed=0)
+    denoising = model.stream(prompt, config)
+    for _ in denoising:
+        done()
+    result = denoising.result()
+    return Generated(cache, PROMPT_TOKENS, new_tokens, result.passes, result.seconds)
