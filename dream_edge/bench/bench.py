@@ -12,6 +12,7 @@ import numpy as np
 
 import dream_edge
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.devices import choose_device
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.generation_config import DEFAULT_BLOCK, CacheKind, GenerationConfig
@@ -76,8 +77,8 @@ class Bench:
     artifact: Path
     scheme: str
     device: str
-    threads: int | None
-    """None = one per core."""
+    threads: int
+    """0 = ONNX Runtime's own count; see `cores.default_threads`."""
     machine: str
     load: Load
     passes: tuple[Pass, ...]
@@ -150,7 +151,7 @@ def bench(
         artifact=artifact.path,
         scheme=artifact.manifest.recipe.scheme,
         device=target,
-        threads=threads,
+        threads=threads or default_threads(),
         machine=machine(),
         load=load,
         passes=tuple(passes),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.devices import import_onnxruntime
 
 ROWS = 256
@@ -26,7 +27,7 @@ def gemm_peak(kind: str, *, size: int = SIZE, threads: int | None = None) -> flo
 
     Args:
         kind: "int8" (u8 × s8, MatMulIntegerToFloat) or "fp32" (MatMul).
-        threads: None = as many as the processor has cores.
+        threads: None = one for each core that this process may use.
     """
     ort = import_onnxruntime()
     rng = np.random.default_rng(0)
@@ -42,7 +43,7 @@ def gemm_peak(kind: str, *, size: int = SIZE, threads: int | None = None) -> flo
         constants = {"w": rng.standard_normal((size, size), np.float32)}
         node = _node("MatMul", ["x", "w"], "y")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or default_threads()
     session = ort.InferenceSession(_model(node, constants, fed), options, providers=["CPUExecutionProvider"])
     best = float("inf")
     for _ in range(_RUNS):

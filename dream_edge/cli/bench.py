@@ -10,6 +10,7 @@ import typer
 
 from . import options as given
 from .compare import aligned
+from .expanding import expand_first
 from .progress import Advance, progress
 from .pull import at_hand
 from .terminal import is_terminal, print_json, printable, size
@@ -36,6 +37,7 @@ def bench(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
+    expand: given.Expand = False,
     prepacked: given.Prepacked = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -47,17 +49,21 @@ def bench(
     from dream_edge.bench.bench import bench
     from dream_edge.hub import Kind
 
+    model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
+    if expand:
+        model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
+        named = None  # the copy has another
     with ExitStack() as stack:
         found = bench(
-            at_hand(artifact, Kind.ARTIFACT),
+            model,
             canvases=canvas,
             new_tokens=max_new_tokens,
             repeats=repeats,
             device=device.value,
             threads=threads,
-            scheme=scheme and scheme.value,
+            scheme=named,
             prepacked=prepacked,
-            memory_check=not no_memory_check,
+            memory_check=memory_check,
             progress=_Passes(stack),
         )
     if json:
@@ -113,7 +119,7 @@ def _draw(title: str, rows: list[tuple[str, ...]]) -> None:
 
 
 def _summary(found: Bench) -> list[str]:
-    threads = f"{found.threads} threads" if found.threads else "one thread per core"
+    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}" if found.threads else "a thread a core"
     load, memory = found.load, "memory unknown"
     if load.resident_bytes is not None:
         memory = f"{size(load.resident_bytes)} resident"
