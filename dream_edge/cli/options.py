@@ -120,6 +120,23 @@ Threshold = Annotated[
         metavar="X", help="Reveal at once every token at least this probable, 0 to 1.", rich_help_panel=SAMPLING
     ),
 ]
+Factor = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Instead: reveal n tokens at once while (n + 1)(1 - the least probability) is below X.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+EntropyBound = Annotated[
+    float | None,
+    typer.Option(
+        "--entropy-bound",
+        metavar="X",
+        help="Instead: reveal tokens at once while their entropies, but the largest, sum to at most X nats.",
+        rich_help_panel=SAMPLING,
+    ),
+]
 BlockLength = Annotated[
     int | None,
     typer.Option(
@@ -212,17 +229,23 @@ def sampling(
     Raises:
         InvalidOption: a value that its option cannot have.
     """
-    from dream_edge_runtime.generation_config import GenerationConfig
-    from dream_edge_runtime.preset import PARALLEL, SAVING
+    from dream_edge_runtime.generation_config import PARALLEL, GenerationConfig
+    from dream_edge_runtime.preset import SAVING
 
     fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "cache": cache and cache.value}
     for name in (*PARALLEL, *SAVING):
         if exact and fields.get(name) is not None:
-            flag = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter(f"contradicts {flag}: the official loop has none", param_hint="--exact")
+            raise typer.BadParameter(f"contradicts {_flag(name)}: the official loop has none", param_hint="--exact")
+    first, *others = [_flag(name) for name in PARALLEL if fields.get(name) is not None] or [""]
+    if others:
+        raise typer.BadParameter(f"contradicts {first}: name one of them", param_hint=others[0])
     chosen = {name: value for name, value in fields.items() if value is not None}
     GenerationConfig(**chosen)  # refuses bad values before a model is loaded
     return chosen | ({"exact": True} if exact else {})
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def load_model(

@@ -19,6 +19,8 @@ ALGORITHMS = (ORIGIN, *ORDERS)
 
 CacheKind = Literal["none", "prefix", "dual"]
 DEFAULT_BLOCK = 32
+PARALLEL = ("threshold", "factor", "entropy_bound")
+"""Fields that decide how many tokens a step reveals. They exclude each other; the official schedule has none."""
 MOST_STEPS = 1 << 20
 MOST_TOKENS = 1 << 20  # no canvas comes near it; the model's context is checked against the prompt
 
@@ -34,7 +36,7 @@ class GenerationConfig:
     max_new_tokens: int = 128
     """How many tokens follow the prompt. (infill and fill go by the size of their holes instead.)"""
     steps: int | None = None
-    """Denoising steps; None = one for each new token. With `threshold`, an upper bound."""
+    """Denoising steps; None = one for each new token. With `threshold` and its alternatives, an upper bound."""
     algorithm: str = ORIGIN
     """One of `ALGORITHMS`: what decides which masked positions are revealed first."""
     temperature: float = 0.0
@@ -54,6 +56,12 @@ class GenerationConfig:
     """Repeats a generation bit for bit; None = a new one each time, named in the result."""
     threshold: float | None = None
     """Reveal at once every position whose proposed token has at least this probability (arXiv 2505.22618)."""
+    factor: float | None = None
+    """Instead: reveal n positions at once while (n + 1)(1 - their lowest probability) is below this (arXiv 2505.22618).
+    """
+    entropy_bound: float | None = None
+    """Instead: reveal positions at once while their entropies but for the largest sum to this many nats at most
+    (arXiv 2505.24857)."""
     block_length: int | None = None
     """Fill the masks in blocks of so many, from left to right; None = all at once, or 32 with a cache."""
     cache: CacheKind = "none"
@@ -83,6 +91,14 @@ class GenerationConfig:
             value = getattr(self, name)
             if value is not None:
                 self._set(name, _number(name, value, "must lie in (0, 1]", lambda value: 0 < value <= 1))
+        if self.factor is not None:
+            self._set("factor", _number("factor", self.factor, "must lie in (0, 1e6]", lambda value: 0 < value <= 1e6))
+        if self.entropy_bound is not None:
+            self._set("entropy_bound", _nats("entropy_bound", self.entropy_bound))
+        chosen = [name for name in PARALLEL if getattr(self, name) is not None]
+        if len(chosen) > 1:
+            first, second = chosen[:2]
+            raise InvalidOption(second, getattr(self, second), f"contradicts {first}={getattr(self, first)}: name one")
         if self.cache not in get_args(CacheKind):
             raise InvalidOption("cache", self.cache, f"must be one of {', '.join(get_args(CacheKind))}")
         if type(self.stop_at_end) is not bool:
@@ -102,11 +118,16 @@ class GenerationConfig:
         if self.seed is not None:
             self._set("seed", _integer("seed", self.seed, 0, None))
 
+    @property
+    def parallel(self) -> str | None:
+        """Which of `PARALLEL` is set."""
+        return next((name for name in PARALLEL if getattr(self, name) is not None), None)
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # frozen: only here, to store the plain int, float or tuple
 
     def replace(self, **overrides: Any) -> GenerationConfig:
-        """A copy with some fields changed.
+        """A copy with some fields changed. One of `PARALLEL` takes the place of another that is set.
 
         Raises:
             UnknownOption: a name that is no field.
@@ -115,6 +136,8 @@ class GenerationConfig:
         for name in overrides:
             if name not in FIELDS:
                 raise UnknownOption(name, FIELDS)
+        if any(overrides.get(name) is not None for name in PARALLEL):
+            overrides = dict.fromkeys(PARALLEL) | overrides
         return dataclasses.replace(self, **overrides)
 
     @classmethod
@@ -169,6 +192,10 @@ def _number(name: str, value: Any, requirement: str, fits: Callable[[Any], bool]
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(value):  # no comparison lets NaN in
         raise InvalidOption(name, value, requirement)
     return float(value)
+
+
+def _nats(name: str, value: Any) -> float:
+    return _number(name, value, "must lie in [0, 1e6]", lambda value: 0 <= value <= 1e6)
 
 
 def _temperature(name: str, value: Any) -> float:

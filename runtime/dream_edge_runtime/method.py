@@ -16,6 +16,8 @@ from .order import ORDERS
 from .pace import Pace
 from .passes import FullPasses, Passes
 from .reveal import Reveal
+from .reveal.entropy_bound import EntropyBound
+from .reveal.factor import ConfidenceFactor
 from .reveal.origin import Origin
 from .reveal.quota import Quota
 from .reveal.ranking import Ranking
@@ -52,11 +54,18 @@ def draw_for(config: GenerationConfig) -> Draw:
 
 
 def reveal_for(config: GenerationConfig) -> Reveal:
-    """How one sequence reveals its tokens. `origin` orders nothing: with a threshold, the most probable comes first."""
-    if config.threshold is None and config.algorithm == ORIGIN:
+    """How one sequence reveals its tokens.
+
+    `origin` orders nothing: where several tokens are revealed at once, the most probable comes first.
+    """
+    if config.algorithm == ORIGIN and not config.parallel:
         return Origin()
     order = ORDERS["maskgit_plus" if config.algorithm == ORIGIN else config.algorithm]()
     ranking = Ranking(order, config.algorithm_temperature)
     if config.threshold is not None:
         return ConfidenceThreshold(ranking=ranking, threshold=config.threshold)
+    if config.factor is not None:
+        return ConfidenceFactor(ranking=ranking, factor=config.factor)
+    if config.entropy_bound is not None:
+        return EntropyBound(ranking=ranking, bound=config.entropy_bound)
     return Quota(ranking)

@@ -27,6 +27,8 @@ class Options(TypedDict, total=False):
     eos_penalty: float
     seed: int | None
     threshold: float | None
+    factor: float | None
+    entropy_bound: float | None
     block_length: int | None
     cache: CacheKind
     refresh: int | None

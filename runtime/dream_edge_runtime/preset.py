@@ -6,14 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidOption
-from .generation_config import GenerationConfig
+from .generation_config import PARALLEL, GenerationConfig
 
 FAST: Mapping[str, Any] = {"threshold": 0.98, "stop_at_end": True}
 """The fastest setting whose scores on the tiny Dream's tasks stay within one point of the official loop's
 (benchmarks/decoding.py)."""
-
-PARALLEL = ("threshold",)
-"""Options that decide how many tokens a step reveals. They exclude each other; the official schedule has none."""
 
 SCHEDULE = ("steps", "algorithm", "algorithm_temperature", "eps")
 """Options of the official schedule: whoever names one, and nothing of `PARALLEL`, gets that schedule."""

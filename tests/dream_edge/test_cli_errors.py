@@ -29,6 +29,12 @@ USAGE = {
     "eps of 1": ("generate {artifact} -p x --eps 1", "--eps 1.0"),
     "threshold of 0": ("generate {artifact} -p x --threshold 0", "--threshold 0.0"),
     "exact with threshold": ("generate {artifact} -p x --exact --threshold 0.9", "--threshold"),
+    "exact with entropy bound": ("infill {artifact} --template [[1]] --exact --entropy-bound 1", "--entropy-bound"),
+    "factor of nothing": ("generate {artifact} -p x --factor 0", "--factor 0.0: must lie"),
+    "threshold and factor": (
+        "generate {artifact} -p x --threshold 0.9 --factor 1",
+        "--factor: contradicts --threshold",
+    ),
     "exact with cache": ("generate {artifact} -p x --exact --cache dual", "--cache"),
     "exact with blocks": ("infill {artifact} --template [[1]] --exact --block-length 4", "--block-length"),
     "unknown cache": ("generate {artifact} -p x --cache both", "prefix"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dream_edge_runtime.errors import DreamEdgeError, InvalidConfig, InvalidOption, UnknownOption
-from dream_edge_runtime.generation_config import ALGORITHMS, FIELDS, GenerationConfig
+from dream_edge_runtime.generation_config import ALGORITHMS, FIELDS, PARALLEL, GenerationConfig
 from dream_edge_runtime.options import RUNNING, Options
 
 NOT_A_NUMBER = (True, "1", [1], float("nan"), float("inf"), -1, 10**400)
@@ -27,6 +28,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "eos_penalty": (*NOT_A_NUMBER, None),
     "seed": (True, "1", [1], float("nan"), -1, 1.5),
     "threshold": (*NOT_A_NUMBER, 0, 1.0001),
+    "factor": (*NOT_A_NUMBER, 0),
+    "entropy_bound": NOT_A_NUMBER,
     "block_length": (*NOT_A_NUMBER, 0, 2.5),
     "cache": ("both", "", None, 3, ["dual"]),
     "suffix_window": (*NOT_A_NUMBER, 2.5),
@@ -78,6 +81,20 @@ def test_anything_is_a_valid_configuration_or_a_named_error(values: dict[str, An
         message = ""
         assert config.replace() == config
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(PARALLEL, 2)))
+def test_two_rules_for_how_much_is_revealed_contradict_each_other(first: str, second: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{second}=.*contradicts {first}"):
+        GenerationConfig(**{first: 0.5, second: 0.5})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(PARALLEL, 2)))
+def test_a_rule_named_later_takes_the_place_of_the_one_before(first: str, second: str) -> None:
+    config = GenerationConfig(**{first: 0.5}).replace(**{second: 0.25})  # type: ignore[arg-type]
+    assert (config.parallel, getattr(config, first)) == (second, None)
+    assert config.replace(steps=3).parallel == second
+    assert config.replace(**{second: None}).parallel is None
 
 
 def test_checkpoint_with_impossible_defaults_is_named() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 import dream_edge
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.generation_config import PARALLEL, GenerationConfig
 from dream_edge_runtime.options import resolve
-from dream_edge_runtime.preset import FAST, PARALLEL, SAVING
+from dream_edge_runtime.preset import FAST, SAVING
 
 CHECKPOINT = GenerationConfig(algorithm="entropy", temperature=0.2, steps=512)
 

@@ -1,0 +1,125 @@
+"""Decoding of several tokens at once, restated from the papers: plain loops over full logits, one sequence at a time.
+
+The oracle for the strategies of `dream_edge_runtime.reveal`. A rule sees the masked positions of the current block from
+the most to the least confident, and says which of them are revealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .networks import FakeNetwork
+
+
+@dataclass
+class Candidate:
+    """One masked position."""
+
+    position: int
+    logits: Tensor
+    """[vocab]"""
+
+    @cached_property
+    def probs(self) -> Tensor:
+        return torch.softmax(self.logits, dim=-1)
+
+    @cached_property
+    def token(self) -> int:
+        return int(self.probs.argmax())
+
+    @cached_property
+    def probability(self) -> float:
+        return float(self.probs.max())
+
+    @cached_property
+    def margin(self) -> float:
+        best, second = self.probs.topk(2).values
+        return float(best - second)
+
+    @cached_property
+    def entropy(self) -> float:
+        return -float((self.probs * torch.log(self.probs + 1e-10)).sum())
+
+
+CONFIDENCE: dict[str, Callable[[Candidate], float]] = {
+    "maskgit_plus": lambda candidate: candidate.probability,
+    "topk_margin": lambda candidate: candidate.margin,
+    "entropy": lambda candidate: -candidate.entropy,
+    "left_to_right": lambda candidate: -candidate.position,
+}
+Rule = Callable[[list[Candidate], float], list[Candidate]]
+"""(candidates, best first; which share of the block's steps is made) → which are revealed."""
+
+
+def threshold(least: float) -> Rule:
+    """Fast-dLLM: the best, and all that are at least so probable."""
+
+    def rule(best_first: list[Candidate], _progress: float) -> list[Candidate]:
+        return [each for rank, each in enumerate(best_first) if rank == 0 or each.probability >= least]
+
+    return rule
+
+
+def factor(f: float) -> Rule:
+    """Fast-dLLM: the largest n for which (n + 1)(1 - c) < f, c the lowest confidence among the n first."""
+
+    def rule(best_first: list[Candidate], _progress: float) -> list[Candidate]:
+        count = 1
+        for n in range(1, len(best_first) + 1):
+            if (n + 1) * (1 - min(each.probability for each in best_first[:n])) < f:
+                count = max(count, n)
+        return best_first[:count]
+
+    return rule
+
+
+def entropy_bound(gamma: float) -> Rule:
+    """EB-sampler: the largest prefix whose entropies sum to at most gamma more than the largest of them."""
+
+    def rule(best_first: list[Candidate], _progress: float) -> list[Candidate]:
+        count = 1
+        for n in range(1, len(best_first) + 1):
+            entropies = [each.entropy for each in best_first[:n]]
+            if sum(entropies) - max(entropies) <= gamma:
+                count = n
+        return best_first[:count]
+
+    return rule
+
+
+def denoise_in_parallel(
+    network: FakeNetwork,
+    prompt: list[int],
+    length: int,
+    new_rule: Callable[[], Rule],
+    *,
+    algorithm: str = "maskgit_plus",
+    steps: int | None = None,
+    block_length: int | None = None,
+) -> list[list[int]]:
+    """The canvas after every step that a sequence takes: greedy, blocks from left to right, all at the last step."""
+    mask = network.config.mask_token_id
+    ids = prompt + [mask] * length
+    size = block_length or length
+    blocks = [range(start, min(start + size, len(ids))) for start in range(len(prompt), len(ids), size)]
+    rule, history = new_rule(), []
+    for index, block in enumerate(blocks):
+        share = max(1, (steps or length) // len(blocks) + (index < (steps or length) % len(blocks)))
+        for step in range(share):
+            masked = [position for position in block if ids[position] == mask]
+            if not masked:
+                break
+            with torch.inference_mode():
+                logits = network.logits_of(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))[0]
+            candidates = [Candidate(position, logits[max(position - 1, 0)]) for position in masked]
+            best_first = sorted(candidates, key=lambda each: -CONFIDENCE[algorithm](each))
+            revealed = best_first if step == share - 1 else rule(best_first, step / share)
+            for each in revealed:
+                ids[each.position] = each.token
+            history.append(list(ids))
+    return history
