@@ -40,6 +40,7 @@ def infill(
     block_length: given.BlockLength = None,
     cache: given.Cache = None,
     suffix_window: given.SuffixWindow = None,
+    max_hole_tokens: given.MaxHoleTokens = None,
     exact: given.Exact = False,
     visual: given.Visual = False,
     json: given.Json = False,
@@ -74,6 +75,7 @@ def infill(
         block_length=block_length,
         cache=cache,
         suffix_window=suffix_window,
+        max_hole_tokens=max_hole_tokens,
         exact=exact,
     )
     model = given.load_model(

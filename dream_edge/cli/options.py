@@ -165,6 +165,17 @@ SuffixWindow = Annotated[
         rich_help_panel=SAMPLING,
     ),
 ]
+MaxHoleTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-hole-tokens",
+        metavar="N",
+        min=0,
+        help="How far the holes may grow together, with a model that can expand them (DreamOn); 0 fixes their sizes."
+        "  [default: 64]",
+        rich_help_panel=SAMPLING,
+    ),
+]
 StopAtEnd = Annotated[
     bool,
     typer.Option(

@@ -44,7 +44,10 @@ class CanvasView:
     _top: int = 0  # the first line shown
 
     def observe(self, step: Step) -> None:
-        """Remember what `step` revealed; not every step needs a frame."""
+        """Remember what `step` revealed, and where; not every step needs a frame."""
+        if step.moved is not None:
+            known = ((now, self._revealed.get(before)) for now, before in enumerate(step.moved.tolist()))
+            self._revealed = {now: revealed for now, revealed in known if revealed is not None}
         for position, confidence in zip(step.revealed.tolist(), step.confidence.tolist(), strict=True):
             self._revealed[position] = (step.index, confidence)
 

@@ -28,7 +28,8 @@ from .pace import Turn
 class _Memory:
     """What is remembered of one sequence while it is in a block."""
 
-    block: int
+    of: tuple[int, int]
+    """The block, and `Canvas.rearranged`: it holds no longer once positions move."""
     active: IntArray
     """[active] positions computed at every step, ascending."""
     seen: IntArray
@@ -79,7 +80,8 @@ class CachedPasses:
     ) -> Rows:
         needed = canvas.logit_rows(row, asked)
         memory = self._memories.get(row)
-        if memory is not None and memory.block == turn.block and self._holds(memory, canvas.ids[row], needed):
+        current = (turn.block, canvas.rearranged)
+        if memory is not None and memory.of == current and self._holds(memory, canvas.ids[row], needed):
             return self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
         seen = self._seen(canvas, row, turn)
         rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
@@ -87,7 +89,7 @@ class CachedPasses:
             active = self._active(canvas, row, turn, seen)
             remembered: BoolArray = ~np.isin(seen, active)
             ids: IntArray = canvas.ids[row, seen]
-            self._memories[row] = _Memory(turn.block, active, seen, remembered, ids, rows.key_values)
+            self._memories[row] = _Memory(current, active, seen, remembered, ids, rows.key_values)
         return rows
 
     def _seen(self, canvas: Canvas, row: int, turn: Turn) -> IntArray:

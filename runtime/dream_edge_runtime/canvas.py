@@ -23,12 +23,10 @@ class Draft:
     """[length]; the mask id in the holes."""
     masked: BoolArray
     """[length]; true in the holes."""
-    shown: range
-    """The positions whose text is the result."""
     holes: tuple[range, ...]
 
     @classmethod
-    def of(cls, parts: Iterable[Sequence[int] | int], mask_id: int, *, shown_from: int = 0) -> Draft:
+    def of(cls, parts: Iterable[Sequence[int] | int], mask_id: int) -> Draft:
         """Lay `parts` one after the other: token ids, or the size of a hole."""
         ids: list[int] = []
         holes = []
@@ -41,7 +39,7 @@ class Draft:
         masked = np.zeros(len(ids), dtype=bool)
         for hole in holes:
             masked[hole.start : hole.stop] = True
-        return cls(np.array(ids, dtype=np.int64), masked, range(shown_from, len(ids)), tuple(holes))
+        return cls(np.array(ids, dtype=np.int64), masked, tuple(holes))
 
 
 class Canvas:
@@ -55,20 +53,28 @@ class Canvas:
         shift: how far the token that a hidden state predicts lies behind it.
         first: int64 [batch] where each sequence begins.
         holes: of each sequence, the positions that were to be generated, counted from its first token.
+        rearranged: how often positions have moved.
     """
 
     def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int, shift: int) -> None:
-        length = max(len(draft.ids) for draft in drafts)
+        lengths = np.array([len(draft.ids) for draft in drafts], dtype=np.int64)
+        length = int(lengths.max())
         self.mask_id, self.pad_id, self.shift = mask_id, pad_id, shift
-        self.first: IntArray = np.array([length - len(draft.ids) for draft in drafts], dtype=np.int64)
         self.holes: list[tuple[range, ...]] = [draft.holes for draft in drafts]
-        self.valid: BoolArray = np.arange(length) >= self.first[:, None]
-        self.position_ids: IntArray = np.maximum(self.valid.cumsum(axis=1) - 1, 0)
+        self.rearranged = 0
+        self._align(lengths)
         self.ids: IntArray = np.full((len(drafts), length), pad_id, dtype=np.int64)
         self.masked: BoolArray = np.zeros((len(drafts), length), dtype=bool)
         for row, draft in enumerate(drafts):
             self.ids[row, self.first[row] :] = draft.ids
             self.masked[row, self.first[row] :] = draft.masked
+
+    def _align(self, lengths: IntArray) -> None:
+        """Put sequences of `lengths` [batch] behind the padding they need."""
+        length = int(lengths.max())
+        self.first: IntArray = length - lengths
+        self.valid: BoolArray = np.arange(length) >= self.first[:, None]
+        self.position_ids: IntArray = np.maximum(self.valid.cumsum(axis=1) - 1, 0)
 
     def sequence(self, row: int) -> IntArray:
         """Ids [its length] of sequence `row`, without padding: a copy."""
@@ -105,6 +111,33 @@ class Canvas:
         changed = ids != self.ids[row, first:]
         self.masked[row, first:] = np.where(changed, ids == self.mask_id, self.masked[row, first:])
         self.ids[row, first:] = ids
+
+    def mask(self, row: int, positions: IntArray) -> None:
+        """Mask `positions` of `row` again."""
+        self.ids[row, positions] = self.mask_id
+        self.masked[row, positions] = True
+
+    def repeat(self, row: int, counts: IntArray) -> IntArray:
+        """Have each position of sequence `row` so many times as `counts` [its length] says: none at 0, and what there
+        is more than one of are masks. Holes follow, and so does the padding of the other sequences.
+
+        Returns:
+            int64 [batch, length] for each place of the new canvas the one it had before; anything for padding.
+        """
+        lengths = self.valid.sum(axis=1)
+        kept = [np.arange(length) for length in lengths]
+        kept[row] = np.repeat(kept[row], counts)
+        before = self.first
+        self._align(np.array([len(each) for each in kept], dtype=np.int64))
+        source = np.zeros(self.valid.shape, dtype=np.int64)
+        source[self.valid] = np.concatenate([first + each for first, each in zip(before, kept, strict=True)])
+        self.ids = np.where(self.valid, np.take_along_axis(self.ids, source, axis=1), self.pad_id)
+        self.masked = self.valid & np.take_along_axis(self.masked, source, axis=1)
+        self.mask(row, self.first[row] + 1 + np.flatnonzero(np.diff(kept[row]) == 0))
+        start = np.concatenate([[0], np.cumsum(counts)]).tolist()
+        self.holes[row] = tuple(range(start[hole.start], start[hole.stop]) for hole in self.holes[row])
+        self.rearranged += 1
+        return source
 
     def logit_rows(self, row: int, positions: IntArray) -> IntArray:
         """Which hidden states of sequence `row` predict the tokens at `positions`: those `shift` before them.

@@ -23,6 +23,7 @@ from .hooks import NO_HOOKS, Hooks, call_logits_hook, call_token_hook
 from .network import Rows
 from .pace import Pace, Turn
 from .passes import Passes
+from .resize import Resize
 from .reveal import Reveal
 from .stop import EndOfText
 
@@ -36,6 +37,7 @@ class Track:
     draws: Draws
     end: EndOfText | None = None
     biases: tuple[Bias, ...] = ()
+    resize: Resize | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,13 @@ class Revealed:
     row: int
     """Which sequence of the batch."""
     positions: IntArray
-    """[revealed] places on the padded canvas, best first."""
+    """[revealed] places in the sequence, best first."""
     probability: FloatArray
     """[revealed] of their tokens."""
     passed: bool
     """Whether the network was asked about this sequence."""
+    counts: IntArray | None = None
+    """[length before] how often each place of the sequence is there now; None = as before."""
 
 
 def denoise(
@@ -92,6 +96,8 @@ def denoise(
         for row in turns:
             if end := tracks[row].end:
                 end.close(canvas, row)
+            if tracks[row].resize:
+                revealed[row] = _resized(revealed.get(row) or _nothing(row), canvas, tracks)
         if hooks.tokens:
             call_token_hook(hooks.tokens, step, canvas, vocab_size)
         yield [revealed.get(row) or _nothing(row) for row in turns]
@@ -133,7 +139,22 @@ def _reveal(
     chosen = track.reveal.choose(proposal, positions, turn.moment, track.draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
-    return Revealed(row, positions[chosen], proposal.probability[chosen], passed=True)
+    return Revealed(row, positions[chosen] - canvas.first[row], proposal.probability[chosen], passed=True)
+
+
+def _resized(revealed: Revealed, canvas: Canvas, tracks: Sequence[Track]) -> Revealed:
+    """Give the sequence the length it is to have. What this takes away, or masks again, was not revealed."""
+    row, first = revealed.row, canvas.first[revealed.row]
+    resize = tracks[row].resize
+    counts = resize.settle(canvas, row, first + revealed.positions) if resize else None
+    settled = ~canvas.masked[row, first + revealed.positions]
+    places = revealed.positions
+    if counts is not None:
+        settled &= counts[places] > 0
+        places = (np.cumsum(counts) - counts)[places]
+        for track, source in zip(tracks, canvas.repeat(row, counts), strict=True):
+            track.pace.follow(source)
+    return Revealed(row, places[settled], revealed.probability[settled], revealed.passed, counts)
 
 
 def _nothing(row: int) -> Revealed:

@@ -71,6 +71,9 @@ class GenerationConfig:
     """With a cache: compute everything again once so many tokens have been revealed; None = when a block begins."""
     suffix_window: int | None = None
     """How many of the masks after the block are seen at all (arXiv 2508.14148); None = all of them."""
+    max_hole_tokens: int = 64
+    """Up to how many tokens the holes of infill and fill may grow together, by models that have `<|expand|>` (DreamOn);
+    0 = each keeps the size it is given. Where they may grow, one token is revealed at a step, unless by `threshold`."""
     stop_at_end: bool = False
     """End a text once its end of turn is settled and nothing before it is masked. The text is the same."""
     stop: tuple[str, ...] = ()
@@ -111,6 +114,7 @@ class GenerationConfig:
             self._set("refresh", _integer("refresh", self.refresh, 1, MOST_TOKENS))
         if self.suffix_window is not None:
             self._set("suffix_window", _integer("suffix_window", self.suffix_window, 0, MOST_TOKENS))
+        self._set("max_hole_tokens", _integer("max_hole_tokens", self.max_hole_tokens, 0, MOST_TOKENS))
         if self.top_k is not None:
             self._set("top_k", _integer("top_k", self.top_k, 1, None))
         if self.algorithm_temperature is not None:

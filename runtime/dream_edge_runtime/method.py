@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .bias import Bias, EosPenalty
+from .bias import Bias, EosPenalty, Forbidden
 from .caching import CachedPasses
 from .canvas import Canvas
 from .config import ModelConfig
@@ -15,9 +15,11 @@ from .network import Network
 from .order import ORDERS
 from .pace import Pace
 from .passes import FullPasses, Passes
+from .resize import ElasticHoles
 from .reveal import Reveal
 from .reveal.entropy_bound import EntropyBound
 from .reveal.factor import ConfidenceFactor
+from .reveal.one_by_one import OneByOne
 from .reveal.origin import Origin
 from .reveal.quota import Quota
 from .reveal.ranking import Ranking
@@ -37,12 +39,35 @@ def passes_for(network: Network, config: GenerationConfig) -> Passes:
     return CachedPasses(network, config.cache, config.suffix_window, config.refresh)
 
 
-def biases_for(config: GenerationConfig, model: ModelConfig) -> tuple[Bias, ...]:
-    """What is changed in the logits of every step."""
-    if not config.eos_penalty:
-        return ()
-    scheduled = config.block_length is None and isinstance(reveal_for(config), Origin | Quota)
-    return (EosPenalty(model.pad_token_id, config.eos_penalty, config.eps, scheduled),)
+def biases_for(config: GenerationConfig, model: ModelConfig, elastic: ElasticHoles | None = None) -> tuple[Bias, ...]:
+    """What is changed in the logits of every step of a sequence whose holes are `elastic`, or not."""
+    biases: list[Bias] = []
+    if elastic is not None:
+        biases.append(elastic)
+    elif model.expand_token_id is not None:
+        biases.append(Forbidden(model.expand_token_id))
+    if config.eos_penalty:
+        scheduled = elastic is None and config.block_length is None and isinstance(reveal_for(config), Origin | Quota)
+        biases.append(EosPenalty(model.pad_token_id, config.eos_penalty, config.eps, scheduled))
+    return tuple(biases)
+
+
+def elastic_pace(config: GenerationConfig, canvas: Canvas, row: int, elastic: ElasticHoles) -> Pace:
+    """As many steps for each block as there can be: every one settles, deletes or expands a mask."""
+    masked = canvas.masked[row]
+    most = int(masked.sum()) + 2 * elastic.budget
+    blocks = 1 if config.block_length is None else -(-int(masked.sum()) // config.block_length)
+    return Pace(masked, max(1, most * blocks), config.eps, config.block_length)
+
+
+def elastic_reveal(config: GenerationConfig) -> Reveal:
+    """One token at a step, as upstream, unless a strategy without a schedule was chosen. `origin` orders nothing; the
+    order is then that of DreamOn's own examples.
+    """
+    reveal = reveal_for(config)
+    if isinstance(reveal, Origin):
+        return OneByOne(Ranking(ORDERS["entropy"](), config.algorithm_temperature))
+    return OneByOne(reveal.ranking) if isinstance(reveal, Quota) else reveal
 
 
 def draw_for(config: GenerationConfig) -> Draw:

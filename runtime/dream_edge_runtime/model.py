@@ -44,6 +44,10 @@ class DreamModel:
     def config(self) -> ModelConfig:
         return self.network.config
 
+    @property
+    def _context(self) -> int:
+        return self.config.context if self.context is None else self.context
+
     # --- after a prompt ----------------------------------------------------------------------------------------------
 
     def generate(
@@ -154,6 +158,7 @@ class DreamModel:
         """The text with `length` tokens between `prefix` and `suffix`; `holes[0]` is what was written between them.
 
         Either may be empty. Texts are taken raw. Nothing is cut: special tokens in the hole are left out of the text.
+        A model that can expand holes (DreamOn) starts at `length` and finds the size itself; see `max_hole_tokens`.
         """
         return self.stream_infill(prefix, suffix, length, config, bos=bos, **options).result()
 
@@ -222,9 +227,9 @@ class DreamModel:
             requirement = f"takes {len(ending)} tokens, more than max_new_tokens={config.max_new_tokens}"
             raise InvalidOption("end_with", end_with, requirement)
         parts: list[list[int] | int] = [prompt, *([free] if free else []), ending]
-        draft = Draft.of(parts, self.config.mask_token_id, shown_from=len(prompt))
+        draft = Draft.of(parts, self.config.mask_token_id)
         ends = frozenset() if ending else end_ids(self.tokenizer, self.config.eos_token_id)
-        return Task(draft, Reader(self.tokenizer, draft.shown, ends, config.stop))
+        return Task(draft, Reader(self.tokenizer, len(prompt), ends, config.stop))
 
     def _fill(
         self,
@@ -238,14 +243,29 @@ class DreamModel:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
         settled, conduct = resolve(self.defaults, config, options)
         beginning = [self.config.bos_token_id] if bos else []
-        draft = Draft.of([beginning, *parts], self.config.mask_token_id, shown_from=len(beginning))
+        draft = Draft.of([beginning, *parts], self.config.mask_token_id)
         self._check_length(len(draft.ids))
-        return self._start(Task(draft, Reader(self.tokenizer, draft.shown), names_holes=True), settled, conduct)
+        reader = Reader(self.tokenizer, len(beginning))
+        task = Task(draft, reader, names_holes=True, most_hole_tokens=self._most_hole_tokens(draft, settled, options))
+        return self._start(task, settled, conduct)
+
+    def _most_hole_tokens(self, draft: Draft, config: GenerationConfig, options: Mapping[str, Any]) -> int | None:
+        """Up to how many tokens the holes of `draft` may grow; None where they keep their size."""
+        most = config.max_hole_tokens
+        if self.config.expand_token_id is None or not most:
+            if most and "max_hole_tokens" in options:
+                requirement = "needs a model that can expand holes, such as DreamOn: leave it out for this one"
+                raise InvalidOption("max_hole_tokens", most, requirement)
+            return None
+        if options.get("steps") is not None:
+            requirement = "does not apply to holes that may grow and shrink; max_hole_tokens=0 fixes their sizes"
+            raise InvalidOption("steps", options["steps"], requirement)
+        masks = int(draft.masked.sum())
+        return max(masks, min(most, self._context - len(draft.ids) + masks))
 
     def _start(self, task: Task, config: GenerationConfig, conduct: Conduct) -> Denoising:
         return Denoising(Run(self.network, [task], config, conduct), task)
 
     def _check_length(self, length: int) -> None:
-        context = self.config.context if self.context is None else self.context
-        if length > context:
-            raise CanvasTooLong(length, context)
+        if length > self._context:
+            raise CanvasTooLong(length, self._context)

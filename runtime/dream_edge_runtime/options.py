@@ -33,6 +33,7 @@ class Options(TypedDict, total=False):
     cache: CacheKind
     refresh: int | None
     suffix_window: int | None
+    max_hole_tokens: int
     stop_at_end: bool
     stop: str | Sequence[str]
     exact: bool

@@ -46,6 +46,10 @@ class Pace:
         self.steps = sum(map(len, self._schedules))
         self._made = [0] * blocks
 
+    def follow(self, source: IntArray) -> None:
+        """Positions have moved: each of the new ones [length] belongs to the block of the one it comes from."""
+        self.block_of = self.block_of[source]
+
     def next(self, masked: BoolArray) -> Turn | None:
         """The turn that the masks `masked` [length] call for; None when nothing is masked or all steps are made.
 

@@ -25,14 +25,14 @@ class Ending:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the `shown` positions of a canvas. Special tokens are left out of the text.
+    """Reads a canvas from position `shown_from` to its end. Special tokens are left out of the text.
 
     The text is cut at the first settled token of `ends`, then before the first of the `stop` strings. Both are empty
     for texts with holes and for fixed endings: a cut there would take what the caller gave.
     """
 
     tokenizer: Tokenizer
-    shown: range
+    shown_from: int
     ends: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
 
@@ -41,8 +41,7 @@ class Reader:
         return self.ending(ids, masked).text
 
     def ending(self, ids: IntArray, masked: BoolArray) -> Ending:
-        shown = slice(self.shown.start, self.shown.stop)
-        ids, masked = ids[shown], masked[shown]
+        ids, masked = ids[self.shown_from :], masked[self.shown_from :]
         count = len(ids)
         if self.ends:
             ends = np.flatnonzero(np.isin(ids, list(self.ends)) & ~masked)

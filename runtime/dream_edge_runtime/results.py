@@ -42,8 +42,10 @@ class Step:
     confidence: FloatArray
     """[revealed] probabilities of their tokens, after temperature and filters, whatever the algorithm ranks by."""
     progress: float
-    """The share of the holes' positions that is revealed, 0 to 1."""
+    """The share of the holes' positions that is revealed, 0 to 1. Falls where holes grow."""
     _reader: Reader = field(repr=False, compare=False)
+    moved: IntArray | None = None
+    """[length] where each position stood at the step before, -1 where it is new; None = all where they were."""
 
     @cached_property
     def text(self) -> str:
@@ -77,7 +79,7 @@ class Generation:
     holes: tuple[str, ...] = ()
     """The text of each hole (infill and fill)."""
     history: tuple[IntArray, ...] | None = field(default=None, repr=False, compare=False)
-    """The canvas ids after every step, each [length], when asked for."""
+    """The canvas ids after every step, each [length at that step], when asked for."""
 
     @property
     def tokens_per_second(self) -> float:

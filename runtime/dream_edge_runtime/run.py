@@ -12,13 +12,16 @@ import numpy as np
 
 from .arrays import IntArray
 from .canvas import Canvas, Draft
+from .config import ModelConfig
 from .denoise import Revealed, Track, denoise
 from .errors import Cancelled
 from .generation_config import GenerationConfig
-from .method import biases_for, draw_for, paces_for, passes_for, reveal_for
+from .method import biases_for, draw_for, elastic_pace, elastic_reveal, paces_for, passes_for, reveal_for
 from .network import Network
 from .options import Conduct
+from .pace import Pace
 from .reader import Reader
+from .resize import ElasticHoles
 from .results import Generation, Step
 from .stop import EndOfText
 
@@ -31,6 +34,8 @@ class Task:
     reader: Reader
     names_holes: bool = False
     """Whether the result tells the text of each hole."""
+    most_hole_tokens: int | None = None
+    """Up to how many tokens its holes may grow together; None = they keep their size."""
 
 
 @dataclass
@@ -49,16 +54,23 @@ class Run:
         model = network.config
         self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift)
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
-        draws = [np.random.default_rng([self.seed, row]) for row in range(len(tasks))]
-        ends = [EndOfText(task.reader.ends, task.reader.shown) if config.stop_at_end else None for task in tasks]
-        reveals = [reveal_for(config) for _ in tasks]
-        biases = [biases_for(config, model)] * len(tasks)
-        self._tracks = list(map(Track, paces_for(config, self.canvas), reveals, draws, ends, biases))
+        paces = paces_for(config, self.canvas)
+        self._tracks = [self._track(row, task, config, model, paces[row]) for row, task in enumerate(tasks)]
         self.steps = max(track.pace.steps for track in self._tracks)
         """How many steps are planned."""
         self._network, self._tasks, self._config, self._conduct = network, tasks, config, conduct
         self._tallies = [_Tally() for _ in tasks]
         self._seconds = 0.0
+
+    def _track(self, row: int, task: Task, config: GenerationConfig, model: ModelConfig, pace: Pace) -> Track:
+        draws = np.random.default_rng([self.seed, row])
+        end = EndOfText(task.reader.ends, task.reader.shown_from) if config.stop_at_end else None
+        if task.most_hole_tokens is None or model.expand_token_id is None:
+            return Track(pace, reveal_for(config), draws, end, biases_for(config, model))
+        most = task.most_hole_tokens
+        elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
+        pace = elastic_pace(config, self.canvas, row, elastic)
+        return Track(pace, elastic_reveal(config), draws, end, biases_for(config, model, elastic), elastic)
 
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""
@@ -92,23 +104,30 @@ class Run:
     def generation(self, row: int) -> Generation:
         """The result for task `row`, once all steps are made."""
         task, tally = self._tasks[row], self._tallies[row]
-        draft, reader = task.draft, task.reader
+        holes, reader = self.canvas.holes[row], task.reader
         ids = self.canvas.sequence(row)
         ending = reader.ending(ids, np.zeros(len(ids), dtype=bool))  # what no step settled is no text
-        kept = slice(reader.shown.start, reader.shown.start + ending.tokens)
+        kept = reader.shown_from + ending.tokens
         return Generation(
             text=ending.text,
-            token_ids=tuple(ids[reader.shown.start : reader.shown.stop].tolist()),
-            prompt_tokens=int((~draft.masked).sum()),
-            new_tokens=int(draft.masked[kept].sum()),
+            token_ids=tuple(ids[reader.shown_from :].tolist()),
+            prompt_tokens=len(ids) - sum(map(len, holes)),
+            new_tokens=sum(len(range(hole.start, min(hole.stop, kept))) for hole in holes),
             steps=tally.steps,
             passes=tally.passes,
             seconds=self._seconds,
             seed=self.seed,
             finish_reason="stop" if ending.stopped else "length",
-            holes=tuple(reader.hole(ids, hole) for hole in draft.holes) if task.names_holes else (),
+            holes=tuple(reader.hole(ids, hole) for hole in holes) if task.names_holes else (),
             history=tuple(tally.history) if self._conduct.history else None,
         )
+
+
+def _moved(counts: IntArray) -> IntArray:
+    """For each place now the place before, given `counts` [length before]; -1 where it is new."""
+    before = np.repeat(np.arange(len(counts)), counts)
+    before[1:][np.diff(before) == 0] = -1
+    return before
 
 
 class Denoising(Iterator[Step]):
@@ -151,20 +170,21 @@ class Denoising(Iterator[Step]):
         self.close()
 
     def _iterate(self) -> Generator[Step]:
-        draft, canvas = self._task.draft, self._run.canvas
-        initially = max(int(draft.masked.sum()), 1)
+        canvas, reader = self._run.canvas, self._task.reader
         for index, (revealed,) in enumerate(self._run, 1):
             masked = canvas.sequence_masked(0)
+            holes = canvas.holes[0]
             yield Step(
                 index=index,
                 steps=self._run.steps,
                 ids=canvas.sequence(0),
                 masked=masked,
-                shown=self._task.reader.shown,
-                holes=draft.holes,
+                shown=range(reader.shown_from, len(masked)),
+                holes=holes,
                 revealed=revealed.positions,
                 confidence=revealed.probability,
-                progress=max(0.0, 1 - int(masked.sum()) / initially),
-                _reader=self._task.reader,
+                progress=max(0.0, 1 - int(masked.sum()) / max(sum(map(len, holes)), 1)),
+                moved=None if revealed.counts is None else _moved(revealed.counts),
+                _reader=reader,
             )
         self._complete = True

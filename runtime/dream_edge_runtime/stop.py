@@ -17,13 +17,13 @@ class EndOfText:
     """
 
     ends: frozenset[int]
-    shown: range
+    shown_from: int
 
     def close(self, canvas: Canvas, row: int) -> None:
         """If sequence `row` is done, settle what is left of it as padding."""
-        start, stop = (canvas.first[row] + edge for edge in (self.shown.start, self.shown.stop))
-        masked = canvas.masked[row, start:stop]
-        ended = np.flatnonzero(np.isin(canvas.ids[row, start:stop], list(self.ends)) & ~masked)
+        start = canvas.first[row] + self.shown_from
+        masked = canvas.masked[row, start:]
+        ended = np.flatnonzero(np.isin(canvas.ids[row, start:], list(self.ends)) & ~masked)
         if ended.size and not masked[: ended[0]].any():
             left = start + np.flatnonzero(masked)
             canvas.reveal(row, left, np.full(left.size, canvas.pad_id))

@@ -33,6 +33,7 @@ def step(
     revealed: dict[int, float] | None = None,
     hole: range | None = None,
     index: int = 1,
+    moved: list[int] | None = None,
 ) -> Step:
     hole = range(len(ids)) if hole is None else hole
     at = np.array([position in masked for position in range(len(ids))], dtype=bool)
@@ -47,7 +48,8 @@ def step(
         revealed=np.array(list(chosen), dtype=np.int64),
         confidence=np.array(list(chosen.values()), dtype=np.float32),
         progress=1 - len(masked) / max(1, len(hole)),
-        _reader=Reader(tokenizer, range(len(ids))),
+        _reader=Reader(tokenizer, 0),
+        moved=None if moved is None else np.array(moved),
     )
 
 
@@ -72,6 +74,18 @@ def test_no_line_is_wider_and_no_frame_higher_than_the_terminal(
 def test_every_character_is_shown_once_and_in_order(tokenizer: Tokenizer) -> None:
     shown = frame(CanvasView(tokenizer), step(tokenizer, tokenizer.encode(WIDE)), 20, 1000)
     assert "".join(shown).replace(" ", "") == "".join(WIDE.split())
+
+
+def test_colours_move_with_their_tokens(tokenizer: Tokenizer) -> None:
+    """A hole grows by two positions and loses one; what was revealed stays as sure as it was."""
+    view = CanvasView(tokenizer)
+    ids = tokenizer.encode("abcd")
+    assert len(ids) == 4
+    frame(view, step(tokenizer, ids, masked={0, 1}, revealed={2: 0.95, 3: 0.1}))
+    moved = step(tokenizer, [0, 0, 0, ids[2], ids[3]], masked={0, 1, 2}, index=2, moved=[0, -1, -1, 2, 3])
+    view.observe(moved)
+    pieces = [piece for piece in view.pieces(moved) if piece.text != MASK_SYMBOL]
+    assert [(piece.text, piece.style) for piece in pieces] == [("c", "green"), ("d", "red")]
 
 
 def test_line_ends_of_the_text_end_lines(tokenizer: Tokenizer) -> None:

@@ -85,7 +85,7 @@ def test_relative_exports_loads_and_writes(world: World, name: str, scheme: str)
     answer = model.generate("a b", max_new_tokens=4, steps=4)
     assert answer.new_tokens <= 4
     assert len(answer.token_ids) == 4
-    filled = model.infill("one", "two", length=3, steps=3, bos=True)
+    filled = model.infill("one", "two", length=3, max_hole_tokens=0, steps=3, bos=True)
     assert len(filled.holes) == 1
     assert config.mask_token_id not in answer.token_ids
 
@@ -99,6 +99,20 @@ def test_manifest_says_what_the_code_does_not(world: World) -> None:
         "bos_token_id": 151665,
     }
     assert stated["license"] == "apache-2.0"
+
+
+def test_holes_of_dreamon_may_change_their_size(world: World) -> None:
+    model = dream_edge.load(world.artifact("dreamon-v0-7b", "int8"))
+
+    def expand(_step: int, _ids: Any, positions: Any, logits: Any) -> Any:
+        logits[:, 151667] += 1000.0 if len(positions) < 6 else -1000.0
+        return logits
+
+    grown = model.infill("one", "two", 3, logits_hook=expand, max_hole_tokens=20)
+    assert 6 <= grown.new_tokens <= 20
+    assert 151667 not in grown.token_ids
+    text = model.tokenizer.encode("one"), model.tokenizer.encode("two")
+    assert (list(grown.token_ids[: len(text[0])]), list(grown.token_ids[-len(text[1]) :])) == text
 
 
 def test_one_id_is_another_token_in_another_relative(world: World) -> None:
