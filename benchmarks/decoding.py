@@ -61,9 +61,12 @@ class Metered:
         cancel: threading.Event | None,
         *,
         past: KeyValues | None = None,
+        keep: bool = False,
     ) -> Rows:
         self.tokens += input_ids.size
-        return self._network.forward(input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past=past)
+        return self._network.forward(
+            input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past=past, keep=keep
+        )
 
 
 @dataclass(frozen=True)

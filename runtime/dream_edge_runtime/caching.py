@@ -131,6 +131,7 @@ class CachedPasses:
             temperature,
             cancel,
             past=None if memory is None else memory.key_values,
+            keep=memory is None and self._kind != "none",
         )
 
     def _holds(self, memory: _Memory, ids: IntArray, needed: IntArray) -> bool:

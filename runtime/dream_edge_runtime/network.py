@@ -40,7 +40,7 @@ class Rows:
     """[rows] sum of p · log(p + 1e-10) over the full vocabulary, after temperature."""
     fetch_logits: Callable[[], FloatArray]
     key_values: KeyValues | None = None
-    """Of the whole pass, whichever rows these are; None where the logits came from no pass."""
+    """Of the whole pass, whichever rows these are; None unless they were asked for."""
 
     @property
     def count(self) -> int:
@@ -121,13 +121,14 @@ class Network(Protocol):
         cancel: threading.Event | None,
         *,
         past: KeyValues | None = None,
+        keep: bool = False,
     ) -> Rows:
         """One denoising forward pass over `input_ids` [batch, active] at `position_ids` [batch, active].
 
-        `past` are keys and values that an earlier pass of this network computed. `key_mask` [batch, cached + active]
-        is false for what is never attended to: padding, and past positions that are computed again. `logit_rows`
-        [rows] index the flattened [batch · active] hidden states; row i predicts the token at i + 1. `temperature`
-        divides the logits of the reduced outputs (0 = greedy, as 1).
+        `past` are keys and values that an earlier pass of this network computed; with `keep` the result holds those of
+        this one. `key_mask` [batch, cached + active] is false for what is never attended to: padding, and past
+        positions that are computed again. `logit_rows` [rows] index the flattened [batch · active] hidden states; row
+        i predicts the token at i + 1. `temperature` divides the logits of the reduced outputs (0 = greedy, as 1).
 
         Raises:
             Cancelled: `cancel` was set, before the pass or while it ran.

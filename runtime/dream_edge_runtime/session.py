@@ -161,11 +161,12 @@ class OnnxNetwork:
         cancel: threading.Event | None = None,
         *,
         past: KeyValues | None = None,
+        keep: bool = False,
     ) -> Rows:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past)
+        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past, keep)
 
     def _run(
         self,
@@ -177,6 +178,7 @@ class OnnxNetwork:
         temperature: float,
         cancel: threading.Event | None = None,
         past: KeyValues | None = None,
+        keep: bool = False,
     ) -> Rows:
         binding = session.io_binding()
         feeds = {
@@ -196,8 +198,9 @@ class OnnxNetwork:
         binding.bind_output("logits", self._device, 0)
         for name in _REDUCED:
             binding.bind_output(name)
-        for name in key_value_names("present", self.config):
-            binding.bind_output(name, self._device, 0)
+        if keep:  # each costs 25 µs to bind and fetch
+            for name in key_value_names("present", self.config):
+                binding.bind_output(name, self._device, 0)
         options = self._ort.RunOptions()
         with _terminated_by(cancel, options):
             try:
@@ -213,7 +216,7 @@ class OnnxNetwork:
         return Rows(
             **dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)),
             fetch_logits=logits.numpy,
-            key_values=OnnxKeyValues(present),
+            key_values=OnnxKeyValues(present) if keep else None,
         )
 
     def _options(self, entries: dict[str, str]) -> Any:

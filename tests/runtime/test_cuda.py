@@ -36,7 +36,7 @@ def full_pass(network: OnnxNetwork, tokens: int = 8, past: KeyValues | None = No
     ids = np.random.default_rng(tokens).integers(network.config.vocab_size, size=(1, tokens))
     mask = np.ones((1, cached + tokens), bool)
     positions = np.arange(cached, cached + tokens)[None]
-    return network.forward(ids, positions, mask, np.arange(tokens), 0.0, past=past)
+    return network.forward(ids, positions, mask, np.arange(tokens), 0.0, past=past, keep=True)
 
 
 def test_only_reduced_outputs_leave_the_gpu(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

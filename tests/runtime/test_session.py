@@ -88,6 +88,16 @@ def test_taken_rows_are_some_of_them(artifact: Artifact) -> None:
     assert (taken.fetch_logits() == found.fetch_logits()[[4, 1]]).all()
 
 
+def test_keys_and_values_are_kept_when_asked_for(artifact: Artifact) -> None:
+    network = OnnxNetwork(artifact, threads=1)
+    ids, positions, valid = canvas(network.config, [9])
+    full = network.forward(ids, positions, valid, np.arange(9), 0.0, keep=True)
+    assert network.forward(ids, positions, valid, np.arange(9), 0.0).key_values is None
+    mask = np.append(np.arange(9) < 6, np.ones(3, bool))[None]  # the last three are computed again
+    part = network.forward(ids[:, 6:], positions[:, 6:], mask, np.arange(3), 0.0, past=full.key_values)
+    np.testing.assert_allclose(part.fetch_logits(), full.fetch_logits()[6:], rtol=0, atol=1e-4)
+
+
 def test_arrays_that_are_not_contiguous_are_read_right(artifact: Artifact) -> None:
     network = OnnxNetwork(artifact, threads=1)
     ids, positions, valid = canvas(network.config, [6, 6])

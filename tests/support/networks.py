@@ -54,6 +54,7 @@ class FakeNetwork:
         cancel: threading.Event | None = None,
         *,
         past: KeyValues | None = None,
+        keep: bool = False,
     ) -> Rows:
         assert past is None
         assert input_ids.dtype == position_ids.dtype == logit_rows.dtype == np.int64

@@ -52,6 +52,7 @@ class RememberingNetwork:
         cancel: threading.Event | None = None,
         *,
         past: KeyValues | None = None,
+        keep: bool = False,
     ) -> Rows:
         assert len(input_ids) == 1
         active = Snapshot(input_ids[0], position_ids[0])
@@ -70,7 +71,7 @@ class RememberingNetwork:
             rows.log_normalizer,
             rows.neg_entropy,
             rows.fetch_logits,
-            active,
+            active if keep else None,
         )
 
 
