@@ -38,7 +38,7 @@ def time_cached_pass(
     """
     ids = _tokens(network, canvas)
     positions = np.arange(canvas)
-    rows = network.forward(ids, positions[None], np.ones((1, canvas), bool), positions[:1], 0.0, None)
+    rows = network.forward(ids, positions[None], np.ones((1, canvas), bool), positions[:1], 0.0, None, keep=True)
     done()
     start = (canvas - block) // 2
     active = positions[start : start + block]
