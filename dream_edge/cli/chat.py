@@ -41,6 +41,7 @@ def chat(
     block_length: given.BlockLength = None,
     cache: given.Cache = None,
     suffix_window: given.SuffixWindow = None,
+    grow_from: given.GrowFrom = None,
     stop_at_end: given.StopAtEnd = False,
     exact: given.Exact = False,
     visual: given.Visual = False,
@@ -72,6 +73,7 @@ def chat(
         block_length=block_length,
         cache=cache,
         suffix_window=suffix_window,
+        grow_from=grow_from,
         stop_at_end=stop_at_end or None,
         exact=exact,
     )

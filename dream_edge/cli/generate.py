@@ -42,6 +42,7 @@ def generate(
     block_length: given.BlockLength = None,
     cache: given.Cache = None,
     suffix_window: given.SuffixWindow = None,
+    grow_from: given.GrowFrom = None,
     stop_at_end: given.StopAtEnd = False,
     exact: given.Exact = False,
     visual: given.Visual = False,
@@ -76,6 +77,7 @@ def generate(
         block_length=block_length,
         cache=cache,
         suffix_window=suffix_window,
+        grow_from=grow_from,
         stop_at_end=stop_at_end or None,
         exact=exact,
     )

@@ -165,6 +165,16 @@ SuffixWindow = Annotated[
         rich_help_panel=SAMPLING,
     ),
 ]
+GrowFrom = Annotated[
+    int | None,
+    typer.Option(
+        "--grow-from",
+        metavar="N",
+        min=1,
+        help="Begin with so many tokens and double them while no end is in sight.  [default: all of them]",
+        rich_help_panel=SAMPLING,
+    ),
+]
 MaxHoleTokens = Annotated[
     int | None,
     typer.Option(

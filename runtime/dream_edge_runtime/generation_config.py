@@ -74,6 +74,9 @@ class GenerationConfig:
     max_hole_tokens: int = 64
     """Up to how many tokens the holes of infill and fill may grow together, by models that have `<|expand|>` (DreamOn);
     0 = each keeps the size it is given. Where they may grow, one token is revealed at a step, unless by `threshold`."""
+    grow_from: int | None = None
+    """Begin with so many new tokens and double them while no end of text is in sight, up to `max_new_tokens`
+    (arXiv 2508.00819); None = all of them at once. For texts after a prompt."""
     stop_at_end: bool = False
     """End a text once its end of turn is settled and nothing before it is masked. The text is the same."""
     stop: tuple[str, ...] = ()
@@ -114,6 +117,8 @@ class GenerationConfig:
             self._set("refresh", _integer("refresh", self.refresh, 1, MOST_TOKENS))
         if self.suffix_window is not None:
             self._set("suffix_window", _integer("suffix_window", self.suffix_window, 0, MOST_TOKENS))
+        if self.grow_from is not None:
+            self._set("grow_from", _integer("grow_from", self.grow_from, 1, MOST_TOKENS))
         self._set("max_hole_tokens", _integer("max_hole_tokens", self.max_hole_tokens, 0, MOST_TOKENS))
         if self.top_k is not None:
             self._set("top_k", _integer("top_k", self.top_k, 1, None))

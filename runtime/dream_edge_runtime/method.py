@@ -28,8 +28,10 @@ from .reveal.threshold import ConfidenceThreshold
 
 def paces_for(config: GenerationConfig, canvas: Canvas) -> list[Pace]:
     """How each sequence of `canvas`, not yet begun, goes through its masks."""
-    steps = config.steps or max(1, int(canvas.masked.sum(axis=1).max()))
-    return [Pace(masked, steps, config.eps, config.block_length) for masked in canvas.masked]
+    return [
+        Pace(masked, config.steps or max(1, int(masked.sum())), config.eps, config.block_length)
+        for masked in canvas.masked
+    ]
 
 
 def passes_for(network: Network, config: GenerationConfig) -> Passes:

@@ -226,10 +226,17 @@ class DreamModel:
         if free < 0:
             requirement = f"takes {len(ending)} tokens, more than max_new_tokens={config.max_new_tokens}"
             raise InvalidOption("end_with", end_with, requirement)
-        parts: list[list[int] | int] = [prompt, *([free] if free else []), ending]
+        first = free
+        if config.grow_from is not None:
+            if ending:
+                requirement = "does not go with end_with, whose place is at the end of max_new_tokens: name one of them"
+                raise InvalidOption("grow_from", config.grow_from, requirement)
+            first = min(free, config.grow_from)
+        parts: list[list[int] | int] = [prompt, *([first] if first else []), ending]
         draft = Draft.of(parts, self.config.mask_token_id)
         ends = frozenset() if ending else end_ids(self.tokenizer, self.config.eos_token_id)
-        return Task(draft, Reader(self.tokenizer, len(prompt), ends, config.stop))
+        most = free if first < free else None
+        return Task(draft, Reader(self.tokenizer, len(prompt), ends, config.stop), most_new_tokens=most)
 
     def _fill(
         self,
@@ -238,8 +245,12 @@ class DreamModel:
         bos: bool,
         options: Mapping[str, Any],
     ) -> Denoising:
-        for name, why in (("max_new_tokens", "the holes say how many tokens are new"), ("stop", "the text is not cut")):
-            if name in options:
+        for name, why in (
+            ("max_new_tokens", "the holes say how many tokens are new"),
+            ("grow_from", "the holes say how many tokens are new"),
+            ("stop", "the text is not cut"),
+        ):
+            if options.get(name, None) is not None:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
         settled, conduct = resolve(self.defaults, config, options)
         beginning = [self.config.bos_token_id] if bos else []

@@ -15,7 +15,7 @@ FAST: Mapping[str, Any] = {"threshold": 0.98, "stop_at_end": True}
 SCHEDULE = ("steps", "algorithm", "algorithm_temperature", "eps")
 """Options of the official schedule: whoever names one, and nothing of `PARALLEL`, gets that schedule."""
 
-SAVING = ("block_length", "cache", "suffix_window")
+SAVING = ("block_length", "cache", "suffix_window", "grow_from")
 """Options that leave out of a pass what the official loop computes."""
 
 

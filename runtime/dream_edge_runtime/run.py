@@ -16,6 +16,7 @@ from .config import ModelConfig
 from .denoise import Revealed, Track, denoise
 from .errors import Cancelled
 from .generation_config import GenerationConfig
+from .growth import grow
 from .method import biases_for, draw_for, elastic_pace, elastic_reveal, paces_for, passes_for, reveal_for
 from .network import Network
 from .options import Conduct
@@ -36,6 +37,8 @@ class Task:
     """Whether the result tells the text of each hole."""
     most_hole_tokens: int | None = None
     """Up to how many tokens its holes may grow together; None = they keep their size."""
+    most_new_tokens: int | None = None
+    """Up to how many tokens its end may grow before it is denoised; None = it keeps its size."""
 
 
 @dataclass
@@ -54,13 +57,26 @@ class Run:
         model = network.config
         self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift)
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
-        paces = paces_for(config, self.canvas)
-        self._tracks = [self._track(row, task, config, model, paces[row]) for row, task in enumerate(tasks)]
-        self.steps = max(track.pace.steps for track in self._tracks)
-        """How many steps are planned."""
+        self.steps = 0
+        """How many steps are planned; known once the first is made."""
         self._network, self._tasks, self._config, self._conduct = network, tasks, config, conduct
         self._tallies = [_Tally() for _ in tasks]
         self._seconds = 0.0
+
+    def _begin(self) -> list[Track]:
+        """Give the canvas the length it is to begin with, and each sequence its way through it."""
+        most = {row: task.most_new_tokens for row, task in enumerate(self._tasks) if task.most_new_tokens is not None}
+        if most:
+            ends = self._tasks[next(iter(most))].reader.ends
+            for row, passes in grow(self._network, self.canvas, most, ends, self._conduct.cancel).items():
+                self._tallies[row].passes += passes
+        paces = paces_for(self._config, self.canvas)
+        tracks = [
+            self._track(row, task, self._config, self._network.config, paces[row])
+            for row, task in enumerate(self._tasks)
+        ]
+        self.steps = max(track.pace.steps for track in tracks)
+        return tracks
 
     def _track(self, row: int, task: Task, config: GenerationConfig, model: ModelConfig, pace: Pace) -> Track:
         draws = np.random.default_rng([self.seed, row])
@@ -75,11 +91,14 @@ class Run:
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""
         conduct, config = self._conduct, self._config
+        start = time.perf_counter()
+        tracks = self._begin()
+        self._seconds += time.perf_counter() - start
         changes = denoise(
             passes_for(self._network, config),
             self.canvas,
             draw_for(config),
-            self._tracks,
+            tracks,
             self._network.config.vocab_size,
             conduct.hooks,
             conduct.cancel,
