@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dream_edge_runtime.errors import DreamEdgeError, InvalidConfig, InvalidOption, UnknownOption
 from dream_edge_runtime.generation_config import ALGORITHMS, FIELDS, PARALLEL, GenerationConfig
-from dream_edge_runtime.options import RUNNING, Options
+from dream_edge_runtime.options import EXACT, RUNNING, Options
 
 NOT_A_NUMBER = (True, "1", [1], float("nan"), float("inf"), -1, 10**400)
 BAD: dict[str, tuple[Any, ...]] = {
@@ -60,7 +60,7 @@ def test_unknown_option_lists_the_known_ones() -> None:
 
 def test_every_bad_field_is_tested_and_every_keyword_declared() -> None:
     assert set(BAD) == set(FIELDS) == {field.name for field in fields(GenerationConfig)}
-    assert set(Options.__annotations__) == {*FIELDS, *RUNNING}
+    assert set(Options.__annotations__) == {*FIELDS, EXACT, *RUNNING}
 
 
 def test_numbers_of_numpy_are_stored_as_plain_ones() -> None:
