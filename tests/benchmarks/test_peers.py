@@ -1,0 +1,142 @@
+"""benchmarks/peers.py: what is read from llama.cpp's log, what is computed from figures, and what the table says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.beside.figures import (
+    FILE,
+    LOAD,
+    MEMORY,
+    TEXT,
+    UNCACHED_TEXT,
+    Samples,
+    cached_text,
+    extrapolated,
+    pass_over,
+    ratios,
+    text_at,
+    with_expected,
+)
+from benchmarks.beside.llama_cpp import LlamaCppFailed, check_build, read_log
+from benchmarks.beside.subjects import Ours, Text
+from benchmarks.beside.table import columns, table
+from dream_edge.models import bundled
+
+PEERS = Path(__file__).parents[2] / "benchmarks" / "peers.py"
+
+LOG = (
+    "0.01.043.396 W load: control-looking token: 128247 '</s>' was not control-type\n"
+    "0.58.500.000 I diffusion_params: - steps                     u32              = 3\n"
+    "0.58.900.000 I diffusion step: 0/3 [          ] 0%"
+    "1.03.900.000 I diffusion step: 1/3 [===       ] 33%"
+    "1.06.000.000 I diffusion step: 2/3 [======    ] 66%"
+    "1.08.300.250 I \n"
+    "total time: 9400.25ms, time per step: 3133.42ms, sampling time per step: 100.00ms\n"
+)
+
+
+def test_a_log_gives_loading_and_the_steps_after_the_first() -> None:
+    run = read_log(LOG, 1 << 30)
+    assert run.load == pytest.approx(58.9)
+    assert run.steps == pytest.approx([2.1, 2.30025])
+    assert run.passes == pytest.approx([2.0, 2.20025])  # without the sampling
+    assert run.memory == 1 << 30
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "",
+        "error: failed to load model\n",
+        LOG.replace("total time: 9400.25ms", "total time: 19400.25ms"),  # contradicts the stamps
+        LOG[: LOG.index("total time")],  # killed
+    ],
+)
+def test_a_log_that_does_not_add_up_is_refused(log: str) -> None:
+    with pytest.raises(LlamaCppFailed):
+        read_log(log, 0)
+
+
+def test_a_slow_build_is_refused() -> None:
+    check_build("CMAKE_BUILD_TYPE:STRING=Release\nGGML_NATIVE:BOOL=ON\n")
+    with pytest.raises(LlamaCppFailed, match="BUILD_TYPE"):
+        check_build("CMAKE_BUILD_TYPE:STRING=\nGGML_NATIVE:BOOL=ON\n")
+    with pytest.raises(LlamaCppFailed, match="NATIVE"):
+        check_build("CMAKE_BUILD_TYPE:STRING=Release\nGGML_NATIVE:BOOL=OFF\n")
+
+
+def test_rounds_settle_on_medians_but_memory_on_the_highest() -> None:
+    samples = Samples()
+    samples.add(LOAD, 3.0, 1.0, 9.0)
+    samples.add(MEMORY, 5.0)
+    samples.add(MEMORY, 7.0, 6.0)
+    assert samples.settled() == {LOAD: 3.0, MEMORY: 7.0}
+
+
+def test_two_counts_of_layers_make_a_line() -> None:
+    fixed, each = 2.0, 0.25
+    measured = {layers: {TEXT: fixed + each * layers, LOAD: 1.0} for layers in (2, 4)}
+    assert extrapolated(measured, 28) == pytest.approx({TEXT: fixed + each * 28, LOAD: 1.0})
+    with pytest.raises(ValueError, match="two points"):
+        extrapolated({4: {TEXT: 1.0}}, 28)
+
+
+def test_fewer_passes_spare_only_those_inside_a_block() -> None:
+    full, cached = 10.0, 1.0
+    total = 8 * full + 248 * cached
+    assert cached_text(full, total, 256, 32, 1.0) == pytest.approx(total)
+    assert cached_text(full, total, 256, 32, 2.0) == pytest.approx(8 * full + 120 * cached)
+    assert cached_text(full, total, 256, 32, 1000.0) == pytest.approx(8 * full)  # at the least one pass a block
+    assert cached_text(full, 5 * full, 5, 1, 2.0) == 5 * full  # all passes are full
+
+
+def test_only_a_program_with_a_cache_gets_faster_with_the_pace() -> None:
+    ours = with_expected({TEXT: 328.0, UNCACHED_TEXT: 2560.0}, 256, 32, [1.0, 2.0])
+    assert (ours[text_at(1.0)], ours[text_at(2.0)]) == pytest.approx((328.0, 200.0))
+    theirs = with_expected({TEXT: 2560.0}, 256, 32, [2.0])
+    assert theirs[text_at(2.0)] == 2560.0
+
+
+def test_ratios_say_how_many_times_ours_theirs_is() -> None:
+    assert ratios({TEXT: 6.0, LOAD: 1.0}, {TEXT: 2.0, FILE: 1.0}) == {TEXT: 3.0}
+
+
+def test_table_has_a_row_for_each_program_and_each_pair() -> None:
+    figures = {
+        "int8": {pass_over(64): 0.5, TEXT: 100.0, FILE: 2e9},
+        "llama.cpp Q8_0": {pass_over(64): 1.5, TEXT: 2500.0, FILE: 2.2e9},
+    }
+    lines = table("4 layers", figures, columns([64], [1.0, 1.4])).splitlines()
+    heading = [cell.strip() for cell in lines[0].split("|")]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")] for line in lines[2:]}
+    assert cells["int8"][heading.index("ms, 64")] == "500"
+    assert cells["int8"][heading.index("files, GB")] == "2.00"
+    assert cells["int8"][heading.index("load, s")] == "–"
+    assert cells["llama.cpp Q8_0 / int8"][heading.index("ms, 64")] == "3.00 ×"
+    assert cells["llama.cpp Q8_0 / int8"][heading.index("text, s")] == "25.00 ×"
+    assert "at 1.4 a pass, s" in heading
+    assert set(cells) == {"int8", "llama.cpp Q8_0", "llama.cpp Q8_0 / int8"}
+
+
+def test_our_passes_and_texts_are_timed_in_a_process_of_their_own(tmp_path: Path) -> None:
+    ours = Ours("int8", bundled("tiny_int8"), 1, tmp_path)
+    run = ours.passes(16, 1)
+    assert run.load > 0
+    assert len(run.passes) == 1
+    assert run.passes[0] > 0
+    figures = ours.text(Text(prompt=8, new=8, block=4, steps=2))
+    assert set(figures) == {TEXT, UNCACHED_TEXT}
+    assert min(figures.values()) > 0
+
+
+def test_runs_as_a_file_and_refuses_impossible_counts() -> None:
+    run = subprocess.run(
+        [sys.executable, str(PEERS), "--layers", "0"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 2
+    assert "--layers" in run.stderr
