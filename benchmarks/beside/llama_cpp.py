@@ -31,7 +31,7 @@ _PROGRAMS = ("llama-diffusion-cli", "llama-quantize")
 _OFF = ("LLAMA_CURL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_SERVER", "LLAMA_BUILD_UI", "BUILD_SHARED_LIBS")
 _PROMPT = "Hello"  # what is not prompt is mask, and costs the same
 
-_STAMP = re.compile(r"(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) I (?=diffusion step|\s*total time)")
+_STAMP = re.compile(r"(\d+)\.(\d\d)\.(\d{3})\.(\d{3}) I (?=\s*(?:diffusion step|total time))")
 _TOTALS = re.compile(r"total time: ([\d.]+)ms, time per step: ([\d.]+)ms, sampling time per step: ([\d.]+)ms")
 
 

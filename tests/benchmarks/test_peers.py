@@ -32,9 +32,9 @@ PEERS = Path(__file__).parents[2] / "benchmarks" / "peers.py"
 LOG = (
     "0.01.043.396 W load: control-looking token: 128247 '</s>' was not control-type\n"
     "0.58.500.000 I diffusion_params: - steps                     u32              = 3\n"
-    "0.58.900.000 I diffusion step: 0/3 [          ] 0%"
-    "1.03.900.000 I diffusion step: 1/3 [===       ] 33%"
-    "1.06.000.000 I diffusion step: 2/3 [======    ] 66%"
+    "0.58.900.000 I \rdiffusion step: 0/3 [          ] 0%"
+    "1.03.900.000 I \rdiffusion step: 1/3 [===       ] 33%"
+    "1.06.000.000 I \rdiffusion step: 2/3 [======    ] 66%"
     "1.08.300.250 I \n"
     "total time: 9400.25ms, time per step: 3133.42ms, sampling time per step: 100.00ms\n"
 )
