@@ -89,7 +89,7 @@ def passes(network: Any, given: argparse.Namespace) -> dict[str, Any]:
         rows = np.arange(count - block, count)
         whole, fresh = np.ones((1, count), bool), np.ones((1, count + block), bool)
         fresh[:, rows] = False  # computed again
-        full = network.forward(ids, positions, whole, rows, 0.0)
+        full = network.forward(ids, positions, whole, rows, 0.0, keep=True)
 
         def full_pass(each: Any = (ids, positions, whole, rows)) -> None:
             network.forward(*each, 0.0)
@@ -124,7 +124,7 @@ def correctness(given: argparse.Namespace) -> dict[str, Any]:
     for network in (there, here):
         rows = network.forward(ids, positions, mask, np.arange(count), 0.0)
         logits["full"].append(rows.fetch_logits())
-        first = network.forward(ids[:, :half], positions[:, :half], mask[:, :half], np.arange(1), 0.0)
+        first = network.forward(ids[:, :half], positions[:, :half], mask[:, :half], np.arange(1), 0.0, keep=True)
         past, left = first.key_values, np.arange(count - half)
         later = network.forward(ids[:, half:], positions[:, half:], mask, left, 0.0, past=past)
         logits["cached"].append(later.fetch_logits())
