@@ -137,6 +137,31 @@ EntropyBound = Annotated[
         rich_help_panel=SAMPLING,
     ),
 ]
+Sched = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Instead: keep to the steps until the best logits lead by X on average; then reveal all.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+LocalLeap = Annotated[
+    float | None,
+    typer.Option(
+        "--local-leap",
+        metavar="X",
+        help="Instead: reveal every token at least 0.9 probable, and near those every one of X.",
+        rich_help_panel=SAMPLING,
+    ),
+]
+Klass = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Instead: reveal every token at least 0.9 probable that moved by less than X nats at two steps.",
+        rich_help_panel=SAMPLING,
+    ),
+]
 BlockLength = Annotated[
     int | None,
     typer.Option(

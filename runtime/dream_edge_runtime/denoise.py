@@ -136,7 +136,7 @@ def _reveal(
 ) -> Revealed:
     rows = biased(rows, track.biases, canvas, row, turn.moment, draw.temperature)
     proposal = draw.propose(rows, track.draws)
-    chosen = track.reveal.choose(proposal, positions, turn.moment, track.draws)
+    chosen = track.reveal.choose(proposal, rows, positions, turn.moment, track.draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
     return Revealed(row, positions[chosen] - canvas.first[row], proposal.probability[chosen], passed=True)

@@ -19,7 +19,7 @@ ALGORITHMS = (ORIGIN, *ORDERS)
 
 CacheKind = Literal["none", "prefix", "dual"]
 DEFAULT_BLOCK = 32
-PARALLEL = ("threshold", "factor", "entropy_bound")
+PARALLEL = ("threshold", "factor", "entropy_bound", "sched", "local_leap", "klass")
 """Fields that decide how many tokens a step reveals. They exclude each other; the official schedule has none."""
 MOST_STEPS = 1 << 20
 MOST_TOKENS = 1 << 20  # no canvas comes near it; the model's context is checked against the prompt
@@ -62,6 +62,15 @@ class GenerationConfig:
     entropy_bound: float | None = None
     """Instead: reveal positions at once while their entropies but for the largest sum to this many nats at most
     (arXiv 2505.24857)."""
+    sched: float | None = None
+    """Instead: follow the schedule until the best logit of what is masked lies this far above the second, on average,
+    and then reveal it all; the distance asked for shrinks with progress (arXiv 2512.02892)."""
+    local_leap: float | None = None
+    """Instead: reveal at once every position with a probability of 0.9, and near those every one with this probability
+    (arXiv 2510.07081)."""
+    klass: float | None = None
+    """Instead: reveal at once every position with a probability of 0.9 whose distribution has changed by less than this
+    many nats (Kullback-Leibler) at each of the last two steps (arXiv 2511.05664)."""
     block_length: int | None = None
     """Fill the masks in blocks of so many, from left to right; None = all at once, or 32 with a cache."""
     cache: CacheKind = "none"
@@ -97,10 +106,17 @@ class GenerationConfig:
             value = getattr(self, name)
             if value is not None:
                 self._set(name, _number(name, value, "must lie in (0, 1]", lambda value: 0 < value <= 1))
-        if self.factor is not None:
-            self._set("factor", _number("factor", self.factor, "must lie in (0, 1e6]", lambda value: 0 < value <= 1e6))
+        for name in ("factor", "sched", "klass"):
+            value = getattr(self, name)
+            if value is not None:
+                self._set(name, _number(name, value, "must lie in (0, 1e6]", lambda value: 0 < value <= 1e6))
         if self.entropy_bound is not None:
-            self._set("entropy_bound", _nats("entropy_bound", self.entropy_bound))
+            requirement = "must lie in [0, 1e6]"
+            bound = _number("entropy_bound", self.entropy_bound, requirement, lambda value: 0 <= value <= 1e6)
+            self._set("entropy_bound", bound)
+        if self.local_leap is not None:
+            requirement = "must lie in (0, 0.9]"
+            self._set("local_leap", _number("local_leap", self.local_leap, requirement, lambda value: 0 < value <= 0.9))
         chosen = [name for name in PARALLEL if getattr(self, name) is not None]
         if len(chosen) > 1:
             first, second = chosen[:2]
@@ -201,10 +217,6 @@ def _number(name: str, value: Any, requirement: str, fits: Callable[[Any], bool]
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(value):  # no comparison lets NaN in
         raise InvalidOption(name, value, requirement)
     return float(value)
-
-
-def _nats(name: str, value: Any) -> float:
-    return _number(name, value, "must lie in [0, 1e6]", lambda value: 0 <= value <= 1e6)
 
 
 def _temperature(name: str, value: Any) -> float:

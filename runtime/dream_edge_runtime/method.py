@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .bias import Bias, EosPenalty, Forbidden
 from .caching import CachedPasses
 from .canvas import Canvas
@@ -19,11 +21,15 @@ from .resize import ElasticHoles
 from .reveal import Reveal
 from .reveal.entropy_bound import EntropyBound
 from .reveal.factor import ConfidenceFactor
+from .reveal.klass import StableAndSure
+from .reveal.local_leap import LocalLeap
 from .reveal.one_by_one import OneByOne
 from .reveal.origin import Origin
 from .reveal.quota import Quota
 from .reveal.ranking import Ranking
+from .reveal.sched import EarlyExit
 from .reveal.threshold import ConfidenceThreshold
+from .reveal.unrepeated import Unrepeated
 
 
 def paces_for(config: GenerationConfig, canvas: Canvas) -> list[Pace]:
@@ -80,8 +86,19 @@ def draw_for(config: GenerationConfig) -> Draw:
     return Greedy(filters=filters)
 
 
-def reveal_for(config: GenerationConfig) -> Reveal:
-    """How one sequence reveals its tokens.
+STRATEGIES: dict[str, Callable[[Ranking, float], Reveal]] = {
+    "threshold": lambda ranking, value: ConfidenceThreshold(ranking=ranking, threshold=value),
+    "factor": lambda ranking, value: ConfidenceFactor(ranking=ranking, factor=value),
+    "entropy_bound": lambda ranking, value: EntropyBound(ranking=ranking, bound=value),
+    "sched": lambda ranking, value: EarlyExit(ranking=ranking, margin=value),
+    "local_leap": lambda ranking, value: LocalLeap(ranking=ranking, relaxed=value),
+    "klass": lambda ranking, value: StableAndSure(ranking=ranking, bound=value),
+}
+"""What carries out each field of `PARALLEL`."""
+
+
+def reveal_for(config: GenerationConfig, ends: frozenset[int] = frozenset()) -> Reveal:
+    """How one sequence, whose text may end in a run of `ends`, reveals its tokens.
 
     `origin` orders nothing: where several tokens are revealed at once, the most probable comes first.
     """
@@ -89,10 +106,6 @@ def reveal_for(config: GenerationConfig) -> Reveal:
         return Origin()
     order = ORDERS["maskgit_plus" if config.algorithm == ORIGIN else config.algorithm]()
     ranking = Ranking(order, config.algorithm_temperature)
-    if config.threshold is not None:
-        return ConfidenceThreshold(ranking=ranking, threshold=config.threshold)
-    if config.factor is not None:
-        return ConfidenceFactor(ranking=ranking, factor=config.factor)
-    if config.entropy_bound is not None:
-        return EntropyBound(ranking=ranking, bound=config.entropy_bound)
+    if config.parallel:
+        return Unrepeated(STRATEGIES[config.parallel](ranking, getattr(config, config.parallel)), ends)
     return Quota(ranking)

@@ -29,6 +29,9 @@ class Options(TypedDict, total=False):
     threshold: float | None
     factor: float | None
     entropy_bound: float | None
+    sched: float | None
+    local_leap: float | None
+    klass: float | None
     block_length: int | None
     cache: CacheKind
     refresh: int | None

@@ -82,7 +82,8 @@ class Run:
         draws = np.random.default_rng([self.seed, row])
         end = EndOfText(task.reader.ends, task.reader.shown_from) if config.stop_at_end else None
         if task.most_hole_tokens is None or model.expand_token_id is None:
-            return Track(pace, reveal_for(config), draws, end, biases_for(config, model))
+            reveal = reveal_for(config, task.reader.ends | {model.pad_token_id})
+            return Track(pace, reveal, draws, end, biases_for(config, model))
         most = task.most_hole_tokens
         elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
         pace = elastic_pace(config, self.canvas, row, elastic)

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ..arrays import IntArray
 from ..draw import Draws, Proposal
+from ..network import Rows
 from ..schedule import Moment
 
 
@@ -19,9 +20,9 @@ class Reveal(Protocol):
         """Which of `masked` positions may be revealed at this step: ascending indices. None: no pass is made."""
         ...
 
-    def choose(self, proposal: Proposal, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
+    def choose(self, proposal: Proposal, rows: Rows, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
         """Which of the asked positions are revealed: indices into `positions` [asked], best first.
 
-        `positions` are their places on the canvas, ascending; `proposal` holds their tokens.
+        `positions` are their places on the canvas, ascending; `proposal` holds their tokens, drawn from `rows`.
         """
         ...

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..arrays import IntArray
 from ..draw import Draws, Proposal
+from ..network import Rows
 from ..schedule import Moment
 
 
@@ -20,5 +21,5 @@ class Origin:
     def ask(self, masked: int, moment: Moment, draws: Draws) -> IntArray:
         return np.flatnonzero(draws.random(masked) < moment.share)
 
-    def choose(self, proposal: Proposal, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
+    def choose(self, proposal: Proposal, rows: Rows, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
         return np.arange(len(positions))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..arrays import IntArray
 from ..draw import Draws, Proposal
+from ..network import Rows
 from ..schedule import Moment
 from .ranking import Ranking
 
@@ -23,5 +24,5 @@ class Quota:
     def ask(self, masked: int, moment: Moment, draws: Draws) -> IntArray:
         return np.arange(masked if moment.quota(masked) else 0)
 
-    def choose(self, proposal: Proposal, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
+    def choose(self, proposal: Proposal, rows: Rows, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
         return self.ranking.best_first(proposal, positions, draws)[: moment.quota(len(positions))]

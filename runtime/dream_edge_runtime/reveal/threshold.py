@@ -7,6 +7,7 @@ import numpy as np
 from ..arrays import IntArray
 from ..draw import Draws, Proposal
 from ..errors import InvalidOption
+from ..network import Rows
 from ..schedule import Moment
 from .ranking import Ranking
 
@@ -29,7 +30,7 @@ class ConfidenceThreshold:
     def ask(self, masked: int, moment: Moment, draws: Draws) -> IntArray:
         return np.arange(masked)
 
-    def choose(self, proposal: Proposal, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
+    def choose(self, proposal: Proposal, rows: Rows, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
         best_first = self.ranking.best_first(proposal, positions, draws)
         if moment.last:
             return best_first
