@@ -11,13 +11,16 @@ from dream_edge_runtime.draw import Proposal
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.method import reveal_for
+from dream_edge_runtime.network import Rows
 from dream_edge_runtime.order import ORDERS
 from dream_edge_runtime.reveal.origin import Origin
 from dream_edge_runtime.reveal.quota import Quota
 from dream_edge_runtime.reveal.ranking import Ranking
 from dream_edge_runtime.reveal.threshold import ConfidenceThreshold
+from dream_edge_runtime.reveal.unrepeated import Unrepeated
 from dream_edge_runtime.schedule import Moment
 
+ROWS = Rows.from_logits(np.zeros((4, 8), np.float32), 0.0)
 POSITIONS = np.array([3, 5, 6, 9])
 PROPOSAL = Proposal(
     tokens=np.array([1, 2, 3, 4]),
@@ -41,8 +44,8 @@ RANDOM = np.random.default_rng(0)
 def test_orders_put_the_confident_first_and_equals_by_position(name: str, expected: list[int]) -> None:
     ranking = Ranking(ORDERS[name]())
     assert ranking.best_first(PROPOSAL, POSITIONS, RANDOM).tolist() == expected
-    assert Quota(ranking).choose(PROPOSAL, POSITIONS, MIDDLE, RANDOM).tolist() == expected[:2]
-    assert Quota(ranking).choose(PROPOSAL, POSITIONS, LAST, RANDOM).tolist() == expected
+    assert Quota(ranking).choose(PROPOSAL, ROWS, POSITIONS, MIDDLE, RANDOM).tolist() == expected[:2]
+    assert Quota(ranking).choose(PROPOSAL, ROWS, POSITIONS, LAST, RANDOM).tolist() == expected
 
 
 def test_quota_asks_for_nothing_where_nothing_is_granted() -> None:
@@ -63,8 +66,8 @@ def test_origin_asks_for_each_position_with_the_share_as_its_chance() -> None:
 )
 def test_threshold_is_compared_with_the_probability_whatever_the_order(threshold: float, expected: list[int]) -> None:
     reveal = ConfidenceThreshold(ranking=Ranking(ORDERS["entropy"]()), threshold=threshold)
-    assert reveal.choose(PROPOSAL, POSITIONS, MIDDLE, RANDOM).tolist() == expected
-    assert reveal.choose(PROPOSAL, POSITIONS, LAST, RANDOM).tolist() == [0, 2, 3, 1]
+    assert reveal.choose(PROPOSAL, ROWS, POSITIONS, MIDDLE, RANDOM).tolist() == expected
+    assert reveal.choose(PROPOSAL, ROWS, POSITIONS, LAST, RANDOM).tolist() == [0, 2, 3, 1]
 
 
 def test_a_ranking_temperature_favours_the_confident() -> None:
@@ -76,7 +79,8 @@ def test_a_ranking_temperature_favours_the_confident() -> None:
 
 def test_origin_with_a_threshold_goes_by_probability() -> None:
     reveal = reveal_for(GenerationConfig(threshold=0.9))
-    assert reveal == ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
+    expected = ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
+    assert reveal == Unrepeated(expected)
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.draw import Proposal
+from dream_edge_runtime.draw.greedy import Greedy
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation_config import PARALLEL, GenerationConfig
-from dream_edge_runtime.method import reveal_for
+from dream_edge_runtime.method import STRATEGIES, reveal_for
+from dream_edge_runtime.network import Rows
+from dream_edge_runtime.order.maskgit_plus import TopProbability
+from dream_edge_runtime.reveal.klass import divergence
+from dream_edge_runtime.reveal.ranking import Ranking
 from dream_edge_runtime.schedule import Moment
 from support import parallel
 from support.loops import canvas_of, denoised
@@ -25,11 +31,17 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "threshold": (0.05, 0.5, 0.9, 1.0),
     "factor": (0.1, 1.0, 3.0, 40.0),
     "entropy_bound": (0.0, 0.1, 1.0, 20.0),
+    "sched": (0.5, 3.0, 6.0, 100.0),
+    "local_leap": (0.1, 0.5, 0.9),
+    "klass": (0.01, 0.5, 5.0),
 }
 RULES: dict[str, Callable[[float], parallel.Rule]] = {
     "threshold": parallel.threshold,
     "factor": parallel.factor,
     "entropy_bound": parallel.entropy_bound,
+    "sched": parallel.sched,
+    "local_leap": parallel.local_leap,
+    "klass": parallel.klass,
 }
 CASES = [(name, value) for name, values in KNOBS.items() for value in values]
 PROMPTS = [[9, 2], [5, 3, 5, 8]]
@@ -63,7 +75,7 @@ def steps_of(network: FakeNetwork, prompts: list[list[int]], length: int, **opti
 
 
 def test_every_strategy_has_its_restatement() -> None:
-    assert tuple(KNOBS) == tuple(RULES) == PARALLEL
+    assert tuple(KNOBS) == tuple(RULES) == tuple(STRATEGIES) == PARALLEL
 
 
 @pytest.mark.parametrize(
@@ -79,7 +91,8 @@ def test_every_strategy_has_its_restatement() -> None:
 @pytest.mark.parametrize(("name", "value"), CASES)
 def test_every_step_is_that_of_the_restatement(name: str, value: float, plan: dict[str, Any]) -> None:
     for seed, scale in ((0, 3.0), (1, 9.0)):
-        network = unmaskable(tiny_vocabulary(), seed=seed, scale=scale, k=8)
+        k = 48 if name == "klass" else 8  # among the k best of two steps, its divergence is only a bound
+        network = unmaskable(tiny_vocabulary(), seed=seed, scale=scale, k=k)
         found = steps_of(network, PROMPTS, 13, **{name: value}, **plan)
         for prompt, steps in zip(PROMPTS, found, strict=True):
             assert steps == parallel.denoise_in_parallel(network, prompt, 13, lambda: RULES[name](value), **plan)
@@ -88,16 +101,25 @@ def test_every_step_is_that_of_the_restatement(name: str, value: float, plan: di
 # --- by hand ---------------------------------------------------------------------------------------------------------
 
 
-def proposal(probability: list[float], entropy: list[float] | None = None) -> Proposal:
+def proposal(probability: list[float], entropy: list[float] | None = None, tokens: list[int] | None = None) -> Proposal:
     count = len(probability)
     probs = np.array(probability, np.float32)
     negative: FloatArray = -np.array(entropy or [0.5] * count, np.float32)
-    return Proposal(np.arange(count), probs, probs * np.float32(0.5), negative)
+    return Proposal(np.array(tokens or range(count)), probs, probs * np.float32(0.5), negative)
 
 
-def chosen(look: Proposal, moment: Moment = MIDDLE, **options: Any) -> list[int]:
-    reveal = reveal_for(GenerationConfig(**options))
-    return [int(each) for each in reveal.choose(look, np.arange(10, 10 + len(look.tokens)), moment, RANDOM)]
+def rows_of(probability: list[float], others: int = 3) -> Rows:
+    """Distributions whose best token has these probabilities; the others share what is left."""
+    best = np.clip(np.array(probability, np.float64), 1e-6, 1 - 1e-6)[:, None]
+    rest = np.repeat((1 - best) / others, others, axis=1)
+    return Rows.from_logits(np.log(np.concatenate([best, rest], axis=1)).astype(np.float32), 0.0)
+
+
+def chosen(look: Proposal, moment: Moment = MIDDLE, *, at: list[int] | None = None, **options: Any) -> list[int]:
+    reveal = reveal_for(GenerationConfig(**options), frozenset({99}))
+    positions = np.array(at or range(10, 10 + len(look.tokens)))
+    rows = rows_of([float(each) for each in look.probability])
+    return [int(each) for each in reveal.choose(look, rows, positions, moment, RANDOM)]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +153,88 @@ def test_entropy_bound_by_hand(bound: float, expected: list[int]) -> None:
     assert chosen(look, entropy_bound=bound, algorithm="entropy") == expected
 
 
+@pytest.mark.parametrize(("relaxed", "expected"), [(0.9, [0]), (0.6, [0, 4]), (0.5, [0, 1, 4]), (0.3, [0, 1, 2, 4])])
+def test_local_leap_by_hand(relaxed: float, expected: list[int]) -> None:
+    """The anchor stands at 10; 15 is too far away however probable, short of an anchor itself."""
+    look = proposal([0.95, 0.55, 0.4, 0.89, 0.7])
+    assert sorted(chosen(look, at=[10, 11, 12, 15, 14], local_leap=relaxed)) == expected
+
+
+def test_a_neighbour_of_no_anchor_needs_what_an_anchor_needs() -> None:
+    assert chosen(proposal([0.85, 0.89, 0.8]), local_leap=0.1) == [1]
+
+
+@pytest.mark.parametrize(("margin", "expected"), [(2.0, [0, 1]), (1.99 * math.exp(0.5), [0, 1]), (4.0, [0])])
+def test_sched_by_hand(margin: float, expected: list[int]) -> None:
+    """Margins of 3 and 1 logits, at the second of four steps: 2 on average, against margin · exp(-2 / 4)."""
+    logits = np.array([[3, 0, 0], [1, 0, -1]], np.float32)
+    reveal = reveal_for(GenerationConfig(sched=margin))
+    look = Greedy().propose(Rows.from_logits(logits, 0.0), RANDOM)
+    found = reveal.choose(look, Rows.from_logits(logits, 0.0), np.array([4, 6]), MIDDLE, RANDOM)
+    assert found.tolist() == expected
+
+
+def test_klass_waits_for_two_quiet_steps() -> None:
+    """Of three sure positions the first keeps still, the second moves at every step, the third once."""
+    reveal = reveal_for(GenerationConfig(klass=0.001))
+    sure = [[0.95, 0.91, 0.92], [0.95, 0.97, 0.96], [0.95, 0.91, 0.96], [0.95, 0.97, 0.96]]
+    found = []
+    for probability in sure:
+        look, rows = proposal(probability, tokens=[1, 2, 3]), rows_of(probability)
+        found.append(reveal.choose(look, rows, np.array([3, 5, 8]), MIDDLE, RANDOM).tolist())
+    assert found == [[0], [1], [0], [2, 0]]
+
+
+def test_a_position_that_is_new_to_klass_has_to_wait() -> None:
+    reveal = reveal_for(GenerationConfig(klass=1.0))
+    for count in (2, 2, 2, 3):
+        look, rows = proposal([0.95] * count), rows_of([0.95] * count)
+        found = reveal.choose(look, rows, np.arange(4, 4 + 2 * count, 2), MIDDLE, RANDOM).tolist()
+    assert found == [0, 1]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 24))
+def test_divergence_over_the_best_is_a_lower_bound_and_exact_over_all(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    now, before = (rng.standard_normal((3, 24)).astype(np.float32) * 2 for _ in range(2))
+    p, q = (
+        np.exp(each.astype(np.float64)) / np.exp(each.astype(np.float64)).sum(1, keepdims=True)
+        for each in (now, before)
+    )
+    exact = (p * np.log(p / q)).sum(axis=1)
+    some, every = (
+        divergence(new.top_ids, new.top_probs, old.top_ids, old.top_probs)
+        for new, old in ((Rows.from_logits(now, 0.0, size), Rows.from_logits(before, 0.0, size)) for size in (k, 24))
+    )
+    assert (some <= exact + 1e-5).all()
+    np.testing.assert_allclose(every, exact, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "probability", "expected"),
+    [
+        ([7, 7, 8], [0.6, 0.8, 0.7], [1, 2]),  # the surer of the two
+        ([7, 8, 7], [0.6, 0.8, 0.7], [1, 2, 0]),  # no neighbours
+        ([7, 7, 7], [0.6, 0.8, 0.7], [1]),
+        ([7, 7, 7], [0.9, 0.8, 0.7], [0]),
+        ([99, 99, 99], [0.6, 0.8, 0.7], [1, 2, 0]),  # the end of a text
+        ([7, 7, 7], [0.6, 0.6, 0.6], [0]),  # a tie falls to the lowest position
+    ],
+)
+def test_of_neighbours_with_one_token_the_surer_is_revealed(
+    tokens: list[int], probability: list[float], expected: list[int]
+) -> None:
+    look = proposal(probability, tokens=tokens)
+    assert chosen(look, threshold=0.5) == expected
+    assert sorted(chosen(look, LAST, threshold=0.5)) == [0, 1, 2]
+    assert sorted(chosen(look, threshold=0.5, at=[4, 6, 8])) == [0, 1, 2]
+
+
+def test_the_official_schedule_may_repeat() -> None:
+    look = proposal([0.6, 0.8, 0.7, 0.1], tokens=[7, 7, 7, 7])
+    assert chosen(look, algorithm="maskgit_plus") == [1, 2]
+
+
 # --- properties ------------------------------------------------------------------------------------------------------
 
 PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
@@ -142,7 +246,8 @@ PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 def test_at_least_one_and_everything_at_the_last_step(name: str, probability: list[float], data: st.DataObject) -> None:
     count = len(probability)
     entropy = data.draw(st.lists(st.floats(0, 10, width=32), min_size=count, max_size=count))
-    options: dict[str, Any] = {name: data.draw(st.floats(1e-6, 1 if name == "threshold" else 100))}
+    options: dict[str, Any] = {name: data.draw(st.floats(1e-6, {"threshold": 1, "local_leap": 0.9}.get(name, 100)))}
+    assume(name != "sched" or count > 1)  # where the schedule grants nothing, it asks for nothing
     look = proposal(probability, entropy)
     some, everything = (chosen(look, moment, **options) for moment in (MIDDLE, LAST))
     assert 1 <= len(some) == len(set(some)) <= count
@@ -150,16 +255,18 @@ def test_at_least_one_and_everything_at_the_last_step(name: str, probability: li
     assert everything[0] == some[0] == int(np.argmax(probability))
 
 
-@pytest.mark.parametrize(("name", "direction"), [("threshold", -1), ("factor", 1), ("entropy_bound", 1)])
+@pytest.mark.parametrize(
+    ("name", "direction"), [("threshold", -1), ("factor", 1), ("entropy_bound", 1), ("local_leap", -1), ("sched", -1)]
+)
 @settings(max_examples=60, deadline=None)
-@given(probability=PROBABILITIES, knobs=st.tuples(st.floats(1e-6, 1), st.floats(1e-6, 1)))
+@given(probability=PROBABILITIES, knobs=st.tuples(st.floats(1e-6, 0.9), st.floats(1e-6, 0.9)))
 def test_a_bolder_value_never_reveals_less(
     name: str, direction: int, probability: list[float], knobs: tuple[float, float]
 ) -> None:
     careful, bold = sorted(knobs, reverse=direction < 0)
     look = proposal(probability, [5 * (1 - p) for p in probability])
-    few, many = (chosen(look, MIDDLE, **{name: value}) for value in (careful, bold))
-    assert set(few) <= set(many)
+    few, many = ({name: value} for value in (careful, bold))
+    assert set(chosen(look, MIDDLE, at=None, **few)) <= set(chosen(look, MIDDLE, at=None, **many))
 
 
 @pytest.mark.parametrize("cautious", [{"threshold": 1.0}, {"factor": 1e-9}, {"entropy_bound": 0.0}], ids=str)
@@ -179,10 +286,18 @@ def test_drawn_tokens_filters_and_drawn_positions_go_with_it(name: str, value: f
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("factor", 0.0), ("factor", float("nan")), ("entropy_bound", -0.1), ("entropy_bound", 1e999)]
+    ("name", "value"),
+    [
+        ("threshold", 0.0),
+        ("factor", 0.0),
+        ("factor", float("nan")),
+        ("entropy_bound", -0.1),
+        ("entropy_bound", 1e999),
+        ("sched", 0.0),
+        ("local_leap", 0.91),
+        ("klass", 0.0),
+    ],
 )
 def test_strategies_check_themselves(name: str, value: float) -> None:
-    reveal = reveal_for(GenerationConfig(**{name: 1.0}))  # type: ignore[arg-type]
-    field = {"entropy_bound": "bound"}.get(name, name)
     with pytest.raises(InvalidOption, match=name):
-        type(reveal)(**{"ranking": reveal.ranking, field: value})  # type: ignore[attr-defined]
+        STRATEGIES[name](Ranking(TopProbability()), value)

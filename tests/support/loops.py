@@ -64,7 +64,7 @@ def denoised(
     network: Network, canvas: Canvas, config: GenerationConfig, draws: Sequence[Draws], hooks: Hooks = NO_HOOKS
 ) -> Iterator[list[Revealed]]:
     """The steps of the loop that `config` describes."""
-    reveals = [reveal_for(config) for _ in draws]
+    reveals = [reveal_for(config, frozenset({network.config.pad_token_id})) for _ in draws]
     biases = [biases_for(config, network.config)] * len(draws)
     tracks = list(map(Track, paces_for(config, canvas), reveals, draws, [None] * len(draws), biases))
     return denoise(passes_for(network, config), canvas, draw_for(config), tracks, network.config.vocab_size, hooks)

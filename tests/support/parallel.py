@@ -6,10 +6,12 @@ the most to the least confident, and says which of them are revealed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,14 +54,14 @@ CONFIDENCE: dict[str, Callable[[Candidate], float]] = {
     "entropy": lambda candidate: -candidate.entropy,
     "left_to_right": lambda candidate: -candidate.position,
 }
-Rule = Callable[[list[Candidate], float], list[Candidate]]
-"""(candidates, best first; which share of the block's steps is made) → which are revealed."""
+Rule = Callable[[list[Candidate], float, int], list[Candidate]]
+"""(candidates, best first; which share of the block's steps is made; how many it has) → which are revealed."""
 
 
 def threshold(least: float) -> Rule:
     """Fast-dLLM: the best, and all that are at least so probable."""
 
-    def rule(best_first: list[Candidate], _progress: float) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
         return [each for rank, each in enumerate(best_first) if rank == 0 or each.probability >= least]
 
     return rule
@@ -68,7 +70,7 @@ def threshold(least: float) -> Rule:
 def factor(f: float) -> Rule:
     """Fast-dLLM: the largest n for which (n + 1)(1 - c) < f, c the lowest confidence among the n first."""
 
-    def rule(best_first: list[Candidate], _progress: float) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
         count = 1
         for n in range(1, len(best_first) + 1):
             if (n + 1) * (1 - min(each.probability for each in best_first[:n])) < f:
@@ -81,7 +83,7 @@ def factor(f: float) -> Rule:
 def entropy_bound(gamma: float) -> Rule:
     """EB-sampler: the largest prefix whose entropies sum to at most gamma more than the largest of them."""
 
-    def rule(best_first: list[Candidate], _progress: float) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
         count = 1
         for n in range(1, len(best_first) + 1):
             entropies = [each.entropy for each in best_first[:n]]
@@ -90,6 +92,71 @@ def entropy_bound(gamma: float) -> Rule:
         return best_first[:count]
 
     return rule
+
+
+def sched(high: float) -> Rule:
+    """SchED: everything, once the mean margin between the two best logits reaches high · exp(-2 · progress).
+
+    Until then the official schedule's share of them, by the linear noise schedule that ends at 0.001. Where that is
+    nothing, nothing happens.
+    """
+
+    def rule(best_first: list[Candidate], progress: float, steps: int) -> list[Candidate]:
+        times = torch.linspace(1, 1e-3, steps + 1)
+        step = round(progress * steps)
+        count = int(torch.tensor(float(len(best_first))) * (1 - times[step + 1] / times[step]))
+        margins = [float(torch.sub(*each.logits.topk(2).values)) for each in best_first]
+        if count and sum(margins) / len(margins) >= high * math.exp(-2 * progress):
+            return best_first
+        return best_first[:count]
+
+    return rule
+
+
+def local_leap(relaxed: float) -> Rule:
+    """LocalLeap: tokens of 0.9 are anchors; at most four places from one, `relaxed` is enough. And always the best."""
+
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+        anchors = [each.position for each in best_first if each.probability >= np.float32(0.9)]
+        revealed = best_first[:1]
+        for each in best_first[1:]:
+            near = any(abs(each.position - anchor) <= 4 for anchor in anchors)
+            if each.probability >= (relaxed if near else 0.9):
+                revealed.append(each)
+        return revealed
+
+    return rule
+
+
+def klass(bound: float) -> Rule:
+    """KLASS: tokens of 0.9 whose distribution moved by less than `bound` at both of the last two steps; or the best."""
+    last: dict[int, Tensor] = {}
+    moved: dict[int, list[float]] = {}
+
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+        ready = []
+        for each in best_first:
+            now = each.probs.double()
+            if each.position in last:
+                kl = float((now * ((now + 1e-12).log() - (last[each.position] + 1e-12).log())).sum())
+                moved.setdefault(each.position, []).append(kl)
+            last[each.position] = now
+            history = moved.get(each.position, [])
+            if each.probability >= 0.9 and len(history) >= 2 and max(history[-2:]) < bound:
+                ready.append(each)
+        return ready or best_first[:1]
+
+    return rule
+
+
+def without_echoes(revealed: list[Candidate], exempt: int) -> list[Candidate]:
+    """Of two neighbours with the same token only the one that comes first in `revealed`; any number of `exempt`."""
+    kept = []
+    for rank, each in enumerate(revealed):
+        surer = [other for other in revealed[:rank] if abs(other.position - each.position) == 1]
+        if each.token == exempt or all(other.token != each.token for other in surer):
+            kept.append(each)
+    return kept
 
 
 def denoise_in_parallel(
@@ -118,7 +185,9 @@ def denoise_in_parallel(
                 logits = network.logits_of(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))[0]
             candidates = [Candidate(position, logits[max(position - 1, 0)]) for position in masked]
             best_first = sorted(candidates, key=lambda each: -CONFIDENCE[algorithm](each))
-            revealed = best_first if step == share - 1 else rule(best_first, step / share)
+            revealed = best_first
+            if step < share - 1:
+                revealed = without_echoes(rule(best_first, step / share, share), network.config.pad_token_id)
             for each in revealed:
                 ids[each.position] = each.token
             history.append(list(ids))
