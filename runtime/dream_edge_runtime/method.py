@@ -68,11 +68,11 @@ def elastic_pace(config: GenerationConfig, canvas: Canvas, row: int, elastic: El
     return Pace(masked, max(1, most * blocks), config.eps, config.block_length)
 
 
-def elastic_reveal(config: GenerationConfig) -> Reveal:
+def elastic_reveal(config: GenerationConfig, marks: frozenset[int] = frozenset()) -> Reveal:
     """One token at a step, as upstream, unless a strategy without a schedule was chosen. `origin` orders nothing; the
-    order is then that of DreamOn's own examples.
+    order is then that of DreamOn's own examples. `marks`, which make a hole grow or shrink, may come in a row.
     """
-    reveal = reveal_for(config)
+    reveal = reveal_for(config, marks)
     if isinstance(reveal, Origin):
         return OneByOne(Ranking(ORDERS["entropy"](), config.algorithm_temperature))
     return OneByOne(reveal.ranking) if isinstance(reveal, Quota) else reveal

@@ -87,7 +87,8 @@ class Run:
         most = task.most_hole_tokens
         elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
         pace = elastic_pace(config, self.canvas, row, elastic)
-        return Track(pace, elastic_reveal(config), draws, end, biases_for(config, model, elastic), elastic)
+        reveal = elastic_reveal(config, frozenset({model.expand_token_id, model.eos_token_id}))
+        return Track(pace, reveal, draws, end, biases_for(config, model, elastic), elastic)
 
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dream_edge_runtime.arrays import FloatArray
@@ -247,7 +247,6 @@ def test_at_least_one_and_everything_at_the_last_step(name: str, probability: li
     count = len(probability)
     entropy = data.draw(st.lists(st.floats(0, 10, width=32), min_size=count, max_size=count))
     options: dict[str, Any] = {name: data.draw(st.floats(1e-6, {"threshold": 1, "local_leap": 0.9}.get(name, 100)))}
-    assume(name != "sched" or count > 1)  # where the schedule grants nothing, it asks for nothing
     look = proposal(probability, entropy)
     some, everything = (chosen(look, moment, **options) for moment in (MIDDLE, LAST))
     assert 1 <= len(some) == len(set(some)) <= count

@@ -97,8 +97,7 @@ def entropy_bound(gamma: float) -> Rule:
 def sched(high: float) -> Rule:
     """SchED: everything, once the mean margin between the two best logits reaches high · exp(-2 · progress).
 
-    Until then the official schedule's share of them, by the linear noise schedule that ends at 0.001. Where that is
-    nothing, nothing happens.
+    Until then the official schedule's share of them, by the linear noise schedule down to 0.001; at least the best.
     """
 
     def rule(best_first: list[Candidate], progress: float, steps: int) -> list[Candidate]:
@@ -106,9 +105,9 @@ def sched(high: float) -> Rule:
         step = round(progress * steps)
         count = int(torch.tensor(float(len(best_first))) * (1 - times[step + 1] / times[step]))
         margins = [float(torch.sub(*each.logits.topk(2).values)) for each in best_first]
-        if count and sum(margins) / len(margins) >= high * math.exp(-2 * progress):
+        if sum(margins) / len(margins) >= high * math.exp(-2 * progress):
             return best_first
-        return best_first[:count]
+        return best_first[: max(1, count)]
 
     return rule
 
