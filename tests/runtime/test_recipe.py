@@ -99,6 +99,13 @@ def test_formats_of_the_targets_of_int4() -> None:
     assert (cpu.embedding, cpu.lm_head) == (cuda.embedding, cuda.lm_head)
 
 
+@pytest.mark.parametrize("scheme", ["int4", "mixed", "nf4"])
+def test_lm_head_is_multiplied_as_integers_where_no_gpu_shares_it(scheme: str) -> None:
+    assert for_7b(scheme, "cpu").targets["cpu"].lm_head == ROW
+    shared = {formats.lm_head for formats in for_7b(scheme, "all").targets.values()}
+    assert shared == {for_7b(scheme, "cuda").targets["cuda"].lm_head} != {ROW}
+
+
 def test_what_two_graphs_store_alike_is_stored_once() -> None:
     both = for_7b("int4", "all", block_size=32, symmetric=True)
     assert both.stored_bytes(DREAM_7B) == for_7b("int4", "cuda").stored_bytes(DREAM_7B)
@@ -168,9 +175,9 @@ def test_embeddings_are_floats_or_8_bit_groups(embedding: WeightFormat) -> None:
 
 
 def test_bits_per_weight_counts_scales_and_zero_points() -> None:
-    """4 bits, 16 of scale and 4 of zero point for 128 weights; a seventh of the weights in 8 bits and 16 / 128."""
-    body, ends = 4 + 20 / 128, 8 + 16 / 128
-    share = 2 * 152064 * 3584 / parameter_count(DREAM_7B)
-    expected = body * (1 - share) + ends * share
+    """4 bits, 16 of scale and 4 of zero point for 128 weights; embedding 8 and 16 / 128, lm_head 8 and 32 a row."""
+    body, embedding, lm_head = 4 + 20 / 128, 8 + 16 / 128, 8 + 32 / 3584
+    share = 152064 * 3584 / parameter_count(DREAM_7B)
+    expected = body * (1 - 2 * share) + (embedding + lm_head) * share
     assert for_7b("int4").targets["cpu"].bits_per_weight(DREAM_7B) == pytest.approx(expected, rel=1e-3)
     assert replace(for_7b("fp32").targets["cpu"], body=FLOAT).bits_per_weight(DREAM_7B) == 32

@@ -314,7 +314,7 @@ def test_seven_bit_activations_never_saturate() -> None:
         assert (product == codes.astype(np.int64) @ weights).all() == exact
 
 
-@pytest.mark.parametrize("scheme", ["fp32", "int4"])
+@pytest.mark.parametrize("scheme", ["fp32", "fp16"])
 def test_other_schemes_have_no_activations_to_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
