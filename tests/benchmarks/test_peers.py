@@ -23,7 +23,7 @@ from benchmarks.beside.figures import (
     with_expected,
 )
 from benchmarks.beside.llama_cpp import LlamaCppFailed, check_build, read_log
-from benchmarks.beside.subjects import Ours, Text
+from benchmarks.beside.subjects import Ours, PyTorch, Text
 from benchmarks.beside.table import columns, table
 from dream_edge.models import bundled
 
@@ -132,6 +132,13 @@ def test_our_passes_and_texts_are_timed_in_a_process_of_their_own(tmp_path: Path
     figures = ours.text(Text(prompt=8, new=8, block=4, steps=2))
     assert set(figures) == {TEXT, UNCACHED_TEXT}
     assert min(figures.values()) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_pytorch_runs_the_checkpoint(dtype: str) -> None:
+    run = PyTorch("PyTorch", bundled("tiny"), 1, dtype).passes(16, 1)
+    assert run.load > 0
+    assert run.passes[0] > 0
 
 
 def test_runs_as_a_file_and_refuses_impossible_counts() -> None:
