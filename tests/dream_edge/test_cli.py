@@ -97,6 +97,20 @@ def test_every_sampling_option_reaches_the_model(random_artifact: Path) -> None:
     assert expected.endswith("b")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("factor", 40.0), ("entropy_bound", 20.0), ("sched", 0.1), ("local_leap", 0.001), ("klass", 5.0)],
+)
+def test_every_way_to_reveal_reaches_the_model(random_artifact: Path, name: str, value: float) -> None:
+    flag = "--" + name.replace("_", "-")
+    found = json.loads(succeed("generate", random_artifact, "-p", "Hello", "--json", *EXACT, flag, str(value)).stdout)
+    options: dict[str, Any] = {name: value}
+    expected = dream_edge.load(random_artifact).generate(
+        "Hello", max_new_tokens=8, steps=8, algorithm="entropy", seed=3, **options
+    )
+    assert (found["text"], found["passes"]) == (expected.text, expected.passes)
+
+
 def test_exact_is_the_checkpoints_own_loop(random_artifact: Path) -> None:
     result = succeed("generate", random_artifact, "-p", "Hello", "-n", "8", "--seed", "3", "--exact", "--json")
     found = json.loads(result.stdout)
