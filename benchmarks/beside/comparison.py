@@ -23,6 +23,7 @@ from .table import columns, table
 ROOT = Path(__file__).parents[2]
 PUBLISHED = 1.4
 """Tokens per pass of Dream on GSM8K at threshold 0.9: Wu et al., "Fast-dLLM" (arXiv 2505.22618)."""
+SHORTEST_CANVAS = 32
 SCHEMES = ("int8", "int4")
 
 
@@ -132,6 +133,8 @@ def _arguments(about: str) -> argparse.Namespace:
         parser.error("--tokens-per-pass: every pass reveals at least one")
     if min(*given.tokens, given.rounds, given.passes, given.prompt, given.new, given.block, given.steps) < 1:
         parser.error("all sizes and counts must be at least 1")
+    if min(*given.tokens, given.prompt + given.new) < SHORTEST_CANVAS:
+        parser.error(f"llama.cpp needs a canvas of {SHORTEST_CANVAS} tokens: its chat template takes over twenty")
     return given
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from benchmarks.beside import comparison
 from benchmarks.beside.figures import (
     FILE,
     LOAD,
     MEMORY,
     TEXT,
     UNCACHED_TEXT,
+    Figures,
+    Run,
     Samples,
     cached_text,
     extrapolated,
@@ -22,7 +27,7 @@ from benchmarks.beside.figures import (
     text_at,
     with_expected,
 )
-from benchmarks.beside.llama_cpp import LlamaCppFailed, check_build, read_log
+from benchmarks.beside.llama_cpp import LlamaCpp, LlamaCppFailed, check_build, read_log
 from benchmarks.beside.subjects import Ours, PyTorch, Text
 from benchmarks.beside.table import columns, table
 from dream_edge.models import bundled
@@ -147,3 +152,55 @@ def test_runs_as_a_file_and_refuses_impossible_counts() -> None:
     )
     assert run.returncode == 2
     assert "--layers" in run.stderr
+
+
+@dataclass(frozen=True)
+class Pretended:
+    """A program whose times grow with its layers."""
+
+    name: str
+    path: Path
+    layers: int
+
+    def passes(self, canvas: int, count: int) -> Run:
+        return Run(load=1.0, passes=[float(canvas * self.layers)] * count, memory=5)
+
+    def text(self, text: Text) -> Figures:
+        return {TEXT: float(text.new * self.layers)}
+
+
+def pretended(monkeypatch: pytest.MonkeyPatch, weights: Path, *arguments: str) -> None:
+    def prepare(layers: int, *_: object) -> list[Pretended]:
+        return [Pretended(name, weights, layers) for name in ("int8", "llama.cpp Q8_0")]
+
+    monkeypatch.setattr(comparison, "prepare", prepare)
+    monkeypatch.setattr(LlamaCpp, "obtain", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["peers.py", "--work", str(weights.parent), *arguments])
+    comparison.main("about")
+
+
+def test_two_counts_of_layers_also_give_the_whole_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"four")
+    pretended(monkeypatch, weights, "--layers", "4", "2", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["measured"]["2"]["int8"][pass_over(64)] == 128
+    assert found["measured"]["4"]["int8"][FILE] == 4
+    assert found["extrapolated"]["28"]["int8"][pass_over(256)] == 256 * 28
+    pretended(monkeypatch, weights, "--layers", "2", "4")
+    printed = capsys.readouterr().out
+    assert "2 of 28 layers, measured" in printed
+    assert "28 layers, extrapolated" in printed
+
+
+def test_one_count_of_layers_is_only_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"four")
+    pretended(monkeypatch, weights, "--layers", "28")
+    printed = capsys.readouterr().out
+    assert "28 of 28 layers, measured" in printed
+    assert "extrapolated" not in printed
