@@ -30,14 +30,20 @@ OFFICIAL = "official"
 SETTINGS: dict[str, Mapping[str, Any]] = {
     OFFICIAL: {"exact": True},
     "preset": {},
-    "threshold 0.9": {"threshold": 0.9},
-    "threshold 0.95": {"threshold": 0.95},
-    "threshold 0.98": {"threshold": 0.98},
-    "threshold 0.99": {"threshold": 0.99},
+    "preset, room for 128": {"max_new_tokens": 128},
+    "threshold 0.9": {"threshold": 0.9, "cache": "none"},
+    "threshold 0.95": {"threshold": 0.95, "cache": "none"},
+    "threshold 0.98": {"threshold": 0.98, "cache": "none"},
+    "factor 0.5": {"factor": 0.5, "cache": "none"},
+    "entropy_bound 0.05": {"entropy_bound": 0.05, "cache": "none"},
+    "sched 7.5": {"sched": 7.5, "cache": "none"},
+    "local_leap 0.75": {"local_leap": 0.75, "cache": "none"},
+    "klass 0.001": {"klass": 0.001, "cache": "none"},
     "blocks of 16": {"block_length": 16, "algorithm": "entropy"},
-    "prefix cache, 32": {"cache": "prefix", "algorithm": "entropy"},
-    "dual cache, 32": {"cache": "dual", "algorithm": "entropy"},
-    "dual cache, 32, threshold 0.98": {"cache": "dual", "threshold": 0.98},
+    "prefix cache": {"cache": "prefix", "algorithm": "entropy"},
+    "dual cache": {"cache": "dual", "algorithm": "entropy"},
+    "dual cache, factor 0.5": {"cache": "dual", "factor": 0.5},
+    "dual cache, threshold 0.98": {"cache": "dual", "threshold": 0.98},
 }
 
 
@@ -138,7 +144,8 @@ def table(rows: Sequence[Mapping[str, Any]], cases: int) -> str:
         points = f"{row['points']:+.1f} ± {row['points_error']:.1f}"
         lines.append(
             f"| {row['setting']} | {row['task']} | {row['score']:.1%} | {points} | {row['p']:.2f} "
-            f"| {row['passes']:.1f} | {row['fewer_passes']:.1f} × | {row['tokens_per_pass']:.2f} | {row['computed_tokens']:.0f} |"
+            f"| {row['passes']:.1f} | {row['fewer_passes']:.1f} × | {row['tokens_per_pass']:.2f} "
+            f"| {row['computed_tokens']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -48,6 +48,7 @@ class CacheName(StrEnum):
     NONE = "none"
     PREFIX = "prefix"
     DUAL = "dual"
+    AUTO = "auto"
 
 
 class TargetName(StrEnum):
@@ -176,7 +177,7 @@ Cache = Annotated[
     CacheName | None,
     typer.Option(
         "--cache",
-        help="Inside a block, compute again only the block (dual), or it and what follows (prefix).  [default: none]",
+        help="Inside a block, compute again only the block (dual), or it and what follows (prefix).  [default: auto]",
         rich_help_panel=SAMPLING,
     ),
 ]

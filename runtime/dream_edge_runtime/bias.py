@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -67,4 +67,4 @@ def biased(rows: Rows, biases: Sequence[Bias], canvas: Canvas, row: int, moment:
     logits = rows.fetch_logits().copy()
     for token, amount in amounts.items():
         logits[:, token] += np.float32(amount)
-    return Rows.from_logits(logits, temperature)
+    return replace(Rows.from_logits(logits, temperature), fresh=rows.fresh)

@@ -7,13 +7,15 @@ keys and values are those of a canvas whose block was still masked, so this is a
 
 The hidden state that predicts a position is the one before it. It is computed with the block, so that the shift is
 exact; the reference implementation commits the first token of a block unconditionally instead.
+
+Logits of a pass that took something from memory are marked (`Rows.fresh`), so that nothing need be guessed from them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,11 +51,10 @@ class CachedPasses:
         kind: "prefix" remembers what stands before the block; "dual" what stands after it too.
         tail: how many masks after the block are seen at all; None = all of them. Far masks carry little
             (Chen et al., "DPad", arXiv 2508.14148) and cost as much as any token.
-        refresh: how many revealed tokens make what is remembered too old; None = only the next block does.
     """
 
-    def __init__(self, network: Network, kind: CacheKind, tail: int | None = None, refresh: int | None = None) -> None:
-        self._network, self._kind, self._tail, self._refresh = network, kind, tail, refresh
+    def __init__(self, network: Network, kind: CacheKind, tail: int | None = None) -> None:
+        self._network, self._kind, self._tail = network, kind, tail
         self._memories: dict[int, _Memory] = {}
 
     def compute(
@@ -69,6 +70,9 @@ class CachedPasses:
             for row, positions in asked.items()
         }
 
+    def forget(self, row: int) -> None:
+        self._memories.pop(row, None)
+
     def _compute(
         self,
         canvas: Canvas,
@@ -81,8 +85,9 @@ class CachedPasses:
         needed = canvas.logit_rows(row, asked)
         memory = self._memories.get(row)
         current = (turn.block, canvas.rearranged)
-        if memory is not None and memory.of == current and self._holds(memory, canvas.ids[row], needed):
-            return self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
+        if memory is not None and memory.of == current and _holds(memory, canvas.ids[row], needed):
+            rows = self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
+            return replace(rows, fresh=False)
         seen = self._seen(canvas, row, turn)
         rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
         if self._kind != "none" and rows.key_values is not None:
@@ -134,9 +139,8 @@ class CachedPasses:
             keep=memory is None and self._kind != "none",
         )
 
-    def _holds(self, memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
-        """Whether all that is asked is computed, no hook has rewritten what is remembered, and it is not too old."""
-        changed = ids[memory.seen] != memory.ids
-        if (changed & memory.remembered).any() or not np.isin(needed, memory.active).all():
-            return False
-        return self._refresh is None or int(changed.sum()) < self._refresh
+
+def _holds(memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
+    """Whether all that is asked is computed, and no hook has rewritten what is remembered."""
+    unchanged = (ids[memory.seen] == memory.ids) | ~memory.remembered
+    return bool(np.isin(needed, memory.active).all() and unchanged.all())

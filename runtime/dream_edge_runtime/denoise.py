@@ -8,8 +8,8 @@ neither changes what comes out: the loop ends once nothing is masked, and a step
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -19,7 +19,7 @@ from .bias import Bias, biased
 from .canvas import Canvas
 from .draw import Draw, Draws
 from .errors import Cancelled, NonFiniteLogits
-from .hooks import NO_HOOKS, Hooks, call_logits_hook, call_token_hook
+from .hooks import NO_HOOKS, Hooks, LogitsHook, call_logits_hook, call_token_hook
 from .network import Rows
 from .pace import Pace, Turn
 from .passes import Passes
@@ -50,8 +50,8 @@ class Revealed:
     """[revealed] places in the sequence, best first."""
     probability: FloatArray
     """[revealed] of their tokens."""
-    passed: bool
-    """Whether the network was asked about this sequence."""
+    passes: int
+    """How often the network was asked about this sequence."""
     counts: IntArray | None = None
     """[length before] how often each place of the sequence is there now; None = as before."""
 
@@ -84,15 +84,20 @@ def denoise(
             raise Cancelled
         asked = {row: _ask(turn, tracks[row]) for row, turn in turns.items()}
         asked = {row: positions for row, positions in asked.items() if positions.size}
-        revealed = {}
-        if asked:
-            computed = passes.compute(canvas, turns, asked, draw.temperature, cancel)
-            for row, rows in computed.items():
-                _check_finite(rows, asked[row])
-            if hooks.logits:
-                computed = _hooked(computed, hooks, step, canvas, asked, draw.temperature)
-            for row, rows in computed.items():
-                revealed[row] = _reveal(rows, canvas, row, asked[row], draw, turns[row], tracks[row])
+        revealed: dict[int, Revealed] = {}
+        while asked:
+            doubtful = {}
+            for row, rows in passes.compute(canvas, turns, asked, draw.temperature, cancel).items():
+                positions, before = asked[row], revealed.get(row) or _nothing(row)
+                _check_finite(rows, positions)
+                if hooks.logits:
+                    rows = _hooked(rows, hooks.logits, step, canvas, row, positions, draw.temperature)
+                done = _reveal(rows, canvas, row, positions, draw, turns[row], tracks[row])
+                revealed[row] = replace(done, passes=before.passes + 1)
+                if not rows.fresh and not done.positions.size:
+                    passes.forget(row)
+                    doubtful[row] = positions
+            asked = doubtful
         for row in turns:
             if end := tracks[row].end:
                 end.close(canvas, row)
@@ -115,20 +120,10 @@ def _check_finite(rows: Rows, positions: IntArray) -> None:
 
 
 def _hooked(
-    computed: Mapping[int, Rows],
-    hooks: Hooks,
-    step: int,
-    canvas: Canvas,
-    asked: Mapping[int, IntArray],
-    temperature: float,
-) -> dict[int, Rows]:
-    assert hooks.logits
-    return {
-        row: Rows.from_logits(
-            call_logits_hook(hooks.logits, step, canvas, row, asked[row], rows.fetch_logits()), temperature
-        )
-        for row, rows in computed.items()
-    }
+    rows: Rows, hook: LogitsHook, step: int, canvas: Canvas, row: int, positions: IntArray, temperature: float
+) -> Rows:
+    logits = call_logits_hook(hook, step, canvas, row, positions, rows.fetch_logits())
+    return replace(Rows.from_logits(logits, temperature), fresh=rows.fresh)
 
 
 def _reveal(
@@ -139,7 +134,7 @@ def _reveal(
     chosen = track.reveal.choose(proposal, rows, positions, turn.moment, track.draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
-    return Revealed(row, positions[chosen] - canvas.first[row], proposal.probability[chosen], passed=True)
+    return Revealed(row, positions[chosen] - canvas.first[row], proposal.probability[chosen], passes=1)
 
 
 def _resized(revealed: Revealed, canvas: Canvas, tracks: Sequence[Track]) -> Revealed:
@@ -154,8 +149,8 @@ def _resized(revealed: Revealed, canvas: Canvas, tracks: Sequence[Track]) -> Rev
         places = (np.cumsum(counts) - counts)[places]
         for track, source in zip(tracks, canvas.repeat(row, counts), strict=True):
             track.pace.follow(source)
-    return Revealed(row, places[settled], revealed.probability[settled], revealed.passed, counts)
+    return Revealed(row, places[settled], revealed.probability[settled], revealed.passes, counts)
 
 
 def _nothing(row: int) -> Revealed:
-    return Revealed(row, np.empty(0, np.int64), np.empty(0, np.float32), passed=False)
+    return Revealed(row, np.empty(0, np.int64), np.empty(0, np.float32), passes=0)

@@ -17,7 +17,7 @@ ORIGIN = "origin"
 ALGORITHMS = (ORIGIN, *ORDERS)
 """The names `algorithm` accepts: `origin` reveals at random, the others by their confidence."""
 
-CacheKind = Literal["none", "prefix", "dual"]
+CacheKind = Literal["none", "prefix", "dual", "auto"]
 DEFAULT_BLOCK = 32
 PARALLEL = ("threshold", "factor", "entropy_bound", "sched", "local_leap", "klass")
 """Fields that decide how many tokens a step reveals. They exclude each other; the official schedule has none."""
@@ -75,9 +75,7 @@ class GenerationConfig:
     """Fill the masks in blocks of so many, from left to right; None = all at once, or 32 with a cache."""
     cache: CacheKind = "none"
     """Between two steps in a block, remember keys and values: of what stands before it ("prefix"), or of everything but
-    the block ("dual", arXiv 2505.22618)."""
-    refresh: int | None = None
-    """With a cache: compute everything again once so many tokens have been revealed; None = when a block begins."""
+    the block ("dual", arXiv 2505.22618). "auto": dual where a block is at most a quarter of the canvas, else none."""
     suffix_window: int | None = None
     """How many of the masks after the block are seen at all (arXiv 2508.14148); None = all of them."""
     max_hole_tokens: int = 64
@@ -127,10 +125,8 @@ class GenerationConfig:
             raise InvalidOption("stop_at_end", self.stop_at_end, "must be true or false")
         if self.block_length is not None:
             self._set("block_length", _integer("block_length", self.block_length, 1, MOST_TOKENS))
-        elif self.cache != "none":
+        elif self.cache in ("prefix", "dual"):
             self._set("block_length", DEFAULT_BLOCK)
-        if self.refresh is not None:
-            self._set("refresh", _integer("refresh", self.refresh, 1, MOST_TOKENS))
         if self.suffix_window is not None:
             self._set("suffix_window", _integer("suffix_window", self.suffix_window, 0, MOST_TOKENS))
         if self.grow_from is not None:

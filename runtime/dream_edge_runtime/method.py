@@ -12,7 +12,7 @@ from .draw import Draw
 from .draw.filters import Filters
 from .draw.greedy import Greedy
 from .draw.multinomial import Multinomial
-from .generation_config import ORIGIN, GenerationConfig
+from .generation_config import DEFAULT_BLOCK, ORIGIN, GenerationConfig
 from .network import Network
 from .order import ORDERS
 from .pace import Pace
@@ -40,11 +40,21 @@ def paces_for(config: GenerationConfig, canvas: Canvas) -> list[Pace]:
     ]
 
 
+def fitted(config: GenerationConfig, canvas: Canvas) -> GenerationConfig:
+    """`config` with its "auto" cache decided: dual, in blocks, where a block is at most a quarter of the canvas."""
+    if config.cache != "auto":
+        return config
+    block = config.block_length or DEFAULT_BLOCK
+    if canvas.ids.shape[1] < 4 * block:
+        return config.replace(cache="none")
+    return config.replace(cache="dual", block_length=block)
+
+
 def passes_for(network: Network, config: GenerationConfig) -> Passes:
-    """What one generation asks of the network at each step."""
+    """What one generation asks of the network at each step. `config` is fitted."""
     if config.cache == "none" and config.suffix_window is None:
         return FullPasses(network)
-    return CachedPasses(network, config.cache, config.suffix_window, config.refresh)
+    return CachedPasses(network, config.cache, config.suffix_window)
 
 
 def biases_for(config: GenerationConfig, model: ModelConfig, elastic: ElasticHoles | None = None) -> tuple[Bias, ...]:

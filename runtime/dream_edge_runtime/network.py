@@ -41,6 +41,8 @@ class Rows:
     fetch_logits: Callable[[], FloatArray]
     key_values: KeyValues | None = None
     """Of the whole pass, whichever rows these are; None unless they were asked for."""
+    fresh: bool = True
+    """Whether the pass computed all it attended to; false where it took keys and values from an earlier pass."""
 
     @property
     def count(self) -> int:
@@ -56,6 +58,7 @@ class Rows:
             self.neg_entropy[rows],
             lambda: self.fetch_logits()[rows],
             self.key_values,
+            self.fresh,
         )
 
     def sharing(self, fetch_logits: Callable[[], FloatArray]) -> Rows:

@@ -34,7 +34,6 @@ class Options(TypedDict, total=False):
     klass: float | None
     block_length: int | None
     cache: CacheKind
-    refresh: int | None
     suffix_window: int | None
     max_hole_tokens: int
     grow_from: int | None

@@ -33,6 +33,10 @@ class Passes(Protocol):
         """
         ...
 
+    def forget(self, row: int) -> None:
+        """Take nothing of sequence `row` from earlier steps at its next pass."""
+        ...
+
 
 class FullPasses:
     """Everything anew at each step, as upstream: one pass over all sequences that ask."""
@@ -59,6 +63,9 @@ class FullPasses:
             cancel,
         )
         return dict(zip(asking, split(rows, [asked[row].size for row in asking]), strict=True))
+
+    def forget(self, row: int) -> None:
+        pass  # nothing is remembered
 
 
 def split(rows: Rows, sizes: list[int]) -> Iterator[Rows]:

@@ -8,7 +8,7 @@ from typing import Any
 from .errors import InvalidOption
 from .generation_config import PARALLEL, GenerationConfig
 
-FAST: Mapping[str, Any] = {"threshold": 0.98, "stop_at_end": True}
+FAST: Mapping[str, Any] = {"threshold": 0.98, "cache": "auto", "stop_at_end": True}
 """The fastest setting whose scores on the tiny Dream's tasks stay within one point of the official loop's
 (benchmarks/decoding.py)."""
 

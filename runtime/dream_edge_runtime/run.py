@@ -17,7 +17,7 @@ from .denoise import Revealed, Track, denoise
 from .errors import Cancelled
 from .generation_config import GenerationConfig
 from .growth import grow
-from .method import biases_for, draw_for, elastic_pace, elastic_reveal, paces_for, passes_for, reveal_for
+from .method import biases_for, draw_for, elastic_pace, elastic_reveal, fitted, paces_for, passes_for, reveal_for
 from .network import Network
 from .options import Conduct
 from .pace import Pace
@@ -70,6 +70,7 @@ class Run:
             ends = self._tasks[next(iter(most))].reader.ends
             for row, passes in grow(self._network, self.canvas, most, ends, self._conduct.cancel).items():
                 self._tallies[row].passes += passes
+        self._config = fitted(self._config, self.canvas)
         paces = paces_for(self._config, self.canvas)
         tracks = [
             self._track(row, task, self._config, self._network.config, paces[row])
@@ -92,10 +93,10 @@ class Run:
 
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""
-        conduct, config = self._conduct, self._config
         start = time.perf_counter()
         tracks = self._begin()
         self._seconds += time.perf_counter() - start
+        conduct, config = self._conduct, self._config
         changes = denoise(
             passes_for(self._network, config),
             self.canvas,
@@ -118,7 +119,7 @@ class Run:
     def _count(self, revealed: Revealed) -> None:
         tally = self._tallies[revealed.row]
         tally.steps += 1
-        tally.passes += revealed.passed
+        tally.passes += revealed.passes
         if self._conduct.history:
             tally.history.append(self.canvas.sequence(revealed.row))
 

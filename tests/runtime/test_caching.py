@@ -12,6 +12,7 @@ from dream_edge_runtime.caching import CachedPasses
 from dream_edge_runtime.canvas import Canvas, Draft
 from dream_edge_runtime.generation_config import CacheKind, GenerationConfig
 from dream_edge_runtime.hooks import Hooks
+from dream_edge_runtime.method import fitted
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.pace import Pace
 from dream_edge_runtime.passes import FullPasses
@@ -51,6 +52,40 @@ def test_every_step_is_that_of_a_plain_restatement(
         config = GenerationConfig(algorithm="maskgit_plus", steps=steps, **options)
         found = [canvas.ids[0].copy() for _ in denoised(network, canvas, config, generator())]
         assert [step.tolist() for step in found] == [step.tolist() for step in expected]
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_remembered_is_never_guessed_from(layout: str, cache: CacheKind, threshold: float) -> None:
+    """With a threshold, a step that is sure of nothing is made again with everything computed."""
+    for seed, steps in ((0, 20), (1, 20), (2, 5)):
+        network, canvas = RememberingNetwork(CONFIG, seed), canvas_of(LAYOUTS[layout])
+        options: dict[str, Any] = {"block_length": 4, "cache": cache, "threshold": threshold}
+        expected = denoise_plainly(network, canvas.ids[0], canvas.masked[0], steps, **options)
+        config = GenerationConfig(algorithm="maskgit_plus", steps=steps, **options)
+        found = [canvas.ids[0].copy() for _ in denoised(network, canvas, config, generator())]
+        assert [step.tolist() for step in found] == [step.tolist() for step in expected]
+
+
+def test_passes_that_were_made_again_are_counted() -> None:
+    network, canvas = RememberingNetwork(CONFIG), canvas_of([[3, 1, 4], 8])
+    config = GenerationConfig(algorithm="maskgit_plus", steps=8, block_length=8, cache="dual", threshold=1.0)
+    made = [revealed.passes for (revealed,) in denoised(network, canvas, config, generator())]
+    assert made == [1, *[2] * 6, 1]  # nothing is ever sure; the last step reveals what is left
+    assert sum(made) == len(network.active)
+    assert [len(active) == 11 for active in network.active] == [True, *[False, True] * 6, False]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "room", "cached"), [(95, 32, False), (96, 32, True), (0, 200, True), (8, 24, False)]
+)
+def test_auto_remembers_where_a_block_is_at_most_a_quarter(prompt: int, room: int, cached: bool) -> None:
+    config = GenerationConfig(cache="auto", threshold=0.9)
+    settled = fitted(config, canvas_of([[3] * prompt, room]))
+    assert (settled.cache, settled.block_length) == (("dual", 32) if cached else ("none", None))
+    shorter = fitted(config.replace(block_length=8), canvas_of([[3] * 8, 24]))
+    assert (shorter.cache, shorter.block_length) == ("dual", 8)
 
 
 def test_a_cached_step_computes_the_block_and_the_position_before_it() -> None:

@@ -36,7 +36,6 @@ BAD: dict[str, tuple[Any, ...]] = {
     "block_length": (*NOT_A_NUMBER, 0, 2.5),
     "cache": ("both", "", None, 3, ["dual"]),
     "suffix_window": (*NOT_A_NUMBER, 2.5),
-    "refresh": (*NOT_A_NUMBER, 0, 2.5),
     "grow_from": (*NOT_A_NUMBER, 0, 2.5),
     "max_hole_tokens": (*NOT_A_NUMBER, 2.5, None),
     "stop_at_end": (None, 0, "yes", np.True_),

@@ -34,7 +34,7 @@ def test_naming_the_schedule_is_the_official_one(named: dict[str, Any]) -> None:
 
 
 def test_a_threshold_makes_steps_and_order_parts_of_the_fast_preset() -> None:
-    named = {"threshold": 0.5, "steps": 9, "algorithm": "topk_margin"}
+    named: dict[str, Any] = {"threshold": 0.5, "steps": 9, "algorithm": "topk_margin"}
     assert settled(**named) == CHECKPOINT.replace(**{**FAST, **named})
 
 

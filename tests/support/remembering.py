@@ -84,18 +84,20 @@ def denoise_plainly(
     block_length: int,
     cache: str,
     suffix_window: int | None = None,
+    threshold: float | None = None,
 ) -> list[IntArray]:
     """The canvas after each step of `maskgit_plus`: one sequence, everything spelt out.
 
-    Inside a block, tokens that are remembered are those that stood there when the block began.
+    Inside a block, tokens that are remembered are those that stood there when the block began. With a `threshold`, a
+    step that finds nothing to reveal among remembered tokens forgets them and looks again.
     """
     ids, masked, history = ids.copy(), masked.copy(), []
     places = np.flatnonzero(masked)
     blocks = [places[start : start + block_length] for start in range(0, len(places), block_length)]
     for index, block in enumerate(blocks):
         share = steps // len(blocks) + (index < steps % len(blocks))
-        later = places[places > block[-1]]
-        hidden = set() if suffix_window is None else set(later[suffix_window:].tolist())
+        behind = places[places > block[-1]]
+        hidden = set() if suffix_window is None else set(behind[suffix_window:].tolist())
         seen = np.array([place for place in range(len(ids)) if place not in hidden])
         before = [max(place - 1, 0) for place in block]
         if cache == "none":
@@ -109,9 +111,9 @@ def denoise_plainly(
             left = block[masked[block]]
             if not left.size:
                 break
-            count = moment.quota(left.size)
-            if count:
-                view = ids.copy()
+            count = moment.quota(left.size) if threshold is None else left.size
+            while count:
+                view, fresh = ids.copy(), remembered is None
                 if remembered is None:
                     remembered = ids.copy()
                 else:
@@ -122,7 +124,23 @@ def denoise_plainly(
                 probs = np.exp(logits - logits.max(axis=1, keepdims=True))
                 probs /= probs.sum(axis=1, keepdims=True)
                 best = np.argsort(-probs.max(axis=1), kind="stable")[:count]
+                if threshold is not None and not moment.last:
+                    sure = best[probs[best].max(axis=1) >= threshold]
+                    best = best[:1] if fresh and not sure.size else sure
+                    token = {int(left[index]): int(probs[index].argmax()) for index in best}
+                    rank = {int(left[index]): place for place, index in enumerate(best)}
+                    twins = [
+                        place
+                        for place in token
+                        if token.get(place + 1) == token[place] != network.config.pad_token_id
+                    ]
+                    later = {max(place, place + 1, key=rank.__getitem__) for place in twins}
+                    best = best[[int(left[index]) not in later for index in best]] if later else best
+                if not best.size:
+                    remembered = None
+                    continue
                 ids[left[best]] = probs[best].argmax(axis=1)
                 masked[left[best]] = False
+                break
             history.append(ids.copy())
     return history

@@ -23,6 +23,7 @@ class Reveal(Protocol):
     def choose(self, proposal: Proposal, rows: Rows, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
         """Which of the asked positions are revealed: indices into `positions` [asked], best first.
 
-        `positions` are their places on the canvas, ascending; `proposal` holds their tokens, drawn from `rows`.
+        `positions` are their places on the canvas, ascending; `proposal` holds their tokens, drawn from `rows`. Where
+        `rows` are not fresh it may choose none: the step is then made again with everything computed.
         """
         ...

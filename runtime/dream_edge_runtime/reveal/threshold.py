@@ -18,6 +18,10 @@ class ConfidenceThreshold:
 
     `ranking` says which is first; what is compared is the probability of the proposed token, whatever the ranking goes
     by. The last step reveals all that is left. Wu et al., "Fast-dLLM" (arXiv 2505.22618), section 3.3.
+
+    Where some of what was attended to came from an earlier pass, nothing is guessed: if no token is probable enough,
+    none is revealed, and the step is made again with everything computed. This is ours: a guess from stale keys and
+    values is often wrong (docs/decoding.md).
     """
 
     ranking: Ranking
@@ -35,5 +39,5 @@ class ConfidenceThreshold:
         if moment.last:
             return best_first
         sure = proposal.probability[best_first] >= self.threshold
-        sure[0] = True
+        sure[0] |= rows.fresh
         return best_first[sure]
