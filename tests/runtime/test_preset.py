@@ -45,8 +45,9 @@ def test_exact_is_what_the_checkpoint_says() -> None:
 
 @pytest.mark.parametrize("name", [*PARALLEL, *SAVING])
 def test_exact_contradicts_whatever_saves(name: str) -> None:
+    named: dict[str, Any] = {name: "dual" if name == "cache" else 1}
     with pytest.raises(InvalidOption, match=f"{name}.*does not go with exact"):
-        settled(exact=True, **{name: "dual" if name == "cache" else 1})
+        settled(exact=True, **named)
 
 
 def test_a_configuration_is_taken_at_its_word() -> None:
