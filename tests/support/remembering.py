@@ -130,9 +130,7 @@ def denoise_plainly(
                     token = {int(left[index]): int(probs[index].argmax()) for index in best}
                     rank = {int(left[index]): place for place, index in enumerate(best)}
                     twins = [
-                        place
-                        for place in token
-                        if token.get(place + 1) == token[place] != network.config.pad_token_id
+                        place for place in token if token.get(place + 1) == token[place] != network.config.pad_token_id
                     ]
                     later = {max(place, place + 1, key=rank.__getitem__) for place in twins}
                     best = best[[int(left[index]) not in later for index in best]] if later else best
