@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as given
-from .compare import aligned
 from .expanding import expand_first
 from .progress import Advance, progress
 from .pull import at_hand
-from .terminal import is_terminal, print_json, printable, size
+from .terminal import aligned, is_terminal, print_json, printable, size
 
 if TYPE_CHECKING:
     from dream_edge.bench.bench import Bench, Pass

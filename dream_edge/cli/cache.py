@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .compare import aligned
-from .terminal import print_json, printable, size
+from .terminal import aligned, print_json, printable, size
 
 
 def cache(

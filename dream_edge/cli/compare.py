@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from . import options as given
+from .compare_table import table
 from .export import open_checkpoint
 from .progress import progress
 from .pull import at_hand
 from .terminal import print_json
-
-if TYPE_CHECKING:
-    from dream_edge.quality import Comparison, Measures
 
 
 def compare(
@@ -68,39 +65,3 @@ def compare(
         print_json(found[0] if len(found) == 1 else {"comparisons": found})
     else:
         typer.echo("\n\n".join(table(comparison) for comparison in comparisons))
-
-
-def table(comparison: Comparison) -> str:
-    """The figures of a comparison by mask ratio, the overall ones last."""
-    measured = comparison.overall
-    rows: list[tuple[str, ...]] = [("mask ratio", "KL mean", "median", "p99", "same-top", "ΔELBO", "positions")]
-    rows += [(f"{part.low:.1f}–{part.high:.1f}", *_figures(part.measures)) for part in comparison.bins]
-    rows.append(("all", *_figures(measured)))
-    errors = (
-        f"± KL {measured.kl_mean_se:.5f}, same-top {measured.same_top_se:.2%}, ΔELBO {measured.delta_elbo_se:.4f} "
-        f"({measured.sequences} texts, seed {comparison.seed})"
-    )
-    return "\n".join([f"{comparison.artifact} ({comparison.scheme})", *aligned(rows), errors])
-
-
-def _figures(measures: Measures) -> tuple[str, ...]:
-    return (
-        f"{measures.kl_mean:.5f}",
-        f"{measures.kl_median:.5f}",
-        f"{measures.kl_p99:.4f}",
-        f"{measures.same_top:.2%}",
-        f"{measures.delta_elbo:+.4f}",
-        f"{measures.positions}",
-    )
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of even width: the first to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

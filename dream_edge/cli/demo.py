@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .compare import aligned
 from .progress import progress
-from .terminal import is_terminal, printable, size
+from .terminal import aligned, is_terminal, printable, size
 
 if TYPE_CHECKING:
     from dream_edge.quality import Measures
