@@ -59,15 +59,13 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rope_theta, self.head_dim = config.rope_theta, config.head_dim
+        self.config = config
 
     def forward(self, input_ids: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalised hidden states [batch, length, hidden]."""
         valid = torch.ones_like(input_ids, dtype=torch.bool) if valid is None else valid
         positions = valid.long().cumsum(-1).sub(1).clamp(min=0)
-        pairs = torch.arange(0, self.head_dim, 2, device=positions.device).float()
-        frequencies = self.rope_theta ** (-pairs / self.head_dim)
-        angles = positions[:, None, :, None].float() * frequencies  # [batch, 1, length, head_dim / 2]
+        angles = rotary_angles(self.config, positions)
         hidden: Tensor = self.embed_tokens(input_ids)
         for layer in self.layers:
             hidden = layer(hidden, angles, valid[:, None, None, :])
@@ -123,6 +121,13 @@ class MLP(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         result: Tensor = self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
         return result
+
+
+def rotary_angles(config: ModelConfig, positions: Tensor) -> Tensor:
+    """Angles fp32 [batch, 1, length, head_dim / 2] by which `rotate` turns the pairs at `positions` [batch, length]."""
+    pairs = torch.arange(0, config.head_dim, 2, device=positions.device).float()
+    frequencies = config.rope_theta ** (-pairs / config.head_dim)
+    return positions[:, None, :, None].float() * frequencies
 
 
 def rotate(heads: Tensor, angles: Tensor) -> Tensor:
