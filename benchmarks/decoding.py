@@ -156,6 +156,7 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     figure, panels = pyplot.subplots(1, len(tasks), figsize=(4.2 * len(tasks), 4), squeeze=False, layout="constrained")
@@ -176,6 +177,9 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         official = next(row for row in rows if row["task"] == task and row["setting"] == OFFICIAL)
         panel.axhline(100 * official["score"], color="0.6", linewidth=0.8, linestyle="--")
         panel.set(title=task, xlabel="tokens a pass", xscale="log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.grid(alpha=0.25)
     panels[0][0].set_ylabel("solved, %")
     handles, labels = panels[0][0].get_legend_handles_labels()
