@@ -7,28 +7,92 @@ from typing import TYPE_CHECKING
 from .terminal import aligned
 
 if TYPE_CHECKING:
-    from dream_edge.quality import Comparison, Measures
+    from collections.abc import Iterator
+
+    from dream_edge.quality import Comparison, Measures, Quantile
 
 
 def table(comparison: Comparison) -> str:
-    """The figures of a comparison by mask ratio, the overall ones last."""
+    """The figures of an artifact by mask ratio, then the block that `llama-perplexity` made known."""
     measured = comparison.overall
-    rows: list[tuple[str, ...]] = [("mask ratio", "KL mean", "median", "p99", "same-top", "ΔELBO", "positions")]
-    rows += [(f"{part.low:.1f}–{part.high:.1f}", *_figures(part.measures)) for part in comparison.bins]
-    rows.append(("all", *_figures(measured)))
-    errors = (
-        f"± KL {measured.kl_mean_se:.5f}, same-top {measured.same_top_se:.2%}, ΔELBO {measured.delta_elbo_se:.4f} "
-        f"({measured.sequences} texts, seed {comparison.seed})"
+    title = (
+        f"{comparison.artifact} ({comparison.scheme}), {measured.positions} masked positions of {measured.sequences} "
+        f"texts, seed {comparison.seed}"
     )
-    return "\n".join([f"{comparison.artifact} ({comparison.scheme})", *aligned(rows), errors])
+    return "\n".join([title, "", *by_mask_ratio(comparison), "", *statistics(comparison)])
 
 
-def _figures(measures: Measures) -> tuple[str, ...]:
+def by_mask_ratio(comparison: Comparison) -> list[str]:
+    """One line for each interval of mask ratios, the overall figures, and those of the noise floor."""
+    rows: list[tuple[str, ...]] = [
+        ("mask ratio", "KL mean", "median", "p99", "same-top", "RMS Δp", "ΔELBO", "positions")
+    ]
+    rows += [(f"{part.low:.1f}–{part.high:.1f}", *_line(part.measures)) for part in comparison.bins]
+    rows.append(("all", *_line(comparison.overall)))
+    if comparison.noise:
+        rows.append(("bf16 noise", *_line(comparison.noise.overall)))
+    return aligned(rows)
+
+
+def _line(measures: Measures) -> tuple[str, ...]:
     return (
-        f"{measures.kl_mean:.5f}",
+        f"{measures.kl_mean:.5f} ± {measures.kl_mean_se:.5f}",
         f"{measures.kl_median:.5f}",
         f"{measures.kl_p99:.4f}",
-        f"{measures.same_top:.2%}",
-        f"{measures.delta_elbo:+.4f}",
+        f"{measures.same_top:.2%} ± {measures.same_top_se:.2%}",
+        f"{measures.dp_rms:.3%}",
+        f"{measures.delta_elbo:+.4f} ± {measures.delta_elbo_se:.4f}",
         f"{measures.positions}",
     )
+
+
+def statistics(comparison: Comparison) -> list[str]:
+    """Every overall figure with its standard error, the noise floor's beside it.
+
+    The names are those of `llama-perplexity --kl-divergence`: Q is the artifact, base the reference.
+    """
+    columns = [comparison.overall, *([comparison.noise.overall] if comparison.noise else [])]
+    heads = [comparison.scheme, *(["bf16 noise"] if comparison.noise else [])]
+    sections = [[*_section(measures)] for measures in columns]
+    rows: list[tuple[str, ...]] = [("", *heads)]
+    for lines in zip(*sections, strict=True):
+        name = lines[0][0]
+        if not lines[0][1]:
+            rows.append(("", *[""] * len(columns)))
+        rows.append((name, *(value for _, value in lines)))
+    return aligned(rows)
+
+
+def _section(measures: Measures) -> Iterator[tuple[str, str]]:
+    """Names and values; a heading has no value."""
+    yield "Perplexity (exp of -ELBO a token)", ""
+    yield "Mean PPL(Q)", _plus(measures.ppl_artifact, measures.ppl_artifact * measures.elbo_artifact_se)
+    yield "Mean PPL(base)", _plus(measures.ppl_reference, measures.ppl_reference * measures.elbo_reference_se)
+    yield "Cor(ln(PPL(Q)), ln(PPL(base)))", _correlation(measures)
+    yield "Mean ln(PPL(Q)/PPL(base))", _plus(-measures.delta_elbo, measures.delta_elbo_se)
+    yield "Mean PPL(Q)/PPL(base)", _plus(measures.ppl_ratio, measures.ppl_ratio_se)
+    yield "KL divergence (nats)", ""
+    yield "Mean    KLD", _plus(measures.kl_mean, measures.kl_mean_se)
+    yield from ((f"{_place(each)} KLD", _plus(each.value, each.error)) for each in measures.kl_quantiles)
+    yield "Probability of the true token", ""
+    yield "Mean    Δp", _share(measures.dp_mean, measures.dp_mean_se)
+    yield from ((f"{_place(each)} Δp", _share(each.value, each.error)) for each in measures.dp_quantiles)
+    yield "RMS     Δp", _share(measures.dp_rms, measures.dp_rms_se)
+    yield "Same top p", _share(measures.same_top, measures.same_top_se)
+
+
+def _place(quantile: Quantile) -> str:
+    names = {100: "Maximum", 50: "Median", 0: "Minimum"}
+    return names.get(quantile.percent, f"{quantile.percent:.1f}%").ljust(7)
+
+
+def _plus(value: float, error: float | None) -> str:
+    return f"{value:.6f} ± {error:.6f}" if error is not None else f"{value:.6f}           "
+
+
+def _share(value: float, error: float | None) -> str:
+    return f"{value:.3%} ± {error:.3%}" if error is not None else f"{value:.3%}         "
+
+
+def _correlation(measures: Measures) -> str:
+    return "–" if measures.correlation is None else _share(measures.correlation, measures.correlation_se)

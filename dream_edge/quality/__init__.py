@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from .comparison import compare
 from .data import Sample, Text, read_texts
-from .report import Bin, Comparison, Measures
+from .report import Bin, Comparison, Figures, Measures, Quantile
 
-__all__ = ["Bin", "Comparison", "Measures", "Sample", "Text", "compare", "read_texts"]
+__all__ = ["Bin", "Comparison", "Figures", "Measures", "Quantile", "Sample", "Text", "compare", "read_texts"]

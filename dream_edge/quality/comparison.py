@@ -17,8 +17,8 @@ from ..models import TINY, bundled
 from .data import Text, builtin_texts, passages
 from .errors import MismatchedModels, NoData
 from .masking import MaskedPassage, mask_passages
-from .measures import Differences, differences
-from .report import Bin, Comparison, measure
+from .measures import Differences, differences, log_softmax
+from .report import Comparison, figures
 from .tiny import tiny_texts
 
 if TYPE_CHECKING:
@@ -80,16 +80,14 @@ def compare(
     measured: list[tuple[int, Differences]] = []
     for masked in mask_passages(pieces, config.mask_token_id, count=sequences, bins=bins, seed=seed):
         rows = np.maximum(masked.positions - config.shift, 0)  # the first position has only its own row
-        found = differences(reference(masked.canvas, rows), _artifact_logits(network, masked, rows), masked.targets)
+        log_p = log_softmax(reference(masked.canvas, rows))
+        found = differences(log_p, _artifact_logits(network, masked, rows), masked.targets)
         measured.append((masked.bin, found))
         progress(len(measured), sequences)
+    found_figures = figures(measured, bins)
     return Comparison(
-        overall=measure([found for _, found in measured]),
-        bins=tuple(
-            Bin(index / bins, (index + 1) / bins, measure(members))
-            for index in range(bins)
-            if (members := [found for part, found in measured if part == index])
-        ),
+        overall=found_figures.overall,
+        bins=found_figures.bins,
         artifact=artifact.path.name,
         scheme=artifact.manifest.recipe.scheme,
         seed=seed,

@@ -1,8 +1,8 @@
-"""How far one set of predictions is from another, position by position. All in float64 from fp32 logits."""
+"""How far one set of predictions is from another, position by position. All in float64."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,30 +27,38 @@ class Differences:
     artifact_loss: DoubleArray
     """-log q of the token that was there."""
 
-
-def differences(reference: FloatArray, artifact: FloatArray, targets: IntArray) -> Differences:
-    """Compare logits [masked, vocab] of both; `targets` [masked] are the tokens that were masked."""
-    parts = [
-        _differences(reference[start : start + _ROWS_AT_ONCE], artifact[start : start + _ROWS_AT_ONCE], part)
-        for start in range(0, len(targets), _ROWS_AT_ONCE)
-        if len(part := targets[start : start + _ROWS_AT_ONCE])
-    ]
-    return Differences(
-        np.concatenate([part.kl for part in parts]),
-        np.concatenate([part.same_top for part in parts]),
-        np.concatenate([part.reference_loss for part in parts]),
-        np.concatenate([part.artifact_loss for part in parts]),
-    )
+    @property
+    def gain(self) -> DoubleArray:
+        """Δp = q - p of the token that was there: how much more probable the artifact finds it, -1 to 1."""
+        return np.exp(-self.artifact_loss) - np.exp(-self.reference_loss)
 
 
-def _differences(reference: FloatArray, artifact: FloatArray, targets: IntArray) -> Differences:
-    log_p, log_q = log_softmax(reference), log_softmax(artifact)
-    kl = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+def differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: IntArray) -> Differences:
+    """Compare the reference's log-probabilities with the artifact's logits, both [masked, vocab].
+
+    `targets` [masked] are the tokens that were masked. Any slice of the rows may be given; `joined` puts the parts of
+    one sequence together.
+    """
+    starts = range(0, len(targets), _ROWS_AT_ONCE)
+    slices = [slice(start, start + _ROWS_AT_ONCE) for start in starts]
+    return joined([_differences(log_p[part], logits[part], targets[part]) for part in slices])
+
+
+def joined(parts: list[Differences]) -> Differences:
+    """The positions of all `parts`, one after the other."""
+    names = [field.name for field in fields(Differences)]
+    return Differences(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: IntArray) -> Differences:
+    log_q = log_softmax(logits)
+    exact = log_p.astype(np.float64, copy=False)
+    kl = (np.exp(exact) * (exact - log_q)).sum(axis=1)
     rows = np.arange(len(targets))
     return Differences(
         np.maximum(kl, 0.0),  # never below 0 but for rounding
-        reference.argmax(axis=1) == artifact.argmax(axis=1),
-        -log_p[rows, targets],
+        log_p.argmax(axis=1) == logits.argmax(axis=1),
+        -exact[rows, targets],
         -log_q[rows, targets],
     )
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.special import rel_entr, softmax
+from scipy.special import log_softmax, rel_entr, softmax
 
 from dream_edge.quality.measures import Differences, differences
 from dream_edge.quality.report import measure
@@ -35,7 +35,7 @@ def test_kl_equals_scipys_relative_entropy(rows: int) -> None:
     artifact = reference + rng.standard_normal((rows, 300)).astype(np.float32)
     targets = rng.integers(300, size=rows)
     p, q = softmax(reference.astype(np.float64), axis=1), softmax(artifact.astype(np.float64), axis=1)
-    found = differences(reference, artifact, targets)
+    found = differences(log_softmax(reference.astype(np.float64), axis=1), artifact, targets)
     np.testing.assert_allclose(found.kl, rel_entr(p, q).sum(axis=1), rtol=1e-9)
     np.testing.assert_allclose(found.reference_loss, -np.log(p[np.arange(rows), targets]), rtol=1e-9)
     np.testing.assert_allclose(found.artifact_loss, -np.log(q[np.arange(rows), targets]), rtol=1e-9)
@@ -45,21 +45,21 @@ def test_kl_equals_scipys_relative_entropy(rows: int) -> None:
 def test_kl_is_that_of_the_reference_to_the_artifact() -> None:
     sharp, flat = np.array([[9.0, 0, 0]], np.float32), np.zeros((1, 3), np.float32)
     target = np.array([0])
-    assert differences(sharp, flat, target).kl[0] == pytest.approx(math.log(3), rel=0.01)
-    assert differences(flat, sharp, target).kl[0] > 4
+    assert differences(log_softmax(sharp, axis=1), flat, target).kl[0] == pytest.approx(math.log(3), rel=0.01)
+    assert differences(log_softmax(flat, axis=1), sharp, target).kl[0] > 4
 
 
 def test_logits_far_apart_stay_finite() -> None:
     """A difference of 200 is a probability that fp32 cannot hold."""
     reference, artifact = np.array([[200.0, 0, -200]], np.float32), np.array([[-200.0, 0, 200]], np.float32)
-    found = differences(reference, artifact, np.array([0]))
+    found = differences(log_softmax(reference, axis=1), artifact, np.array([0]))
     assert found.kl[0] == pytest.approx(400)
     assert found.artifact_loss[0] == pytest.approx(400)
 
 
 def test_equal_logits_agree_on_the_lowest_id() -> None:
     tied, low = np.array([[1.0, 1.0, 0]], np.float32), np.array([[1.0, 0.9, 0]], np.float32)
-    assert differences(tied, low, np.array([0])).same_top.tolist() == [True]
+    assert differences(log_softmax(tied, axis=1), low, np.array([0])).same_top.tolist() == [True]
 
 
 def sequence(kl: list[float], same: list[bool] | None = None, reference: float = 1, artifact: float = 1) -> Differences:
