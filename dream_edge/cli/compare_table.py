@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dream_edge.quality import Comparison, Measures, Quantile
+    from dream_edge.quality.agreement import Share
+
+PARTS = ("0–20%", "20–40%", "40–60%", "60–80%", "80–100%")
 
 
 def table(comparison: Comparison) -> str:
@@ -19,7 +22,8 @@ def table(comparison: Comparison) -> str:
         f"{comparison.artifact} ({comparison.scheme}), {measured.positions} masked positions of {measured.sequences} "
         f"texts, seed {comparison.seed}"
     )
-    return "\n".join([title, "", *by_mask_ratio(comparison), "", *statistics(comparison)])
+    parts = [[title], by_mask_ratio(comparison), statistics(comparison), along_trajectories(comparison)]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def by_mask_ratio(comparison: Comparison) -> list[str]:
@@ -81,8 +85,49 @@ def _section(measures: Measures) -> Iterator[tuple[str, str]]:
     yield "Same top p", _share(measures.same_top, measures.same_top_se)
 
 
+def along_trajectories(comparison: Comparison) -> list[str]:
+    """Which commitments of the reference flip, and how far both agree when they decode freely."""
+    if not comparison.trajectories:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (
+            "along the reference",
+            "steps",
+            "token flips",
+            "position flips",
+            "same tokens",
+            "same texts",
+            "first divergence",
+        )
+    ]
+    parts: list[tuple[str, ...]] = []
+    for each in comparison.trajectories:
+        free, steps = each.free_run, "a token" if each.steps is None else str(each.steps)
+        rows.append(
+            (
+                each.algorithm,
+                steps,
+                _rate(each.flips.token),
+                "by chance" if each.flips.position is None else _rate(each.flips.position),
+                _rate(free.same_tokens),
+                _rate(free.same_texts),
+                f"{free.diverged.value:.0%} of {each.sequences}, median {free.median_divergence or 'never'}",
+            )
+        )
+        parts += [
+            (f"{each.algorithm}, {steps}: {name}", *(f"{part.flips.any.value:.2%}" for part in found))
+            for name, found in (("by step", each.by_step), ("by position", each.by_position))
+            if len(found) == len(PARTS)
+        ]
+    return [*aligned(rows), "", *aligned([("commitments that flip", *PARTS), *parts])]
+
+
+def _rate(share: Share) -> str:
+    return f"{share.value:.2%} ± {share.error:.2%}"
+
+
 def _place(quantile: Quantile) -> str:
-    names = {100: "Maximum", 50: "Median", 0: "Minimum"}
+    names: dict[float, str] = {100: "Maximum", 50: "Median", 0: "Minimum"}
     return names.get(quantile.percent, f"{quantile.percent:.1f}%").ljust(7)
 
 

@@ -5,8 +5,20 @@ PyTorch is needed only once `compare` runs.
 
 from __future__ import annotations
 
+from .agreement import TrajectoryFigures
 from .comparison import compare
 from .data import Sample, Text, read_texts
 from .report import Bin, Comparison, Figures, Measures, Quantile
 
-__all__ = ["Bin", "Comparison", "Figures", "Measures", "Quantile", "Sample", "Text", "compare", "read_texts"]
+__all__ = [
+    "Bin",
+    "Comparison",
+    "Figures",
+    "Measures",
+    "Quantile",
+    "Sample",
+    "Text",
+    "TrajectoryFigures",
+    "compare",
+    "read_texts",
+]

@@ -160,7 +160,7 @@ def _free_run(
 ) -> tuple[FreeRun, tuple[SampleTexts, ...]]:
     pairs = [*zip(reference.paths, artifact.paths, strict=True)]
     ends = end_ids(tokenizer, eos)
-    texts = [tuple(_text(path, tokenizer, ends) for path in pair) for pair in pairs]
+    texts = [(_text(ours, tokenizer, ends), _text(theirs, tokenizer, ends)) for ours, theirs in pairs]
     first = [first_divergence(ours, theirs) for ours, theirs in pairs]
     parts = [
         (step - 1) * PARTS // reference.steps(path)
@@ -197,7 +197,7 @@ def _text(path: Path, tokenizer: Tokenizer, ends: frozenset[int]) -> str:
 
 
 def _samples(
-    reference: Trajectory, texts: Sequence[tuple[str, ...]], first: Sequence[int | None], tokenizer: Tokenizer
+    reference: Trajectory, texts: Sequence[tuple[str, str]], first: Sequence[int | None], tokenizer: Tokenizer
 ) -> tuple[SampleTexts, ...]:
     """Some of the texts, half of them that differ if there are so many, in the order of the paths."""
     differing = [index for index, (ours, theirs) in enumerate(texts) if ours != theirs]

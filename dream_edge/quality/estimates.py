@@ -52,11 +52,12 @@ def quantile_errors(sequences: Sequence[DoubleArray], shares: Sequence[float]) -
 
 def correlation(first: DoubleArray, second: DoubleArray) -> tuple[float, float]:
     """Pearson's correlation of two figures of the same sequences and its bootstrap error; NaN where undefined."""
-    ones: IntArray = np.ones(len(first), np.int64)
-    found = [_correlation(first, second, drawn) for drawn in resamples(len(first))]
-    usable = [value for value in found if np.isfinite(value)]
-    error = float(np.std(usable, ddof=1)) if len(usable) > 1 else float("nan")
-    return _correlation(first, second, ones), error
+    if len(first) < 2:
+        return float("nan"), float("nan")
+    once: IntArray = np.ones((1, len(first)), np.int64)
+    found = _correlations(first, second, np.concatenate([once, resamples(len(first))]))
+    usable = found[1:][np.isfinite(found[1:])]
+    return float(found[0]), float(usable.std(ddof=1)) if len(usable) > 1 else float("nan")
 
 
 def resamples(count: int) -> NDArray[np.int64]:
@@ -68,13 +69,20 @@ def _quantiles(ascending: DoubleArray, times: IntArray, shares: DoubleArray) -> 
     """Those of the sample that holds each of the `ascending` values so many `times`."""
     last = np.cumsum(times)
     place = shares * (last[-1] - 1)
-    low, high = np.floor(place), np.ceil(place)
-    below, above = (ascending[np.searchsorted(last, edge, side="right")] for edge in (low, high))
+    low = np.floor(place)
+    edges = last.searchsorted(np.concatenate([low, np.ceil(place)]), side="right")
+    below, above = ascending[edges[: len(shares)]], ascending[edges[len(shares) :]]
     found: DoubleArray = below + (place - low) * (above - below)
     return found
 
 
-def _correlation(first: DoubleArray, second: DoubleArray, times: IntArray) -> float:
-    x, y = (values - np.average(values, weights=times) for values in (first, second))
-    scale = float(np.sqrt((times * x * x).sum() * (times * y * y).sum()))
-    return float((times * x * y).sum()) / scale if scale > 0 else float("nan")
+def _correlations(first: DoubleArray, second: DoubleArray, times: IntArray) -> DoubleArray:
+    """[samples] of the samples that hold each sequence so many `times` [samples, sequences]."""
+    count = times.sum(axis=1)
+    x, y = (values - values.mean() for values in (first, second))  # nothing cancels that need not
+    mean_x, mean_y = times @ x / count, times @ y / count
+    shared = times @ (x * y) / count - mean_x * mean_y
+    spreads = np.maximum((times @ x**2 / count - mean_x**2) * (times @ y**2 / count - mean_y**2), 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: DoubleArray = np.clip(shared / np.sqrt(spreads), -1, 1)
+    return found

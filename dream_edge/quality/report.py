@@ -181,7 +181,9 @@ class Figures:
         """
         return cls(
             Measures.from_dict(document["overall"]),
-            tuple(Bin(*part["mask_ratio"], Measures.from_dict(part)) for part in document["bins"]),
+            tuple(
+                Bin(part["mask_ratio"][0], part["mask_ratio"][1], Measures.from_dict(part)) for part in document["bins"]
+            ),
         )
 
 

@@ -195,7 +195,8 @@ def replay(
     config, begun = trajectory.config, [Passage(path.ids, path.start) for path in trajectory.paths]
     batches = [*_batches(begun, _LOGITS_AT_ONCE // network.config.vocab_size)]
     planned = sum(_steps(config, batch) for batch in batches)
-    made, found = 0, []
+    made = 0
+    found: list[Replay] = []
     for batch in batches:
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
         canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
