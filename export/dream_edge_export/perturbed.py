@@ -1,0 +1,334 @@
+"""What other formats of some matrices do to the predictions, with one layer of the network in memory at a time.
+
+A variant is the full-precision network but for the matrices it names. Until its first such matrix it computes what the
+clean network computes, so it starts there, from the clean network's hidden states. Variants that start at one layer
+make a wave, for which the layers from there on are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dream_edge_runtime.arrays import IntArray
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
+
+from .checkpoint import Checkpoint
+from .reference import Layer
+from .simulated import SimulatedLinear, rounded_table
+
+Variant = Mapping[str, WeightFormat]
+"""The matrices that are stored otherwise, by name, and how; all others are exact."""
+
+Progress = Callable[[float], None]
+"""Called with how many of `PerturbedPlan.passes` are done."""
+
+STATES_BYTES = 750 << 20
+"""Hidden states of the variants of one wave, at most (but one variant is always computed)."""
+
+_TOKENS_AT_ONCE = 1024  # of the 7B: 0.2 GB of activations
+_LOGITS_AT_ONCE = 1 << 22
+_LIBRARIES = 450 << 20
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A sequence, and the rows whose predictions count.
+
+    Attributes:
+        ids: int64 [length].
+        rows: int64 [rows] of the network's output: with the shift, one before the masked positions.
+    """
+
+    ids: IntArray
+    rows: IntArray
+
+
+@dataclass(frozen=True)
+class PerturbedPlan:
+    """The variants, what they are tried on, and what that takes; known before anything is computed."""
+
+    checkpoint: Checkpoint
+    canvases: Sequence[Canvas]
+    variants: Sequence[Variant]
+    states_bytes: int = STATES_BYTES
+
+    @cached_property
+    def layers(self) -> int:
+        return self.checkpoint.config.num_hidden_layers
+
+    @cached_property
+    def state_bytes(self) -> int:
+        """Hidden states of one variant."""
+        batches = _batches(self.canvases, self.checkpoint.config)
+        return 4 * self.checkpoint.config.hidden_size * sum(batch.ids.numel() for batch in batches)
+
+    @cached_property
+    def waves(self) -> list[tuple[int, list[int]]]:
+        """The layer at which each wave starts (the number of layers: at lm_head), and the indices of its variants."""
+        size = max(1, self.states_bytes // self.state_bytes)
+        starts = [min((_layer_of(name, self.layers) for name in each), default=self.layers) for each in self.variants]
+        waves = []
+        for layer in range(self.layers + 1):
+            born = [index for index, start in enumerate(starts) if start == layer]
+            waves += [(layer, born[first : first + size]) for first in range(0, len(born), size)]
+        return waves
+
+    @cached_property
+    def layer_share(self) -> float:
+        """What one layer is of a pass through the network."""
+        layer = layer_weights(self.checkpoint.config) * sum(len(canvas.ids) for canvas in self.canvases)
+        rows, columns = matrix_shapes(self.checkpoint.config)[LM_HEAD]
+        head = rows * columns * sum(len(canvas.rows) for canvas in self.canvases)
+        return layer / (layer * self.layers + head)
+
+    @property
+    def head_share(self) -> float:
+        """What lm_head is of a pass."""
+        return 1 - self.layers * self.layer_share
+
+    @property
+    def passes(self) -> float:
+        """The work, in passes of the network over all canvases: one and a half for the clean one, and the variants'."""
+        clean = 1 + self.layer_share * max((layer for layer, _ in self.waves), default=0)
+        return clean + sum(
+            len(wave) * (self.layer_share * (self.layers - layer) + self.head_share) for layer, wave in self.waves
+        )
+
+    @property
+    def memory(self) -> int:
+        """The most that is going to be resident, libraries included."""
+        config, tokens = self.checkpoint.config, max(_TOKENS_AT_ONCE, *(len(canvas.ids) for canvas in self.canvases))
+        shapes, layer = matrix_shapes(config), 4 * layer_weights(config)
+        replaced = 0
+        for variant in self.variants:
+            for index in range(self.layers):
+                names = [name for name in variant if _layer_of(name, self.layers) == index and name != EMBEDDING]
+                replaced = max(replaced, sum(4 * shapes[name][0] * shapes[name][1] for name in names))
+        activations = 4 * tokens * (3 * config.intermediate_size + 6 * config.hidden_size)
+        states = self.state_bytes * (3 + max((len(wave) for _, wave in self.waves), default=0))
+        return _LIBRARIES + layer + replaced + activations + states
+
+
+def divergences(
+    plan: PerturbedPlan, progress: Progress = lambda _: None
+) -> Iterator[list[tuple[int, list[NDArray[np.float64]]]]]:
+    """For each wave the index of each of its variants and KL(clean ‖ variant) in nats: for each canvas [rows].
+
+    Raises: CheckpointError for a tensor that cannot be read.
+    """
+    streamed = _Streamed(plan, progress)
+    clean = streamed.embedded({})
+    target = streamed.asked(streamed.advanced(clean, 0, plan.layers, [{}]))[0]
+    streamed.worked(plan.head_share)
+    at = 0
+    for start, wave in plan.waves:
+        clean, at = streamed.advanced(clean, at, start, [{}]), start
+        variants = [plan.variants[index] for index in wave]
+        states = streamed.advanced(streamed.started(clean, variants), start, plan.layers, variants)
+        found = streamed.divergences(target, streamed.asked(states), variants)
+        streamed.worked(plan.head_share * len(wave))
+        yield list(zip(wave, found, strict=True))
+
+
+# --- the network, layer by layer -------------------------------------------------------------------------------------
+
+States = list[Tensor]
+"""Hidden states fp32 [variants, sequences, length, hidden] of each batch."""
+
+
+class _Streamed:
+    def __init__(self, plan: PerturbedPlan, progress: Progress) -> None:
+        self._plan, self._checkpoint, self._config = plan, plan.checkpoint, plan.checkpoint.config
+        self._batches = _batches(plan.canvases, self._config)
+        self._progress, self._done = progress, 0.0
+
+    def worked(self, passes: float) -> None:
+        self._done += passes
+        self._progress(self._done)
+
+    def embedded(self, variant: Variant) -> States:
+        table = self._checkpoint.tensor(f"{EMBEDDING}.weight")
+        states = []
+        for batch in self._batches:
+            used, places = batch.ids.unique(return_inverse=True)  # a few rows of a large table
+            rows = rounded_table(table[used], variant[EMBEDDING]) if EMBEDDING in variant else table[used].float()
+            states.append(rows[places][None])
+        return states
+
+    def started(self, clean: States, variants: Sequence[Variant]) -> States:
+        """Where each of `variants` begins."""
+        parts = [self.embedded(variant) if EMBEDDING in variant else clean for variant in variants]
+        return [torch.cat(states) for states in zip(*parts, strict=True)]
+
+    @torch.inference_mode()
+    def advanced(self, states: States, start: int, stop: int, variants: Sequence[Variant]) -> States:
+        """After layers `start` to `stop`."""
+        states = [state.clone() for state in states] if start < stop else states
+        for index in range(start, stop):
+            layer = load_layer(self._checkpoint, index)
+            for change, members in _by_change(index, variants):
+                with _changed(layer, change):
+                    for state, batch in zip(states, self._batches, strict=True):
+                        batch.apply(layer, state, members)
+                self.worked(self._plan.layer_share * len(members))
+        return states
+
+    @torch.inference_mode()
+    def asked(self, states: States) -> Tensor:
+        """The rows that count, normalised: fp32 [variants, all rows, hidden], canvas by canvas."""
+        weight = self._checkpoint.tensor("model.norm.weight").float()
+        rows: dict[int, Tensor] = {}
+        for state, batch in zip(states, self._batches, strict=True):
+            for place, index in enumerate(batch.members):
+                rows[index] = state[:, place, torch.from_numpy(self._plan.canvases[index].rows)]
+        found = torch.cat([rows[index] for index in range(len(rows))], dim=1)
+        return F.rms_norm(found, (self._config.hidden_size,), weight, self._config.rms_norm_eps)
+
+    @torch.inference_mode()
+    def divergences(
+        self, target: Tensor, asked: Tensor, variants: Sequence[Variant]
+    ) -> list[list[NDArray[np.float64]]]:
+        """KL of each variant's rows from those of `target` [all rows, hidden], by canvas.
+
+        The vocabulary is gone through in strips. With running normalizers Z, KL(p ‖ q) = Σ p (x - y) - log Zx + log Zy
+        of the logits x and y, in float64.
+        """
+        count, vocabulary = len(target), self._config.vocab_size
+        normalizer = torch.full((count,), -torch.inf, dtype=torch.float64)
+        others = torch.full((len(variants), count), -torch.inf, dtype=torch.float64)
+        gaps = torch.zeros(len(variants), count, dtype=torch.float64)
+        size = max(256, _LOGITS_AT_ONCE // count // 256 * 256)
+        for first in range(0, vocabulary, size):
+            strip = self._checkpoint.rows(f"{LM_HEAD}.weight", first, min(first + size, vocabulary)).float()
+            products = {format_: SimulatedLinear(strip, format_) for format_ in _formats_of(LM_HEAD, variants)}
+            logits = F.linear(target, strip).double()
+            grown = torch.logaddexp(normalizer, logits.logsumexp(dim=1))
+            gaps *= (normalizer - grown).exp()
+            shares = (logits - grown[:, None]).exp()
+            normalizer = grown
+            for index, variant in enumerate(variants):
+                rows = asked[index]
+                product = products[variant[LM_HEAD]](rows) if LM_HEAD in variant else F.linear(rows, strip)
+                changed = product.double()
+                others[index] = torch.logaddexp(others[index], changed.logsumexp(dim=1))
+                gaps[index] += (shares * (logits - changed)).sum(dim=1)
+        found = (gaps - normalizer + others).clamp(min=0).numpy()
+        ends = np.cumsum([len(canvas.rows) for canvas in self._plan.canvases])
+        return [np.split(row, ends[:-1]) for row in found]
+
+
+def load_layer(checkpoint: Checkpoint, index: int) -> Layer:
+    """Layer `index` in fp32, ready for inference."""
+    with torch.device("meta"):
+        layer = Layer(checkpoint.config)
+    prefix = f"model.layers.{index}."
+    weights = {name: checkpoint.tensor(prefix + name).float() for name in layer.state_dict()}
+    layer.load_state_dict(weights, strict=True, assign=True)
+    return layer.eval().requires_grad_(False)
+
+
+def layer_weights(config: ModelConfig) -> int:
+    """Weights of the matrices of one layer."""
+    shapes = matrix_shapes(config).items()
+    return sum(rows * columns for name, (rows, columns) in shapes if name.startswith("model.layers.0."))
+
+
+@contextmanager
+def _changed(layer: Layer, change: Variant) -> Iterator[None]:
+    """`layer` with other products, by their names within it."""
+    before = {name: layer.get_submodule(name) for name in change}
+    for name, format_ in change.items():
+        exact = before[name]
+        assert isinstance(exact, nn.Linear)
+        layer.set_submodule(name, SimulatedLinear(exact.weight, format_, exact.bias))
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            layer.set_submodule(name, module)
+
+
+def _by_change(index: int, variants: Sequence[Variant]) -> list[tuple[Variant, list[int]]]:
+    """What becomes of layer `index`, and the variants that want this of it."""
+    prefix = f"model.layers.{index}."
+    found: dict[frozenset[tuple[str, WeightFormat]], list[int]] = {}
+    for number, variant in enumerate(variants):
+        change = {name.removeprefix(prefix): each for name, each in variant.items() if name.startswith(prefix)}
+        found.setdefault(frozenset(change.items()), []).append(number)
+    return [(dict(change), members) for change, members in found.items()]
+
+
+def _formats_of(name: str, variants: Sequence[Variant]) -> set[WeightFormat]:
+    return {variant[name] for variant in variants if name in variant}
+
+
+def _layer_of(name: str, last: int) -> int:
+    """The layer at which matrix `name` is met; `last` for lm_head."""
+    return 0 if name == EMBEDDING else last if name == LM_HEAD else int(name.split(".")[2])
+
+
+# --- sequences side by side ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Sequences of nearly one length, padded on the right.
+
+    Attributes:
+        members: indices of the canvases.
+        ids: int64 [sequences, length].
+        key_mask: bool [sequences, 1, 1, length].
+        angles: fp32 [1, 1, length, head_dim / 2].
+    """
+
+    members: list[int]
+    ids: Tensor
+    key_mask: Tensor
+    angles: Tensor
+
+    def apply(self, layer: Layer, state: Tensor, members: list[int]) -> None:
+        """Replace the states [variants, sequences, length, hidden] of `members` by what `layer` makes of them."""
+        sequences = len(self.ids)
+        at_once = max(1, _TOKENS_AT_ONCE // self.ids.numel())
+        for first in range(0, len(members), at_once):
+            chosen = members[first : first + at_once]
+            hidden = state[chosen].flatten(0, 1)
+            mask = self.key_mask.repeat(len(chosen), 1, 1, 1)
+            state[chosen] = layer(hidden, self.angles, mask).unflatten(0, (len(chosen), sequences))
+
+
+def _batches(canvases: Sequence[Canvas], config: ModelConfig) -> list[_Batch]:
+    """All canvases, the shortest first, as many in a batch as are computed at once."""
+    by_length = sorted(range(len(canvases)), key=lambda index: len(canvases[index].ids))
+    groups: list[list[int]] = []
+    for index in by_length:
+        length = len(canvases[index].ids)
+        if groups and length * (len(groups[-1]) + 1) <= _TOKENS_AT_ONCE:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return [_batch(members, canvases, config) for members in groups]
+
+
+def _batch(members: list[int], canvases: Sequence[Canvas], config: ModelConfig) -> _Batch:
+    lengths = [len(canvases[index].ids) for index in members]
+    longest = max(lengths)
+    ids = torch.zeros(len(members), longest, dtype=torch.int64)
+    valid = torch.zeros(len(members), longest, dtype=torch.bool)
+    for row, (index, length) in enumerate(zip(members, lengths, strict=True)):
+        ids[row, :length] = torch.from_numpy(canvases[index].ids)
+        valid[row, :length] = True
+    pairs = torch.arange(0, config.head_dim, 2).float()
+    frequencies = config.rope_theta ** (-pairs / config.head_dim)
+    angles = torch.arange(longest)[None, None, :, None].float() * frequencies
+    return _Batch(members, ids, valid[:, None, None, :], angles)
