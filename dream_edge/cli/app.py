@@ -17,6 +17,7 @@ from .help import Verbs, VerbWithSections
 from .infill import infill
 from .info import info
 from .pull import pull
+from .sensitivity import sensitivity
 from .verify import verify
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (generate, infill, chat, export, compare, bench, info, verify, pull, cache, demo):
+for verb in (generate, infill, chat, export, compare, sensitivity, bench, info, verify, pull, cache, demo):
     app.command(cls=VerbWithSections)(verb)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.errors import DreamEdgeError, InvalidOption
 
 
 class CompareError(DreamEdgeError, ValueError):
@@ -32,3 +33,17 @@ class UnreadableData(CompareError, OSError):
             f"{path}: {why}. Give a UTF-8 .txt file (texts between blank lines) or a .jsonl file "
             '({"text": "..."} or {"messages": [...]} on each line).'
         )
+
+
+class BudgetOutOfRange(InvalidOption):
+    def __init__(self, bits: float, least: float, most: float) -> None:
+        self.least, self.most = math.ceil(least * 1000) / 1000, math.floor(most * 1000) / 1000
+        requirement = f"must lie between {self.least} and {self.most}, which the measured formats take at least and at most"
+        super().__init__("bits", bits, requirement)
+
+
+class MeasurementsUnfit(DreamEdgeError, ValueError):
+    """A file of measured sensitivities that cannot be used here."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}. Measure this checkpoint with `dream-edge sensitivity`, into a new file.")

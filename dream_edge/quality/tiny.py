@@ -15,14 +15,14 @@ _TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", 
 CASES_OF_EACH = 40
 
 
-def tiny_texts(seed: int = 0, cases: int = CASES_OF_EACH) -> list[Text]:
-    """`cases` cases of each of the four tasks, none of which was trained on."""
+def tiny_texts(seed: int = 0, cases: int = CASES_OF_EACH, *, held_out: bool = True) -> list[Text]:
+    """`cases` cases of each of the four tasks, none of which was trained on; with `held_out` false, such as were."""
     rngs = [np.random.default_rng([seed, task]) for task in range(4)]
     return [
-        *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases, held_out=True)),
-        *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases, held_out=True)),
-        *(Sample(messages_of(case.prompt), case.answer) for case in questions.generate(rngs[2], cases, held_out=True)),
-        *(case.text for case in sentences.generate(rngs[3], cases, held_out=True)),
+        *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases, held_out=held_out)),
+        *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases, held_out=held_out)),
+        *(Sample(messages_of(case.prompt), case.answer) for case in questions.generate(rngs[2], cases, held_out=held_out)),
+        *(case.text for case in sentences.generate(rngs[3], cases, held_out=held_out)),
     ]
 
 

@@ -7,6 +7,7 @@ make a wave, for which the layers from there on are read once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,22 @@ class PerturbedPlan:
         return clean + sum(
             len(wave) * (self.layer_share * (self.layers - layer) + self.head_share) for layer, wave in self.waves
         )
+
+    def seconds(self) -> float:
+        """A rough guess, from the first layer read and applied here and now."""
+        batch = max(_batches(self.canvases, self.checkpoint.config), key=lambda each: each.ids.numel())
+        state = torch.zeros(1, *batch.ids.shape, self.checkpoint.config.hidden_size)
+        start = time.perf_counter()
+        layer = load_layer(self.checkpoint, 0)
+        read = time.perf_counter() - start
+        times = []
+        with torch.inference_mode():
+            for _ in range(2):  # the first time wakes threads and fills caches
+                start = time.perf_counter()
+                batch.apply(layer, state, [0])
+                times.append(time.perf_counter() - start)
+        computed = min(times) * self.state_bytes / state.nbytes / self.layer_share * self.passes
+        return computed + read * sum(self.layers - layer for layer, _ in self.waves)
 
     @property
     def memory(self) -> int:
