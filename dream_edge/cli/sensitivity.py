@@ -35,7 +35,9 @@ def sensitivity(
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a heat map: .png, .svg or .pdf.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help=".txt or .jsonl, as for compare, but other texts: a recipe is chosen by them."),
+        typer.Option(
+            metavar="FILE", help=".txt or .jsonl, as for compare, but other texts: a recipe is chosen by them."
+        ),
     ] = None,
     sequences: Annotated[int, typer.Option(metavar="N", min=2, help="Masked texts to measure on.")] = 32,
     longest: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens of a text at most.")] = 128,
@@ -124,7 +126,9 @@ def tables(found: Sensitivity) -> str:
         for each in whole:
             names = sorted(set(each.effect.change.values()))
             measured = f"{each.effect.kl_mean:.6f} ± {each.effect.kl_mean_se:.6f}"
-            rows.append((str(len(each.effect.change)), " ".join(names), measured, f"{each.sum:.6f}", f"{each.ratio:.2f}"))
+            rows.append(
+                (str(len(each.effect.change)), " ".join(names), measured, f"{each.sum:.6f}", f"{each.ratio:.2f}")
+            )
         blocks.append("\n".join(aligned(rows)))
     blocks.append(f"{found.sequences} texts, {found.positions} masked positions, seed {found.seed}")
     return "\n\n".join(blocks)

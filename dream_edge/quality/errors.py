@@ -38,7 +38,9 @@ class UnreadableData(CompareError, OSError):
 class BudgetOutOfRange(InvalidOption):
     def __init__(self, bits: float, least: float, most: float) -> None:
         self.least, self.most = math.ceil(least * 1000) / 1000, math.floor(most * 1000) / 1000
-        requirement = f"must lie between {self.least} and {self.most}, which the measured formats take at least and at most"
+        requirement = (
+            f"must lie between {self.least} and {self.most}, which the measured formats take at least and at most"
+        )
         super().__init__("bits", bits, requirement)
 
 

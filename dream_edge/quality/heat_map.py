@@ -86,7 +86,13 @@ def _label(panel: Any, found: Sensitivity, format_: str, values: NDArray[np.floa
             red, green, blue, _ = panel.images[0].cmap(scale(value))
             is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
             panel.text(
-                column, row, _short(value), ha="center", va="center", fontsize=7, color="black" if is_bright else "white"
+                column,
+                row,
+                _short(value),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if is_bright else "white",
             )
 
 

@@ -21,7 +21,10 @@ def tiny_texts(seed: int = 0, cases: int = CASES_OF_EACH, *, held_out: bool = Tr
     return [
         *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases, held_out=held_out)),
         *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases, held_out=held_out)),
-        *(Sample(messages_of(case.prompt), case.answer) for case in questions.generate(rngs[2], cases, held_out=held_out)),
+        *(
+            Sample(messages_of(case.prompt), case.answer)
+            for case in questions.generate(rngs[2], cases, held_out=held_out)
+        ),
         *(case.text for case in sentences.generate(rngs[3], cases, held_out=held_out)),
     ]
 
