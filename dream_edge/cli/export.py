@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options as given
+from .budget import check_budget, recipe_within
 from .progress import progress
 from .pull import at_hand
 from .terminal import duration, note, number, size
@@ -47,6 +49,20 @@ def export(
             show_default=False,
         ),
     ] = None,
+    bits: Annotated[
+        float | None,
+        typer.Option(
+            metavar="B",
+            help="mixed: spend at most so many bits per weight where they save most, by what --sensitivity measured.",
+        ),
+    ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="What `dream-edge sensitivity` measured.  [default: measured now, kept in OUT.sensitivity.json]",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact at OUT, once the new one is whole.")
     ] = False,
@@ -64,10 +80,18 @@ def export(
         )
 
     recipe_for(1)  # refuses bad options before a checkpoint is downloaded
+    check_budget(
+        bits, sensitivity, scheme=scheme.value, target=target.value, block_size=block_size, symmetric=symmetric
+    )
     opened = open_checkpoint(checkpoint, "Exporting a checkpoint")
-    recipe = recipe_for(opened.config.num_hidden_layers)
+    chosen_by = None
+    if bits is None:
+        recipe = recipe_for(opened.config.num_hidden_layers)
+    else:
+        _check_out(opened, out, force=force)
+        recipe, chosen_by = recipe_within(bits, opened, sensitivity, out)
     _announce(opened, out, recipe, force=force)
-    artifact = write_artifact(opened, out, recipe, force=force)
+    artifact = write_artifact(opened, out, recipe, force=force, chosen_by=chosen_by)
     bits = ", ".join(
         f"{formats.bits_per_weight(opened.config):.2f} bits per weight on {name}"
         for name, formats in recipe.targets.items()
@@ -90,14 +114,21 @@ def open_checkpoint(name: str, purpose: str) -> Checkpoint:
     return Checkpoint.open(path)
 
 
+def _check_out(checkpoint: Checkpoint, out: Path, *, force: bool) -> None:
+    from dream_edge_export.plan import check_output
+    from dream_edge_export.staging import goal
+
+    check_output(checkpoint, goal(out), force=force)
+
+
 def _announce(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) -> None:
     """Say what is going to happen, once it is known that it can."""
-    from dream_edge_export.plan import ExportPlan, check_output, free_disk
-    from dream_edge_export.staging import goal, staging_of
+    from dream_edge_export.plan import ExportPlan, free_disk
+    from dream_edge_export.staging import staging_of
     from dream_edge_runtime.recipe import parameter_count
 
     plan = ExportPlan(checkpoint, recipe)
-    check_output(checkpoint, goal(out), force=force)
+    _check_out(checkpoint, out, force=force)
     files = "1 file" if len(checkpoint.files) == 1 else f"{len(checkpoint.files)} files"
     note(f"{checkpoint.path}: {number(parameter_count(checkpoint.config))} parameters in {files}")
     done = plan.finished_bytes(out)
@@ -110,7 +141,14 @@ def _announce(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool)
     )
 
 
-def write_artifact(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool = False) -> Artifact:
+def write_artifact(
+    checkpoint: Checkpoint,
+    out: Path,
+    recipe: Recipe,
+    *,
+    force: bool = False,
+    chosen_by: Mapping[str, Any] | None = None,
+) -> Artifact:
     """`dream_edge_export.export`, with its progress shown; a checkpoint from a hub is recorded as such."""
     from dream_edge.hub import source
     from dream_edge_runtime.errors import MissingExtra, OutputBusy
@@ -131,6 +169,7 @@ def write_artifact(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: 
                 recipe,
                 force=force,
                 source=source(checkpoint.path),
+                chosen_by=chosen_by,
                 progress=lambda state: advance(state.done),
             )
     except OutputBusy:  # what lies there belongs to the other export

@@ -1,9 +1,9 @@
 """Spending bits where they save most: a format for every matrix, from what each was measured to cost.
 
 Losses of single matrices are taken to add up (`Sensitivity.additivity` says how well they do). Choosing one format for
-every matrix, of least total loss within a number of bytes, is the multiple-choice knapsack problem. The greedy algorithm
-for its continuous relaxation (Sinha and Zoltners, Operations Research 27, 1979) walks the lower convex hulls of the
-matrices' (bytes, loss) points by steepest descent.
+every matrix, of least total loss within a number of bytes, is the multiple-choice knapsack problem. The greedy
+algorithm for its continuous relaxation (Sinha and Zoltners, Operations Research 27, 1979) walks the lower convex hulls
+of the matrices' (bytes, loss) points by steepest descent.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, Formats, Recipe, WeightFormat, matrix_shapes, parameter_count
 
 from .errors import BudgetOutOfRange
 from .formats import name_of
+from .sensitivity import Sensitivity
 
 Losses = Mapping[str, Mapping[WeightFormat, float]]
 """For each matrix the loss of storing it, and nothing else, in each of some formats."""
@@ -101,3 +104,18 @@ def formats_for(config: ModelConfig, losses: Losses, bits: float) -> tuple[Forma
         overrides={name: each for name, each in layers.items() if each != body},
     )
     return found, sum(choice.loss for choice in chosen.values())
+
+
+def budget_recipe(found: Sensitivity, config: ModelConfig, bits: float, path: Path) -> tuple[Recipe, dict[str, Any]]:
+    """The mixed recipe of at most `bits` bits per weight that `found`, read from `path`, speaks for; and its origin.
+
+    Raises: BudgetOutOfRange, MeasurementsUnfit.
+    """
+    formats, loss = formats_for(config, found.losses(config, path), bits)
+    origin = {
+        "bits": bits,
+        "expected_kl": float(f"{loss:.4g}"),
+        "formats": sorted({name_of(formats.of(name)) for name in matrix_shapes(config)}),
+        "measured_on": {"passages_sha256": found.passages, "sequences": found.sequences, "positions": found.positions},
+    }
+    return Recipe(scheme="mixed", targets={"cpu": formats}), origin

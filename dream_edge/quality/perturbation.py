@@ -91,10 +91,11 @@ def measuring(
     for format_ in formats:
         if format_.kind == "nf4" and any(inputs % format_.block_size for _, inputs in matrix_shapes(config).values()):
             raise InvalidOption("formats", name_of(format_), "has groups that do not divide this checkpoint's widths")
-    key = measuring_key(checkpoint, masked)
-    if known is None or known.key != key:
+    model, texts = model_digest(checkpoint), _passages_digest(masked)
+    if known is None or (known.model, known.passages) != (model, texts):
         known = Sensitivity(
-            key=key,
+            model=model,
+            passages=texts,
             checkpoint=checkpoint.path.resolve().name,
             layers=config.num_hidden_layers,
             sequences=len(masked),
@@ -141,13 +142,18 @@ def _texts(checkpoint: Checkpoint, sequences: int, seed: int) -> list[Text]:
     raise NoData(checkpoint.path, "a recipe is not chosen on the texts that it is judged by")
 
 
-def measuring_key(checkpoint: Checkpoint, masked: Sequence[MaskedPassage]) -> str:
-    """Identifies the checkpoint, by its tables of tensors, biases and norms, and the masked sequences."""
+def model_digest(checkpoint: Checkpoint) -> str:
+    """Identifies the checkpoint by its geometry, its tables of tensors, its biases and norms."""
     digest = hashlib.sha256(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
     for file in checkpoint.tensor_files:
         digest.update(f"{file.path.name} {file.stamp.size} {file.header_sha256}".encode())
     for name in vector_sizes(checkpoint.config):
         digest.update(checkpoint.tensor(name).float().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _passages_digest(masked: Sequence[MaskedPassage]) -> str:
+    digest = hashlib.sha256()
     for each in masked:
         digest.update(each.canvas.tobytes() + each.positions.tobytes())
     return digest.hexdigest()

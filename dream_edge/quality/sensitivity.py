@@ -56,12 +56,13 @@ class Sensitivity:
     """What was measured of one checkpoint on one set of masked sequences.
 
     Attributes:
-        key: identifies the checkpoint's files and the masked sequences.
+        model, passages: digests that identify the checkpoint and the masked sequences.
         checkpoint: name of its directory.
         effects: of single matrices, of the seven of a layer, and of many at once.
     """
 
-    key: str
+    model: str
+    passages: str
     checkpoint: str
     layers: int
     sequences: int

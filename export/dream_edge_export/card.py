@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from dream_edge_runtime.manifest import Manifest
 
@@ -29,13 +30,15 @@ def model_card(manifest: Manifest) -> str:
         f"{formats.bits_per_weight(config):.2f} bits per weight on {target}"
         for target, formats in recipe.targets.items()
     )
+    chosen_by = manifest.provenance.get("recipe_chosen_by")
+    described = _by_measurement(chosen_by) if chosen_by else _SCHEMES[recipe.scheme]
     return "\n".join(
         [
             *header,
             "",
             f"# Dream {config.num_hidden_layers} × {config.hidden_size}, {recipe.scheme}",
             "",
-            f"A Dream masked-diffusion language model, exported by {manifest.producer}: {_SCHEMES[recipe.scheme]}.",
+            f"A Dream masked-diffusion language model, exported by {manifest.producer}: {described}.",
             "",
             "| | |",
             "|---|---|",
@@ -61,3 +64,10 @@ def model_card(manifest: Manifest) -> str:
 
 def _from(source: Mapping[str, str] | None) -> str:
     return f"{source['repository']} at commit {source['commit']}, " if source else ""
+
+
+def _by_measurement(chosen_by: Mapping[str, Any]) -> str:
+    return (
+        f"each matrix in one of {', '.join(chosen_by['formats'])}, chosen by its measured loss within "
+        f"{chosen_by['bits']:g} bits per weight"
+    )

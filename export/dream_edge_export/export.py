@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -55,6 +56,7 @@ def export(
     *,
     force: bool = False,
     source: Mapping[str, str] | None = None,
+    chosen_by: Mapping[str, Any] | None = None,
     progress: Progress = lambda _: None,
 ) -> Artifact:
     """Write the artifact of `checkpoint` in directory `out`; the same input gives the same bytes.
@@ -62,7 +64,7 @@ def export(
     The artifact is built beside `out` and renamed when it is whole, so that an interrupted export leaves nothing that
     loads. What it had finished is kept (`staging_of` says where), and the same call goes on there. With `force` an
     existing artifact is replaced, but only then. `source` is kept in the manifest: the repository and the commit that
-    the checkpoint was pulled from.
+    the checkpoint was pulled from; and `chosen_by`: what the recipe was chosen by, where that was not its scheme alone.
 
     Raises:
         InvalidOption: the recipe does not fit the checkpoint.
@@ -79,7 +81,7 @@ def export(
     with _writing(out):
         check_output(checkpoint, out, force=force)
         check_memory(plan.memory)
-        documents = _documents(plan, source)
+        documents = _documents(plan, source, chosen_by)
         with staging(out) as place:
             check_output(checkpoint, out, force=force)  # once more: an old artifact may have been put back
             try:
@@ -115,7 +117,7 @@ class _Documents:
         return sum(map(len, self.files.values())) + len(self.card) + _MANIFEST_ROOM
 
 
-def _documents(plan: ExportPlan, source: Mapping[str, str] | None) -> _Documents:
+def _documents(plan: ExportPlan, source: Mapping[str, str] | None, chosen_by: Mapping[str, Any] | None) -> _Documents:
     checkpoint, config = plan.checkpoint, plan.checkpoint.config
     tokenizer = convert_tokenizer(checkpoint.path, config)  # first: it fails fast
     graphs: dict[Target, str] = {target: f"model_{target}.onnx" for target in plan.recipe.targets}
@@ -126,7 +128,7 @@ def _documents(plan: ExportPlan, source: Mapping[str, str] | None) -> _Documents
         config=config,
         recipe=plan.recipe,
         generation=checkpoint.generation_defaults,
-        provenance=provenance(checkpoint, source),
+        provenance=provenance(checkpoint, source, chosen_by),
         license=licence(checkpoint.path),
     )
     files = {name: _graph(plan, target) for target, name in graphs.items()}

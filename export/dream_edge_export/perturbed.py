@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
 
+from .batches import TOKENS_AT_ONCE, Canvas, batches
 from .checkpoint import Checkpoint
 from .reference import Layer
 from .simulated import SimulatedLinear, rounded_table
+from .streaming import embed, load_layer, norm
 
 Variant = Mapping[str, WeightFormat]
 """The matrices that are stored otherwise, by name, and how; all others are exact."""
@@ -36,22 +37,8 @@ Progress = Callable[[float], None]
 STATES_BYTES = 750 << 20
 """Hidden states of the variants of one wave, at most (but one variant is always computed)."""
 
-_TOKENS_AT_ONCE = 1024  # of the 7B: 0.2 GB of activations
 _LOGITS_AT_ONCE = 1 << 22
 _LIBRARIES = 450 << 20
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """A sequence, and the rows whose predictions count.
-
-    Attributes:
-        ids: int64 [length].
-        rows: int64 [rows] of the network's output: with the shift, one before the masked positions.
-    """
-
-    ids: IntArray
-    rows: IntArray
 
 
 @dataclass(frozen=True)
@@ -70,8 +57,8 @@ class PerturbedPlan:
     @cached_property
     def state_bytes(self) -> int:
         """Hidden states of one variant."""
-        batches = _batches(self.canvases, self.checkpoint.config)
-        return 4 * self.checkpoint.config.hidden_size * sum(batch.ids.numel() for batch in batches)
+        padded = sum(batch.ids.numel() for batch in batches(self.canvases, self.checkpoint.config))
+        return 4 * self.checkpoint.config.hidden_size * padded
 
     @cached_property
     def waves(self) -> list[tuple[int, list[int]]]:
@@ -107,7 +94,7 @@ class PerturbedPlan:
 
     def seconds(self) -> float:
         """A rough guess, from the first layer read and applied here and now."""
-        batch = max(_batches(self.canvases, self.checkpoint.config), key=lambda each: each.ids.numel())
+        batch = max(batches(self.canvases, self.checkpoint.config), key=lambda each: each.ids.numel())
         state = torch.zeros(1, *batch.ids.shape, self.checkpoint.config.hidden_size)
         start = time.perf_counter()
         layer = load_layer(self.checkpoint, 0)
@@ -124,7 +111,7 @@ class PerturbedPlan:
     @property
     def memory(self) -> int:
         """The most that is going to be resident, libraries included."""
-        config, tokens = self.checkpoint.config, max(_TOKENS_AT_ONCE, *(len(canvas.ids) for canvas in self.canvases))
+        config, tokens = self.checkpoint.config, max(TOKENS_AT_ONCE, *(len(canvas.ids) for canvas in self.canvases))
         shapes, layer = matrix_shapes(config), 4 * layer_weights(config)
         replaced = 0
         for variant in self.variants:
@@ -166,7 +153,7 @@ States = list[Tensor]
 class _Streamed:
     def __init__(self, plan: PerturbedPlan, progress: Progress) -> None:
         self._plan, self._checkpoint, self._config = plan, plan.checkpoint, plan.checkpoint.config
-        self._batches = _batches(plan.canvases, self._config)
+        self._batches = batches(plan.canvases, self._config)
         self._progress, self._done = progress, 0.0
 
     def worked(self, passes: float) -> None:
@@ -174,13 +161,10 @@ class _Streamed:
         self._progress(self._done)
 
     def embedded(self, variant: Variant) -> States:
-        table = self._checkpoint.tensor(f"{EMBEDDING}.weight")
-        states = []
-        for batch in self._batches:
-            used, places = batch.ids.unique(return_inverse=True)  # a few rows of a large table
-            rows = rounded_table(table[used], variant[EMBEDDING]) if EMBEDDING in variant else table[used].float()
-            states.append(rows[places][None])
-        return states
+        rows = [embed(self._checkpoint, batch.ids) for batch in self._batches]
+        if EMBEDDING in variant:
+            rows = [rounded_table(each.flatten(0, 1), variant[EMBEDDING]).view_as(each) for each in rows]
+        return [each[None] for each in rows]
 
     def started(self, clean: States, variants: Sequence[Variant]) -> States:
         """Where each of `variants` begins."""
@@ -203,13 +187,12 @@ class _Streamed:
     @torch.inference_mode()
     def asked(self, states: States) -> Tensor:
         """The rows that count, normalised: fp32 [variants, all rows, hidden], canvas by canvas."""
-        weight = self._checkpoint.tensor("model.norm.weight").float()
         rows: dict[int, Tensor] = {}
         for state, batch in zip(states, self._batches, strict=True):
             for place, index in enumerate(batch.members):
                 rows[index] = state[:, place, torch.from_numpy(self._plan.canvases[index].rows)]
         found = torch.cat([rows[index] for index in range(len(rows))], dim=1)
-        return F.rms_norm(found, (self._config.hidden_size,), weight, self._config.rms_norm_eps)
+        return norm(self._checkpoint, found)
 
     @torch.inference_mode()
     def divergences(
@@ -242,16 +225,6 @@ class _Streamed:
         found = (gaps - normalizer + others).clamp(min=0).numpy()
         ends = np.cumsum([len(canvas.rows) for canvas in self._plan.canvases])
         return [np.split(row, ends[:-1]) for row in found]
-
-
-def load_layer(checkpoint: Checkpoint, index: int) -> Layer:
-    """Layer `index` in fp32, ready for inference."""
-    with torch.device("meta"):
-        layer = Layer(checkpoint.config)
-    prefix = f"model.layers.{index}."
-    weights = {name: checkpoint.tensor(prefix + name).float() for name in layer.state_dict()}
-    layer.load_state_dict(weights, strict=True, assign=True)
-    return layer.eval().requires_grad_(False)
 
 
 def layer_weights(config: ModelConfig) -> int:
@@ -292,60 +265,3 @@ def _formats_of(name: str, variants: Sequence[Variant]) -> set[WeightFormat]:
 def _layer_of(name: str, last: int) -> int:
     """The layer at which matrix `name` is met; `last` for lm_head."""
     return 0 if name == EMBEDDING else last if name == LM_HEAD else int(name.split(".")[2])
-
-
-# --- sequences side by side ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Sequences of nearly one length, padded on the right.
-
-    Attributes:
-        members: indices of the canvases.
-        ids: int64 [sequences, length].
-        key_mask: bool [sequences, 1, 1, length].
-        angles: fp32 [1, 1, length, head_dim / 2].
-    """
-
-    members: list[int]
-    ids: Tensor
-    key_mask: Tensor
-    angles: Tensor
-
-    def apply(self, layer: Layer, state: Tensor, members: list[int]) -> None:
-        """Replace the states [variants, sequences, length, hidden] of `members` by what `layer` makes of them."""
-        sequences = len(self.ids)
-        at_once = max(1, _TOKENS_AT_ONCE // self.ids.numel())
-        for first in range(0, len(members), at_once):
-            chosen = members[first : first + at_once]
-            hidden = state[chosen].flatten(0, 1)
-            mask = self.key_mask.repeat(len(chosen), 1, 1, 1)
-            state[chosen] = layer(hidden, self.angles, mask).unflatten(0, (len(chosen), sequences))
-
-
-def _batches(canvases: Sequence[Canvas], config: ModelConfig) -> list[_Batch]:
-    """All canvases, the shortest first, as many in a batch as are computed at once."""
-    by_length = sorted(range(len(canvases)), key=lambda index: len(canvases[index].ids))
-    groups: list[list[int]] = []
-    for index in by_length:
-        length = len(canvases[index].ids)
-        if groups and length * (len(groups[-1]) + 1) <= _TOKENS_AT_ONCE:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return [_batch(members, canvases, config) for members in groups]
-
-
-def _batch(members: list[int], canvases: Sequence[Canvas], config: ModelConfig) -> _Batch:
-    lengths = [len(canvases[index].ids) for index in members]
-    longest = max(lengths)
-    ids = torch.zeros(len(members), longest, dtype=torch.int64)
-    valid = torch.zeros(len(members), longest, dtype=torch.bool)
-    for row, (index, length) in enumerate(zip(members, lengths, strict=True)):
-        ids[row, :length] = torch.from_numpy(canvases[index].ids)
-        valid[row, :length] = True
-    pairs = torch.arange(0, config.head_dim, 2).float()
-    frequencies = config.rope_theta ** (-pairs / config.head_dim)
-    angles = torch.arange(longest)[None, None, :, None].float() * frequencies
-    return _Batch(members, ids, valid[:, None, None, :], angles)

@@ -13,13 +13,19 @@ from dream_edge_runtime.artifact import CARD
 from .checkpoint import Checkpoint
 
 
-def provenance(checkpoint: Checkpoint, source: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Digest of config.json, type of the weights, names and sizes of their files; `source`, where it is known."""
+def provenance(
+    checkpoint: Checkpoint, source: Mapping[str, str] | None = None, chosen_by: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Digest of config.json, type of the weights, names and sizes of their files; `source`, where it is known.
+
+    `chosen_by`: the budget and the measurements that the recipe was chosen by.
+    """
     return {
         "config_sha256": hashlib.sha256((checkpoint.path / "config.json").read_bytes()).hexdigest(),
         "dtype": str(checkpoint.dtype).removeprefix("torch."),
         "weights": {file.path.name: file.stamp.size for file in checkpoint.tensor_files},
         **({"source": dict(source)} if source else {}),
+        **({"recipe_chosen_by": dict(chosen_by)} if chosen_by else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Matrix products as the runtime computes them, in PyTorch: weights and activations rounded as the operators round them.
+"""Matrix products as the runtime computes them, in PyTorch: weights and activations rounded as operators round them.
 
 With these a format is tried in the full-precision network, without an export.
 """
