@@ -18,7 +18,7 @@ from typing import Any
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, Formats, Recipe, WeightFormat, matrix_shapes, parameter_count
 
-from .errors import BudgetOutOfRange
+from .errors import BudgetOutOfRange, thousandth_above
 from .formats import name_of
 from .sensitivity import Sensitivity
 
@@ -87,13 +87,12 @@ def formats_for(config: ModelConfig, losses: Losses, bits: float) -> tuple[Forma
     }
     formats = {name: {name_of(each): each for each in losses[name]} for name in shapes}
     rest = exact.stored_bytes(config) - sum(exact.of(name).stored_bytes(*shape) for name, shape in shapes.items())
-    parameters = parameter_count(config)
-    smallest = rest + sum(min(each.bytes for each in points) for points in choices.values())
-    largest = rest + sum(hull(points)[-1].bytes for points in choices.values())
-    budget = int(bits * parameters / 8)
-    if not smallest <= budget <= largest:
-        raise BudgetOutOfRange(bits, 8 * smallest / parameters, 8 * largest / parameters)
-    chosen = spend(choices, budget - rest)
+    per_bit = parameter_count(config) / 8
+    least = (rest + sum(min(each.bytes for each in points) for points in choices.values())) / per_bit
+    most = (rest + sum(hull(points)[-1].bytes for points in choices.values())) / per_bit
+    if not least <= bits <= thousandth_above(most):
+        raise BudgetOutOfRange(bits, least, most)
+    chosen = spend(choices, int(bits * per_bit) - rest)
     picked = {name: formats[name][choice.name] for name, choice in chosen.items()}
     layers = {name: each for name, each in picked.items() if name not in (EMBEDDING, LM_HEAD)}
     (body, _), *_ = Counter(layers.values()).most_common(1)

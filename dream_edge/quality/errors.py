@@ -35,13 +35,25 @@ class UnreadableData(CompareError, OSError):
         )
 
 
+def thousandth_above(bits: float) -> float:
+    return math.ceil(bits * 1000) / 1000
+
+
 class BudgetOutOfRange(InvalidOption):
     def __init__(self, bits: float, least: float, most: float) -> None:
-        self.least, self.most = math.ceil(least * 1000) / 1000, math.floor(most * 1000) / 1000
+        self.least, self.most = thousandth_above(least), thousandth_above(most)
         requirement = (
             f"must lie between {self.least} and {self.most}, which the measured formats take at least and at most"
         )
         super().__init__("bits", bits, requirement)
+
+
+class NoRecipeTexts(DreamEdgeError, ValueError):
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(
+            f"{checkpoint}: there are no texts to choose its recipe by. Give some with `dream-edge sensitivity --data "
+            "FILE`, other than those that the artifact will be compared on."
+        )
 
 
 class MeasurementsUnfit(DreamEdgeError, ValueError):

@@ -16,7 +16,7 @@ from dream_edge_runtime.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
 from .data import Text, passages
-from .errors import NoData
+from .errors import NoRecipeTexts
 from .formats import name_of
 from .masking import MaskedPassage, mask_passages
 from .report import _cluster_error
@@ -122,7 +122,7 @@ def recipe_passages(
     Args:
         data: texts; None = training cases for the bundled tiny model.
 
-    Raises: NoData where there are none, MissingExtra, PromptError, CheckpointError.
+    Raises: NoRecipeTexts, NoData, MissingExtra, PromptError, CheckpointError.
     """
     try:
         from dream_edge_export.tokenizer import convert_tokenizer
@@ -139,7 +139,7 @@ def _texts(checkpoint: Checkpoint, sequences: int, seed: int) -> list[Text]:
     tiny = bundled(TINY)
     if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
         return tiny_texts(seed, -(-sequences // 4), held_out=False)
-    raise NoData(checkpoint.path, "a recipe is not chosen on the texts that it is judged by")
+    raise NoRecipeTexts(checkpoint.path)
 
 
 def model_digest(checkpoint: Checkpoint) -> str:

@@ -86,8 +86,8 @@ class PerturbedPlan:
 
     @property
     def passes(self) -> float:
-        """The work, in passes of the network over all canvases: one and a half for the clean one, and the variants'."""
-        clean = 1 + self.layer_share * max((layer for layer, _ in self.waves), default=0)
+        """The work, in passes of the network over all canvases: two at most for the clean one, and the variants'."""
+        clean = 1 + self.layer_share * max((layer for layer, _ in self.waves if layer < self.layers), default=0)
         return clean + sum(
             len(wave) * (self.layer_share * (self.layers - layer) + self.head_share) for layer, wave in self.waves
         )
@@ -132,11 +132,12 @@ def divergences(
     """
     streamed = _Streamed(plan, progress)
     clean = streamed.embedded({})
-    target = streamed.asked(streamed.advanced(clean, 0, plan.layers, [{}]))[0]
+    final = streamed.advanced(clean, 0, plan.layers, [{}])
+    target = streamed.asked(final)[0]
     streamed.worked(plan.head_share)
     at = 0
     for start, wave in plan.waves:
-        clean, at = streamed.advanced(clean, at, start, [{}]), start
+        clean, at = streamed.advanced(clean, at, start, [{}]) if start < plan.layers else final, start
         variants = [plan.variants[index] for index in wave]
         states = streamed.advanced(streamed.started(clean, variants), start, plan.layers, variants)
         found = streamed.divergences(target, streamed.asked(states), variants)
