@@ -17,9 +17,9 @@ from dream_edge_runtime.tokenizer import Tokenizer
 from ..models import TINY, bundled
 from .data import Text, passages
 from .errors import NoRecipeTexts
+from .estimates import mean_error
 from .formats import name_of
 from .masking import MaskedPassage, mask_passages
-from .report import _cluster_error
 from .sensitivity import Effect, Sensitivity, changes, named
 from .tiny import tiny_texts
 
@@ -54,7 +54,7 @@ class Measuring:
         known = self.known
         for wave in divergences(self.plan, progress) if self.plan.variants else ():
             known = known.with_effects(
-                Effect(named(self.plan.variants[index]), float(np.concatenate(kl).mean()), _cluster_error(kl))
+                Effect(named(self.plan.variants[index]), float(np.concatenate(kl).mean()), mean_error(kl))
                 for index, kl in wave
             )
             yield known
