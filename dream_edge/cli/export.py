@@ -92,11 +92,11 @@ def export(
         recipe, chosen_by = recipe_within(bits, opened, sensitivity, out)
     _announce(opened, out, recipe, force=force)
     artifact = write_artifact(opened, out, recipe, force=force, chosen_by=chosen_by)
-    bits = ", ".join(
+    achieved = ", ".join(
         f"{formats.bits_per_weight(opened.config):.2f} bits per weight on {name}"
         for name, formats in recipe.targets.items()
     )
-    typer.echo(f"{out}: {scheme.value}, {size(artifact.size)}, {bits}.")
+    typer.echo(f"{out}: {scheme.value}, {size(artifact.size)}, {achieved}.")
     note(f"Next: dream-edge generate {out} -p 'Hello!'   or: dream-edge compare {out} --reference {checkpoint}")
 
 

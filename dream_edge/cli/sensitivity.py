@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .compare_table import aligned
 from .export import open_checkpoint
 from .progress import progress
-from .terminal import duration, note, print_json, size
+from .terminal import aligned, duration, note, print_json, size
 
 if TYPE_CHECKING:
     from dream_edge.quality.perturbation import Measuring
@@ -115,21 +114,21 @@ def tables(found: Sensitivity) -> str:
 
     blocks = []
     for format_ in found.formats:
-        rows = [("layer", *COLUMNS[:-1], "whole")]
+        rows: list[tuple[str, ...]] = [("layer", *COLUMNS[:-1], "whole")]
         rows += [(str(index), *map(_millionths, row)) for index, row in enumerate(table(found, format_))]
         head = found.single(LM_HEAD, format_)
         lines = [f"{format_}: KL in millionths of a nat", *aligned(rows)]
         blocks.append("\n".join(lines + ([f"lm_head {_millionths(head.kl_mean)}"] if head else [])))
     whole = [each for each in found.additivity() if len(each.effect.change) > 7]
     if whole:
-        rows = [("matrices", "formats", "measured together", "sum of single ones", "ratio")]
+        summary: list[tuple[str, ...]] = [("matrices", "formats", "measured together", "sum of single ones", "ratio")]
         for each in whole:
             names = sorted(set(each.effect.change.values()))
             measured = f"{each.effect.kl_mean:.6f} ± {each.effect.kl_mean_se:.6f}"
-            rows.append(
+            summary.append(
                 (str(len(each.effect.change)), " ".join(names), measured, f"{each.sum:.6f}", f"{each.ratio:.2f}")
             )
-        blocks.append("\n".join(aligned(rows)))
+        blocks.append("\n".join(aligned(summary)))
     blocks.append(f"{found.sequences} texts, {found.positions} masked positions, seed {found.seed}")
     return "\n\n".join(blocks)
 

@@ -52,11 +52,11 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
     except ImportError:
         raise MissingExtra("Drawing", "report") from None
     ink, paper, colours = _INK[theme]
-    style = {"text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink, "svg.hashsalt": "heat"}
     tables = {format_: table(found, format_) for format_ in found.formats}
     positive = np.concatenate([values[values > 0] for values in tables.values()])
     scale = LogNorm(positive.min(), positive.max())
-    with matplotlib.rc_context({**style, "font.size": 9}):
+    ink_of = {"text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink}
+    with matplotlib.rc_context({**ink_of, "font.size": 9, "svg.hashsalt": "heat map"}):  # type: ignore[dict-item]
         height = 1.6 + 0.3 * max(found.layers, 4)
         figure = Figure(figsize=(0.9 + 3.6 * len(tables), height), facecolor=paper, layout="constrained")
         panels = figure.subplots(1, len(tables), squeeze=False)[0]

@@ -82,7 +82,8 @@ def measuring(
     Raises: InvalidOption, MissingExtra.
     """
     try:
-        from dream_edge_export.perturbed import Canvas, PerturbedPlan
+        from dream_edge_export.batches import Canvas
+        from dream_edge_export.perturbed import PerturbedPlan
     except ImportError:
         raise MissingExtra("Measuring sensitivities", "export") from None
     config = checkpoint.config

@@ -181,7 +181,7 @@ def changes(
         share = rng.random()
         chosen = [name for name in products if rng.random() < share]
         if len(chosen) > 1:
-            found.append({name: formats[rng.integers(len(formats))] for name in chosen})
+            found.append({name: formats[int(rng.integers(len(formats)))] for name in chosen})
     return found
 
 

@@ -61,10 +61,11 @@ def rounded_input(x: Tensor, weights: WeightFormat) -> Tensor:
         return x
     inputs = x.shape[-1]
     padded = F.pad(x, (0, weights.blocks(inputs) * weights.block_size - inputs))
-    groups = padded.unflatten(-1, (-1, weights.block_size))
+    groups = padded.view(*x.shape[:-1], -1, weights.block_size)
     largest = groups.abs().amax(dim=-1, keepdim=True)
     inverse = torch.where(largest == 0, 0.0, 127 / largest)
-    return (groups * inverse).round_().mul_(largest / 127).flatten(-2)[..., :inputs]
+    rounded_groups: Tensor = (groups * inverse).round_().mul_(largest / 127)
+    return rounded_groups.flatten(-2)[..., :inputs]
 
 
 def decoded(arrays: Mapping[str, NDArray[Any]], weights: WeightFormat, inputs: int) -> Tensor:

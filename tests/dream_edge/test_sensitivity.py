@@ -65,8 +65,9 @@ def test_an_effect_is_that_of_a_network_with_one_matrix_replaced(
     found = finished(measuring(checkpoint, masked, [format_of("fp16")], subsets=0))
     network, changed = load_reference(checkpoint), load_reference(checkpoint)
     name = "model.layers.1.mlp.down_proj"
-    module = changed.get_submodule(name)
-    module.weight = torch.nn.Parameter(module.weight.half().float(), requires_grad=False)
+    weights = changed.state_dict()
+    weights[f"{name}.weight"] = weights[f"{name}.weight"].half().float()
+    changed.load_state_dict(weights, assign=True)
     sums, sizes = [], []
     with torch.inference_mode():
         for each in masked:

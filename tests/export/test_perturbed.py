@@ -78,6 +78,15 @@ class Stored(nn.Module):
         return product if self.bias is None else product + self.bias
 
 
+class Table(nn.Module):
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.rows[ids]
+
+
 def by_brute_force(checkpoint: Checkpoint, variant: Variant, sequences: list[Canvas]) -> Kl:
     network, changed = load_reference(checkpoint), load_reference(checkpoint)
     for name, weights in variant.items():
@@ -86,7 +95,7 @@ def by_brute_force(checkpoint: Checkpoint, variant: Variant, sequences: list[Can
             arrays = encode_embedding(module.weight, weights)
             arrays["weight"] = arrays["weight"].reshape(len(module.weight), 1, -1)
             stored = dequantized(arrays, weights, module.weight.shape[1]).astype(np.float32)
-            changed.set_submodule(name, nn.Embedding.from_pretrained(torch.from_numpy(stored)))
+            changed.set_submodule(name, Table(torch.from_numpy(stored)))
         else:
             changed.set_submodule(name, Stored(module, weights))
     found = []

@@ -48,15 +48,9 @@ def test_a_table_is_decoded_as_it_is_looked_up(width: int) -> None:
     weights = WeightFormat(kind="block", bits=8, block_size=128)
     table = normal(10, width)
     arrays = encode_embedding(torch.from_numpy(table), weights)
-    step = np.repeat(np.abs(arrays["scales"].astype(np.float64)), 128, axis=1)[:, :width]
-    codes = arrays["weight"].astype(np.float64) - 128
-    assert (
-        rounded_table(torch.from_numpy(table), weights).numpy() == codes * step * np.sign(_scales(arrays, width))
-    ).all()
-
-
-def _scales(arrays: dict[str, np.ndarray], width: int) -> np.ndarray:  # type: ignore[type-arg]
-    return np.repeat(arrays["scales"].astype(np.float64), 128, axis=1)[:, :width]
+    steps = np.repeat(arrays["scales"].astype(np.float64), 128, axis=1)[:, :width]
+    expected = (arrays["weight"].astype(np.float64) - 128) * steps
+    assert (rounded_table(torch.from_numpy(table), weights).numpy() == expected).all()
 
 
 @pytest.mark.parametrize("weights", [ROW, BLOCKS[0], NF4], ids=name)
