@@ -61,3 +61,12 @@ class MeasurementsUnfit(DreamEdgeError, ValueError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}. Measure this checkpoint with `dream-edge sensitivity`, into a new file.")
+
+
+class TasksNotLearnt(CompareError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name}: the tasks are those that the bundled tiny Dream was trained on, and this model has another "
+            "vocabulary. Measure it on lm-evaluation-harness's tasks instead: python -m dream_edge.evaluation "
+            "(docs/quality.md), which needs dream-edge[eval]."
+        )

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,13 @@ BATCH = 64
 
 Options = Mapping[str, Any]
 """Keywords of `DreamModel.generate`; how many tokens are new is the task's."""
+
+Progress = Callable[[int], object]
+"""Called with how many cases of a task are done."""
+
+
+def _silent(_done: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -45,59 +52,69 @@ class Scores:
         )
 
 
-def solve_sudoku(model: DreamModel, count: int, options: Options) -> Scores:
+def solve_sudoku(model: DreamModel, count: int, options: Options, progress: Progress = _silent) -> Scores:
     """Grids of 4 × 4 with 4 to 12 blanks, in 24 tokens."""
     cases = sudoku.generate(np.random.default_rng(1), count, held_out=True)
-    results = complete(model, [model.tokenizer.encode(case.prompt) for case in cases], 24, options)
+    results = complete(model, [model.tokenizer.encode(case.prompt) for case in cases], 24, options, progress)
     return Scores.of(
         results, [sudoku.solves(case.prompt, each.text) for case, each in zip(cases, results, strict=True)]
     )
 
 
-def solve_countdown(model: DreamModel, count: int, options: Options) -> Scores:
+def solve_countdown(model: DreamModel, count: int, options: Options, progress: Progress = _silent) -> Scores:
     """Two equations of three numbers, in 32 tokens."""
     cases = countdown.generate(np.random.default_rng(2), count, held_out=True)
-    results = complete(model, [model.tokenizer.encode(case.prompt) for case in cases], 32, options)
+    results = complete(model, [model.tokenizer.encode(case.prompt) for case in cases], 32, options, progress)
     return Scores.of(
         results, [countdown.solves(case.prompt, each.text) for case, each in zip(cases, results, strict=True)]
     )
 
 
-def solve_questions(model: DreamModel, count: int, options: Options) -> Scores:
+def solve_questions(model: DreamModel, count: int, options: Options, progress: Progress = _silent) -> Scores:
     """Answers of at most 48 tokens in conversations of one to three turns."""
     cases = questions.generate(np.random.default_rng(3), count, held_out=True)
     prompts = [chat_ids(model.tokenizer, messages_of(case.prompt)) for case in cases]
-    results = complete(model, prompts, 48, options)
+    results = complete(model, prompts, 48, options, progress)
     return Scores.of(
         results, [questions.solves(case.prompt, each.text) for case, each in zip(cases, results, strict=True)]
     )
 
 
-def solve_sentences(model: DreamModel, count: int, options: Options) -> Scores:
+def solve_sentences(model: DreamModel, count: int, options: Options, progress: Progress = _silent) -> Scores:
     """Sentences of which one to four words, anywhere, are to be found."""
     rng = np.random.default_rng(4)
     cases = sentences.generate(rng, count, held_out=True)
     templates = [with_holes(model, case.text, 1 + index % 4, rng) for index, case in enumerate(cases)]
-    results = [model.fill(template, bos=True, **options) for template in templates]
+    results = []
+    for template in templates:
+        results.append(model.fill(template, bos=True, **options))
+        progress(len(results))
     return Scores.of(results, [sentences.solves(result.text) for result in results])
 
 
-TASKS: Mapping[str, Callable[[DreamModel, int, Options], Scores]] = {
+class Task(Protocol):
+    """Has a model of these tasks solve so many cases, generating by `options`."""
+
+    def __call__(self, model: DreamModel, count: int, options: Options, progress: Progress = ...) -> Scores: ...
+
+
+TASKS: Mapping[str, Task] = {
     "Sudoku": solve_sudoku,
     "Countdown": solve_countdown,
     "sentences": solve_sentences,
     "questions": solve_questions,
 }
-"""Each takes a model of these tasks, how many cases, and how to generate."""
 
 
-def complete(model: DreamModel, prompts: Sequence[list[int]], new_tokens: int, options: Options) -> list[Generation]:
+def complete(
+    model: DreamModel, prompts: Sequence[list[int]], new_tokens: int, options: Options, progress: Progress = _silent
+) -> list[Generation]:
     """What follows each of `prompts` within `new_tokens` tokens."""
-    return [
-        result
-        for batch in _batches(prompts)
-        for result in model.generate_batch(batch, **{"max_new_tokens": new_tokens, **options})
-    ]
+    results: list[Generation] = []
+    for batch in _batches(prompts):
+        results += model.generate_batch(batch, **{"max_new_tokens": new_tokens, **options})
+        progress(len(results))
+    return results
 
 
 def _batches(prompts: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
@@ -120,3 +137,18 @@ def mcnemar(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     differing = better + worse
     tail: int = sum(math.comb(differing, count) for count in range(min(better, worse) + 1))
     return float(min(1.0, 2 * tail / 2**differing))  # whole numbers until the division: nothing overflows
+
+
+def wilson(solved: int, cases: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share (Wilson, JASA 22, 1927): never empty, also where all or none are solved."""
+    z = 1.959963984540054
+    share, weight = solved / cases, z * z / cases
+    middle = (share + weight / 2) / (1 + weight)
+    half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_error(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Standard error of the difference of two shares of the same cases; 0 for a single one."""
+    differences = other.astype(np.float64) - reference
+    return float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else 0.0

@@ -1,0 +1,153 @@
+"""What quantization cost in task scores: the same held-out cases for the reference and an artifact, in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dream_edge.tasks.scoring import TASKS, Options, mcnemar, paired_error, wilson
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.tokenizer import Tokenizer
+
+from ..models import resolve_artifact
+from .errors import TasksNotLearnt
+from .tiny import tiny_texts
+
+CASES = 100
+"""Of each task. The standard error of a difference is about √(share of cases that differ / cases)."""
+
+OFFICIAL: Options = {"exact": True, "seed": 0}
+"""The official loop with the checkpoint's own settings."""
+
+Progress = Callable[[int, int], object]
+"""Called with the number of cases done, and of all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """Which held-out cases a model solved: of each task a string of as many 0 and 1."""
+
+    model: str
+    solved: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """One task, or all together. Shares between 0 and 1.
+
+    reference, artifact: share of the cases that each solved, and its 95 % confidence interval (Wilson).
+    difference: artifact - reference; difference_se is its standard error over the cases, which are paired.
+    lost, gained: cases that only the reference solved, and only the artifact.
+    p_value: two-sided, of McNemar's exact test; how often a difference this large arises when there is none.
+    """
+
+    task: str
+    cases: int
+    reference: float
+    reference_interval: tuple[float, float]
+    artifact: float
+    artifact_interval: tuple[float, float]
+    difference: float
+    difference_se: float
+    lost: int
+    gained: int
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskComparison:
+    """An artifact's scores against its reference's."""
+
+    artifact: str
+    overall: TaskResult
+    tasks: tuple[TaskResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def score_tasks(
+    model: DreamModel,
+    name: str,
+    *,
+    cases: int = CASES,
+    options: Options = OFFICIAL,
+    progress: Progress = lambda _done, _all: None,
+) -> TaskScores:
+    """Have `model` solve `cases` cases of each of the four tasks; the same cases for every model.
+
+    To score the reference, put it into the runtime's own loop: `replace(model, network=ReferenceNetwork(...))`.
+
+    Args:
+        name: what the model is called in results and errors.
+        options: how to generate, as keywords of `DreamModel.generate`.
+        progress: called as cases are done.
+
+    Raises:
+        TasksNotLearnt: the model has another vocabulary than the tiny Dream, which alone has learnt these tasks.
+        InvalidOption.
+    """
+    if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
+        raise InvalidOption("cases", cases, "must be an integer of at least 1")
+    check_learnt(model.tokenizer, name)
+    solved = {}
+    for index, (task, solve) in enumerate(TASKS.items()):
+        before = index * cases
+        scores = solve(model, cases, options, lambda done, before=before: progress(before + done, len(TASKS) * cases))
+        solved[task] = "".join("01"[right] for right in scores.solved.tolist())
+    return TaskScores(model=name, solved=solved)
+
+
+def compare_tasks(reference: TaskScores, artifact: TaskScores) -> TaskComparison:
+    """Set the scores of an artifact against those of its reference, case by case; as many cases for both."""
+    pairs = {task: (_flags(reference.solved[task]), _flags(artifact.solved[task])) for task in reference.solved}
+    together = tuple(np.concatenate(side) for side in zip(*pairs.values(), strict=True))
+    return TaskComparison(
+        artifact=artifact.model,
+        overall=_result("all", *together),
+        tasks=tuple(_result(task, *pair) for task, pair in pairs.items()),
+    )
+
+
+def check_learnt(tokenizer: Tokenizer, name: str) -> None:
+    """Raise `TasksNotLearnt` for the vocabulary of a model that cannot know the tasks."""
+    tiny, probe = _tiny_vocabulary()
+    if tokenizer.vocab_size != tiny.vocab_size or tokenizer.encode(probe) != tiny.encode(probe):
+        raise TasksNotLearnt(name)
+
+
+@cache
+def _tiny_vocabulary() -> tuple[Tokenizer, str]:
+    """The tiny Dream's tokenizer, and a text of its world that no other splits alike."""
+    texts = tiny_texts(cases=2)
+    probe = "\n".join(text if isinstance(text, str) else text.answer for text in texts)
+    return Artifact.open(resolve_artifact("tiny")).tokenizer(), probe
+
+
+def _result(task: str, reference: NDArray[np.bool_], artifact: NDArray[np.bool_]) -> TaskResult:
+    cases = len(reference)
+    return TaskResult(
+        task=task,
+        cases=cases,
+        reference=float(reference.mean()),
+        reference_interval=wilson(int(reference.sum()), cases),
+        artifact=float(artifact.mean()),
+        artifact_interval=wilson(int(artifact.sum()), cases),
+        difference=float(artifact.mean() - reference.mean()),
+        difference_se=paired_error(reference, artifact),
+        lost=int((reference & ~artifact).sum()),
+        gained=int((artifact & ~reference).sum()),
+        p_value=mcnemar(reference, artifact),
+    )
+
+
+def _flags(solved: str) -> NDArray[np.bool_]:
+    return np.array([flag == "1" for flag in solved])
