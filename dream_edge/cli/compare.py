@@ -9,6 +9,7 @@ import typer
 
 from . import options as given
 from .compare_table import table
+from .compare_tasks import check_learnt, with_task_scores
 from .export import open_checkpoint
 from .progress import progress
 from .pull import at_hand
@@ -28,6 +29,10 @@ def compare(
     ] = None,
     sequences: Annotated[int, typer.Option(metavar="N", min=1, help="Masked texts to measure.")] = 128,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the masks.")] = 0,
+    tasks: Annotated[
+        bool, typer.Option("--tasks", help="Score the tasks too; for the bundled model and its like, which know them.")
+    ] = False,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Of each task.")] = 100,
     threads: given.Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -44,6 +49,8 @@ def compare(
     from dream_edge_runtime.artifact import Artifact
 
     opened = [Artifact.open(resolve_artifact(at_hand(name, Kind.ARTIFACT))) for name in artifacts]
+    if tasks:
+        check_learnt(opened)
     checkpoint = open_checkpoint(reference, "Comparing with the full-precision network")
     texts = None if data is None else read_texts(data)
     comparisons = []
@@ -60,6 +67,8 @@ def compare(
                     progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
                 )
             )
+    if tasks:
+        comparisons = with_task_scores(comparisons, opened, checkpoint, cases=cases, threads=threads)
     if json:
         found = [comparison.to_dict() for comparison in comparisons]
         print_json(found[0] if len(found) == 1 else {"comparisons": found})

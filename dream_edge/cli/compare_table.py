@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .compare_tasks import task_lines
 from .terminal import aligned
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ def table(comparison: Comparison) -> str:
         f"{comparison.artifact} ({comparison.scheme}), {measured.positions} masked positions of {measured.sequences} "
         f"texts, seed {comparison.seed}"
     )
-    parts = [[title], by_mask_ratio(comparison), statistics(comparison), along_trajectories(comparison)]
+    parts = [
+        [title],
+        by_mask_ratio(comparison),
+        statistics(comparison),
+        along_trajectories(comparison),
+        task_lines(comparison.tasks),
+    ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from .agreement import TrajectoryFigures
 from .estimates import correlation, mean_error, quantile_errors
 from .measures import Differences, DoubleArray
+from .task_report import TaskComparison
 
 KL_PERCENTS = (100, 99.9, 99, 95, 90, 50, 10, 5, 1, 0.1, 0)
 DP_PERCENTS = (100, 99.9, 99, 95, 90, 75, 50, 25, 10, 5, 1, 0.1, 0)
@@ -200,6 +201,8 @@ class Comparison:
     """The same figures of the reference itself with its activations rounded to bf16: what cannot be told apart."""
     trajectories: tuple[TrajectoryFigures, ...] = ()
     """Along the reference's own way from masks to text, one for each algorithm and number of steps."""
+    tasks: TaskComparison | None = None
+    """Scores in the tasks that the model has learnt."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -210,6 +213,7 @@ class Comparison:
             **Figures(self.overall, self.bins).to_dict(),
             "noise_floor": None if self.noise is None else self.noise.to_dict(),
             "trajectories": [each.to_dict() for each in self.trajectories],
+            "tasks": None if self.tasks is None else self.tasks.to_dict(),
         }
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from dream_edge_runtime.tokenizer import Tokenizer
 
 from ..models import resolve_artifact
 from .errors import TasksNotLearnt
+from .task_report import TaskComparison, TaskResult, TaskScores
 from .tiny import tiny_texts
 
 CASES = 100
@@ -30,50 +29,6 @@ Progress = Callable[[int, int], object]
 """Called with the number of cases done, and of all."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskScores:
-    """Which held-out cases a model solved: of each task a string of as many 0 and 1."""
-
-    model: str
-    solved: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskResult:
-    """One task, or all together. Shares between 0 and 1.
-
-    reference, artifact: share of the cases that each solved, and its 95 % confidence interval (Wilson).
-    difference: artifact - reference; difference_se is its standard error over the cases, which are paired.
-    lost, gained: cases that only the reference solved, and only the artifact.
-    p_value: two-sided, of McNemar's exact test; how often a difference this large arises when there is none.
-    """
-
-    task: str
-    cases: int
-    reference: float
-    reference_interval: tuple[float, float]
-    artifact: float
-    artifact_interval: tuple[float, float]
-    difference: float
-    difference_se: float
-    lost: int
-    gained: int
-    p_value: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskComparison:
-    """An artifact's scores against its reference's."""
-
-    artifact: str
-    overall: TaskResult
-    tasks: tuple[TaskResult, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
 def score_tasks(
     model: DreamModel,
     name: str,
@@ -84,7 +39,7 @@ def score_tasks(
 ) -> TaskScores:
     """Have `model` solve `cases` cases of each of the four tasks; the same cases for every model.
 
-    To score the reference, put it into the runtime's own loop: `replace(model, network=ReferenceNetwork(...))`.
+    The reference is scored in the runtime's own loop too: see `dream_edge_export.reference_network.reference_model`.
 
     Args:
         name: what the model is called in results and errors.
@@ -98,10 +53,13 @@ def score_tasks(
     if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
         raise InvalidOption("cases", cases, "must be an integer of at least 1")
     check_learnt(model.tokenizer, name)
-    solved = {}
-    for index, (task, solve) in enumerate(TASKS.items()):
-        before = index * cases
-        scores = solve(model, cases, options, lambda done, before=before: progress(before + done, len(TASKS) * cases))
+    solved: dict[str, str] = {}
+
+    def count(done: int) -> None:
+        progress(len(solved) * cases + done, len(TASKS) * cases)
+
+    for task, solve in TASKS.items():
+        scores = solve(model, cases, options, count)
         solved[task] = "".join("01"[right] for right in scores.solved.tolist())
     return TaskScores(model=name, solved=solved)
 

@@ -140,7 +140,7 @@ def mcnemar(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def wilson(solved: int, cases: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share (Wilson, JASA 22, 1927): never empty, also where all or none are solved."""
+    """The 95 % confidence interval of a share (Wilson, JASA 22, 1927), which is no point even where all are solved."""
     z = 1.959963984540054
     share, weight = solved / cases, z * z / cases
     middle = (share + weight / 2) / (1 + weight)

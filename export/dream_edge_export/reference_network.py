@@ -9,9 +9,14 @@ import torch
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.network import KeyValues, Rows
+from dream_edge_runtime.tokenizer import Tokenizer
 
-from .reference import Dream
+from .checkpoint import Checkpoint
+from .reference import Dream, load_reference
+from .tokenizer import convert_tokenizer
 
 
 class ReferenceNetwork:
@@ -48,3 +53,18 @@ class ReferenceNetwork:
             hidden = self._network.model(torch.from_numpy(input_ids), torch.from_numpy(key_mask)).flatten(0, 1)
             logits: FloatArray = self._network.lm_head(hidden[torch.from_numpy(logit_rows)]).float().numpy()
         return Rows.from_logits(logits, temperature)
+
+
+def reference_model(checkpoint: Checkpoint) -> DreamModel:
+    """The full-precision network as a model that generates, with the checkpoint's tokenizer and settings.
+
+    It remembers no keys and values: generate with `exact=True`, or `cache="none"`.
+
+    Raises:
+        InvalidTokenizer, UnreadableFile, InvalidConfig: the tokenizer's files, or generation_config.json.
+        NonFiniteWeights: a tensor holds NaN or infinity.
+    """
+    source = checkpoint.path / "generation_config.json"
+    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
+    defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
+    return DreamModel(ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults)
