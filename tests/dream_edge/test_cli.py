@@ -215,10 +215,11 @@ def test_compare_prints_a_table_or_json(random_artifact: Path, random_checkpoint
     assert 0 < found["overall"]["kl_mean"] < 1
     assert all("mask_ratio" in part for part in found["bins"])
     table = succeed(*arguments).stdout.splitlines()
-    assert table[0] == "artifact (int8)"
-    assert table[1].startswith("mask ratio")
-    assert len(table) == 2 + len(found["bins"]) + 2
-    assert f"{found['overall']['kl_mean']:.5f}" in table[-2]
+    assert table[0].startswith(f"artifact (int8), {found['overall']['positions']} masked positions of 5 texts")
+    assert table[2].startswith("mask ratio")
+    overall = table[3 + len(found["bins"])]
+    assert overall.startswith("all ")
+    assert f"{found['overall']['kl_mean']:.5f}" in overall
 
 
 def test_compare_of_several_artifacts_is_still_one_object(random_artifact: Path, random_checkpoint: Path) -> None:
