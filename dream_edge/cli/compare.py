@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from . import options as given
+from .base import Asked, obtain_base
 from .compare_table import table
 from .compare_tasks import check_learnt, with_task_scores
-from .export import open_checkpoint
 from .progress import progress
 from .pull import at_hand
 from .terminal import print_json
@@ -19,16 +19,31 @@ from .terminal import print_json
 def compare(
     artifacts: Annotated[list[str], typer.Argument(metavar="ARTIFACT...", help='Directories, owner/name, or "tiny".')],
     reference: Annotated[
-        str, typer.Option(metavar="CHECKPOINT", help='The checkpoint they were exported from, or "tiny".')
-    ],
+        str | None, typer.Option(metavar="CHECKPOINT", help='The checkpoint they were exported from, or "tiny".')
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its predictions, from --save-base: no checkpoint is needed.")
+    ] = None,
+    save_base: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep its predictions, and go on there when interrupted.")
+    ] = None,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            metavar="FILE", help=".txt (texts between blank lines) or .jsonl (text or messages).  [default: built in]"
+            metavar="FILE",
+            help=".txt (texts between blank lines) or .jsonl (text or messages); more than once.  [default: built in]",
         ),
     ] = None,
-    sequences: Annotated[int, typer.Option(metavar="N", min=1, help="Masked texts to measure.")] = 128,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the masks.")] = 0,
+    sequences: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Masked texts to measure.  [default: 128]")
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option(metavar="N", min=2, help="Cut texts to so many tokens.  [default: 512]")
+    ] = None,
+    bins: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Intervals of mask ratios.  [default: 5]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the masks.  [default: 0]")] = None,
     tasks: Annotated[
         bool, typer.Option("--tasks", help="Score the tasks too; for the bundled model and its like, which know them.")
     ] = False,
@@ -38,37 +53,46 @@ def compare(
 ) -> None:
     """Measure what quantization cost.
 
-    Artifacts are held against their checkpoint in full precision, on masked texts. KL divergence in nats; same-top is
+    Artifacts are held against their checkpoint in full precision, on masked texts; it is evaluated layer by layer, so
+    that it need not fit into memory, and what it says can be kept in a file. KL divergence in nats; same-top is
     the share of positions with the same best token; ΔELBO in nats a token (below 0: the texts became less likely). ±
     is one standard error.
     """
     from dream_edge import resolve_artifact
     from dream_edge.hub import Kind
     from dream_edge.quality import compare as measure
-    from dream_edge.quality import read_texts
     from dream_edge_runtime.artifact import Artifact
 
+    asked = Asked(
+        reference=reference,
+        base=base,
+        save_base=save_base,
+        data=data or (),
+        sequences=sequences,
+        longest=longest,
+        bins=bins,
+        seed=seed,
+    )
     opened = [Artifact.open(resolve_artifact(at_hand(name, Kind.ARTIFACT))) for name in artifacts]
     if tasks:
+        if reference is None:
+            raise typer.BadParameter("the reference solves them too: name it (--reference)", param_hint="--tasks")
         check_learnt(opened)
-    checkpoint = open_checkpoint(reference, "Comparing with the full-precision network")
-    texts = None if data is None else read_texts(data)
     comparisons = []
-    for artifact in opened:
-        with progress(f"Comparing {artifact.path.name}", sequences, lambda done: f"{done:.0f}") as advance:
-            comparisons.append(
-                measure(
-                    artifact,
-                    checkpoint,
-                    data=texts,
-                    sequences=sequences,
-                    seed=seed,
-                    threads=threads,
-                    progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
+    with obtain_base(asked, opened) as (obtained, checkpoint):
+        for artifact in opened:
+            total = len(obtained.evaluation.passages)
+            with progress(f"Comparing {artifact.path.name}", total, lambda done: f"{done:.0f}") as advance:
+                comparisons.append(
+                    measure(
+                        artifact,
+                        obtained,
+                        threads=threads,
+                        progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
+                    )
                 )
-            )
-    if tasks:
-        comparisons = with_task_scores(comparisons, opened, checkpoint, cases=cases, threads=threads)
+        if tasks and checkpoint is not None:
+            comparisons = with_task_scores(comparisons, opened, checkpoint, cases=cases, threads=threads)
     if json:
         found = [comparison.to_dict() for comparison in comparisons]
         print_json(found[0] if len(found) == 1 else {"comparisons": found})

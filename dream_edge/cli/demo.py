@@ -121,21 +121,21 @@ def _time(act: Act, players: list[Player]) -> None:
 
 def _measure(players: list[Player]) -> None:
     """What each scheme lost, where the full-precision network can be run."""
-    from dream_edge.quality import compare
+    from dream_edge.quality import compare, evaluation_for, temporary_base
     from dream_edge_runtime.errors import MissingExtra
 
     from .export import open_checkpoint
 
     try:
         checkpoint = open_checkpoint("tiny", "Comparing with the full-precision network")
-        for player in players:
-            with progress(f"Comparing {player.scheme}", _COMPARED, lambda done: f"{done:.0f}") as advance:
-                player.loss = compare(
-                    player.artifact,
-                    checkpoint,
-                    sequences=_COMPARED,
-                    progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
-                ).overall
+        with temporary_base(checkpoint, evaluation_for(checkpoint, sequences=_COMPARED)) as base:
+            for player in players:
+                with progress(f"Comparing {player.scheme}", _COMPARED, lambda done: f"{done:.0f}") as advance:
+                    player.loss = compare(
+                        player.artifact,
+                        base,
+                        progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
+                    ).overall
     except MissingExtra as error:
         typer.echo(f"\n{error}")
 

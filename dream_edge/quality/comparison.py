@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from dream_edge_runtime.arrays import FloatArray, IntArray
+from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.network import Network
 from dream_edge_runtime.session import OnnxNetwork
 
-from ..models import TINY, bundled
-from .data import Text, builtin_texts, passages
-from .errors import MismatchedModels, NoData
-from .masking import MaskedPassage, mask_passages
-from .measures import Differences, differences, log_softmax
+from .base import Base
+from .errors import MismatchedModels
+from .evaluation import asked_rows
+from .masking import MaskedPassage
+from .measures import Differences, differences, joined
 from .report import Comparison, figures
-from .tiny import tiny_texts
 
-if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
-
-SEQUENCES = 128
-BINS = 5
-LONGEST = 512
+_ROWS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
 """Called with the number of sequences done, and of all."""
@@ -34,101 +28,63 @@ Progress = Callable[[int, int], None]
 
 def compare(
     artifact: Artifact,
-    checkpoint: Checkpoint,
+    base: Base,
     *,
-    data: Sequence[Text] | None = None,
-    sequences: int = SEQUENCES,
-    bins: int = BINS,
-    longest: int = LONGEST,
-    seed: int = 0,
     threads: int | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> Comparison:
-    """KL divergence, agreement and likelihood of `artifact` against `checkpoint` in fp32; see `Measures`.
+    """KL divergence, agreement and likelihood of `artifact` against the reference in `base`; see `Measures`.
 
-    The same seed and data mask the same positions of the same texts for every artifact of one checkpoint, so that
-    their figures can be set side by side. One sequence is in memory at a time.
+    All artifacts that are held against one base see the same masks, so that their figures can be set side by side. One
+    sequence is in memory at a time. PyTorch is not needed.
 
     Args:
-        data: texts to mask; None = held-out cases of its tasks for the bundled tiny model, built-in ones for others.
-        sequences: how many masked sequences, each at a mask ratio of its own, stratified over (0, 1].
-        bins: into how many equal intervals of mask ratios the figures are split.
-        longest: tokens of a sequence; longer texts are cut (at the model's context at the latest).
-        seed: of masks and of the order of the texts.
         threads: for the artifact's passes; None = as many as the processor has cores.
         progress: called after each sequence.
 
     Raises:
-        MismatchedModels: artifact and checkpoint differ in vocabulary or geometry.
-        NoData: no text has anything to mask.
-        MissingExtra: PyTorch is not installed.
-        InvalidOption, PromptError, CheckpointError, ArtifactError.
+        MismatchedModels: artifact and base differ in vocabulary or geometry.
+        CorruptBase, ArtifactError.
     """
-    integers = (("sequences", sequences, 1), ("bins", bins, 1), ("longest", longest, 2), ("seed", seed, 0))
-    for name, value, least in integers:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidOption(name, value, f"must be an integer of at least {least}")
-    _check_same_model(artifact, checkpoint)
-    config = artifact.manifest.config
-    texts = default_texts(checkpoint) if data is None else data
-    if isinstance(texts, str) or not texts:
-        raise NoData("data", "it is one string, not a list of texts" if texts else "there is no text in it")
-    pieces = passages(texts, artifact.tokenizer(), min(longest, config.context))
-    reference = _load_reference(checkpoint)
+    check_same_model(artifact, base.config, base.name)
     network = OnnxNetwork(artifact, threads=threads)
-
+    evaluation = base.evaluation
     measured: list[tuple[int, Differences]] = []
-    for masked in mask_passages(pieces, config.mask_token_id, count=sequences, bins=bins, seed=seed):
-        rows = np.maximum(masked.positions - config.shift, 0)  # the first position has only its own row
-        log_p = log_softmax(reference(masked.canvas, rows))
-        found = differences(log_p, _artifact_logits(network, masked, rows), masked.targets)
-        measured.append((masked.bin, found))
-        progress(len(measured), sequences)
-    found_figures = figures(measured, bins)
+    for index, masked in enumerate(evaluation.passages):
+        measured.append((masked.bin, _measure(network, base, index)))
+        progress(len(measured), len(evaluation.passages))
+    found = figures(measured, evaluation.bins)
     return Comparison(
-        overall=found_figures.overall,
-        bins=found_figures.bins,
+        overall=found.overall,
+        bins=found.bins,
         artifact=artifact.path.name,
         scheme=artifact.manifest.recipe.scheme,
-        seed=seed,
+        seed=evaluation.seed,
     )
 
 
-def default_texts(checkpoint: Checkpoint) -> list[Text]:
-    """What is masked when the caller names no texts."""
-    tiny = bundled(TINY)
-    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
-        return tiny_texts()
-    return builtin_texts()
+def _measure(network: Network, base: Base, index: int) -> Differences:
+    """Passage `index` of the evaluation set; of the reference, a few rows are in memory at a time."""
+    masked, first = base.evaluation.passages[index], int(base.evaluation.starts[index])
+    logits = _logits(network, masked, base.config)
+    parts = []
+    for start in range(0, len(masked.targets), _ROWS_AT_ONCE):
+        part = slice(start, min(start + _ROWS_AT_ONCE, len(masked.targets)))
+        log_p = base.log_probs(first + part.start, first + part.stop)
+        parts.append(differences(log_p, logits[part], masked.targets[part]))
+    return joined(parts)
 
 
-def _artifact_logits(network: Network, masked: MaskedPassage, rows: IntArray) -> FloatArray:
+def _logits(network: Network, masked: MaskedPassage, config: ModelConfig) -> FloatArray:
     positions = np.arange(len(masked.canvas), dtype=np.int64)[None]
     everyone = np.ones((1, len(masked.canvas)), np.bool_)
+    rows = asked_rows(masked, config)
     return network.forward(masked.canvas[None], positions, everyone, rows, 0.0, None).fetch_logits()
 
 
-def _load_reference(checkpoint: Checkpoint) -> Callable[[IntArray, IntArray], FloatArray]:
-    """The fp32 network as a function: ids [length] and rows [masked] → logits [masked, vocab] of those rows only."""
-    try:
-        import torch
-
-        from dream_edge_export.reference import load_reference
-    except ImportError:
-        raise MissingExtra("Comparing with the full-precision network", "export") from None
-    network = load_reference(checkpoint)
-
-    def logits(ids: IntArray, rows: IntArray) -> FloatArray:
-        with torch.inference_mode():
-            hidden = network.model(torch.from_numpy(ids)[None])[0, torch.from_numpy(rows)]
-            found: FloatArray = network.lm_head(hidden).float().numpy()
-        return found
-
-    return logits
-
-
-def _check_same_model(artifact: Artifact, checkpoint: Checkpoint) -> None:
-    ours, theirs = artifact.manifest.config.to_dict(), checkpoint.config.to_dict()
-    differing = [f"{name} {ours[name]} / {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+def check_same_model(artifact: Artifact, config: ModelConfig, name: Path | str) -> None:
+    """Raises MismatchedModels unless `artifact` has the geometry of the checkpoint called `name`."""
+    ours, theirs = artifact.manifest.config.to_dict(), config.to_dict()
+    differing = [f"{key} {ours[key]} / {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if differing:
-        raise MismatchedModels(artifact.path, checkpoint.path, differing)
+        raise MismatchedModels(artifact.path, name, differing)

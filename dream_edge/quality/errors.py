@@ -14,11 +14,11 @@ class CompareError(DreamEdgeError, ValueError):
 
 
 class MismatchedModels(CompareError):
-    def __init__(self, artifact: Path, checkpoint: Path, differences: Sequence[str]) -> None:
+    def __init__(self, artifact: Path, checkpoint: Path | str, differences: Sequence[str]) -> None:
         self.differences = tuple(differences)
         super().__init__(
             f"{artifact} was not exported from {checkpoint}: {'; '.join(differences)} (artifact / checkpoint). "
-            "Name the checkpoint that the artifact was made from."
+            "Name the checkpoint that the artifact was made from, or a base of it."
         )
 
 
@@ -69,4 +69,69 @@ class TasksNotLearnt(CompareError):
             f"{name}: the tasks are those that the bundled tiny Dream was trained on, and this model has another "
             "vocabulary. Measure it on lm-evaluation-harness's tasks instead: python -m dream_edge.evaluation "
             "(docs/quality.md), which needs dream-edge[eval]."
+        )
+
+
+class MismatchedBase(CompareError):
+    def __init__(self, base: Path, checkpoint: Path) -> None:
+        super().__init__(
+            f"{base} holds the predictions of another checkpoint than {checkpoint}. Name the one it was made from, or "
+            "make a base of this one: --reference CHECKPOINT --save-base FILE."
+        )
+
+
+class NonFiniteReference(CompareError, ArithmeticError):
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(
+            f"{checkpoint}: the full-precision network gives logits that are not numbers (NaN or infinite). "
+            "The checkpoint is damaged: download it again."
+        )
+
+
+# --- base files ------------------------------------------------------------------------------------------------------
+
+
+class BaseNotFound(CompareError, FileNotFoundError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: no base file here. Make one: --reference CHECKPOINT --save-base {path}.")
+
+
+class CorruptBase(CompareError, OSError):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path}: {why}. It is no base file, or a damaged or incomplete one: make it again "
+            "(--reference CHECKPOINT --save-base FILE)."
+        )
+
+
+class UnsupportedBase(CompareError):
+    def __init__(self, path: Path, version: str, newest: str) -> None:
+        super().__init__(
+            f"{path}: version {version} of base files is not one that this release reads (1.0 to {newest}). "
+            "Use the release that wrote it, or make the base again."
+        )
+
+
+class OtherBase(CompareError, FileExistsError):
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is there and holds something else than the base that was asked for. Compare with it as it is "
+            "(--base FILE), name another file, or remove it."
+        )
+
+
+class NoRoomForBase(CompareError, OSError):
+    def __init__(self, directory: Path, needed: int, free: int) -> None:
+        self.needed, self.free = needed, free
+        super().__init__(
+            f"{directory}: the base takes {needed / 1e9:.2f} GB there while it is made and {free / 1e9:.2f} GB are "
+            "free. Make room, name a file on another disk (--save-base), or measure less (--sequences, --longest)."
+        )
+
+
+class BaseNotWritten(CompareError, OSError):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path}: cannot be written: {why}. Name a writable place with enough free space; what was finished is "
+            "kept, and the same command goes on there."
         )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dream_edge_runtime.artifact import CARD
 
@@ -27,6 +30,20 @@ def provenance(
         **({"source": dict(source)} if source else {}),
         **({"recipe_chosen_by": dict(chosen_by)} if chosen_by else {}),
     }
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256, in hex, of the geometry and of the first row of every tensor: no two trained networks share it.
+
+    It takes a moment, however large the checkpoint, and is the same wherever and in however many files that lies.
+    """
+    digest = hashlib.sha256(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
+    for name in checkpoint.names:
+        shape = checkpoint.shape(name)
+        rows = checkpoint.rows(name, 0, 1 if len(shape) > 1 else shape[0])
+        digest.update(f"{name} {shape} {rows.dtype}".encode())
+        digest.update(rows.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def licence(checkpoint_dir: Path) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +228,31 @@ def test_compare_of_several_artifacts_is_still_one_object(random_artifact: Path,
     arguments = ("compare", random_artifact, random_artifact, "--reference", random_checkpoint, "--sequences", "2")
     found = json.loads(succeed(*arguments, "--json").stdout)
     assert len(found["comparisons"]) == 2
+
+
+def test_compare_with_a_base_is_compare_with_its_checkpoint(
+    random_artifact: Path, random_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Made once, announced, and then used without the checkpoint and without PyTorch."""
+    texts = tmp_path / "texts.txt", tmp_path / "chats.jsonl"
+    texts[0].write_text("The quick brown fox.\n\nThe lazy dog.")
+    texts[1].write_text('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}')
+    arguments = ("--sequences", "4", "--longest", "12", "--bins", "6", "--data", texts[0], "--data", texts[1])
+    base = tmp_path / "a.base"
+    made = succeed("compare", random_artifact, "--reference", random_checkpoint, "--save-base", base, *arguments)
+    assert "4 masked texts" in made.stderr
+    assert str(base) in made.stderr
+    again = succeed("compare", random_artifact, "--reference", random_checkpoint, *arguments)
+    assert "--save-base" in again.stderr
+    program = (
+        "import sys; from dream_edge.cli.app import app; app(sys.argv[1:], standalone_mode=False);"
+        "print([name for name in ('torch', 'onnx', 'dream_edge_export') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, "compare", str(random_artifact), "--base", str(base)]
+    light = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert light == made.stdout + "[]\n"
+    assert again.stdout == made.stdout
+    assert succeed("compare", random_artifact, "--reference", random_checkpoint, "--base", base).stdout == made.stdout
 
 
 def test_version() -> None:

@@ -40,6 +40,10 @@ USAGE = {
     "unknown cache": ("generate {artifact} -p x --cache both", "prefix"),
     "block of nothing": ("generate {artifact} -p x --block-length 0", "--block-length"),
     "negative window": ("generate {artifact} -p x --suffix-window=-1", "--suffix-window"),
+    "compare with neither": ("compare {artifact}", "--base"),
+    "compare on other data than the base's": ("compare {artifact} --base {new} --data {new}", "--data"),
+    "compare with another seed than the base's": ("compare {artifact} --base {new} --seed 1", "--seed"),
+    "saving what is there": ("compare {artifact} --base {new} --save-base {new}", "contradicts --base"),
     "empty stop": ("generate {artifact} -p x --stop=", "--stop"),
     "bos without raw": ("generate {artifact} -p x --bos", "--bos"),
     "ending too long": ("generate {artifact} -p x -n 2 --end-with abcdefghijklmnop", "--end-with"),
@@ -68,6 +72,12 @@ FAILURES = {
     "info of nothing": ("info {new}", "no artifact here"),
     "verify nothing": ("verify {new}", "no artifact here"),
     "compare with nothing": ("compare {artifact} --reference {new}", "{new}"),
+    "compare with no base": ("compare {artifact} --base {new}", "--save-base {new}"),
+    "compare with a wrong base": ("compare {artifact} --base {foreign}/diary.txt", "no base file"),
+    "a base in the place of another file": (
+        "compare {artifact} --reference {checkpoint} --save-base {foreign}/diary.txt",
+        "something else",
+    ),
     "compare on no data": ("compare {artifact} --reference {checkpoint} --data {new}", "{new}"),
 }
 
