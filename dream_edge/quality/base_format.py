@@ -36,7 +36,7 @@ FORMAT = "dream-edge base"
 MAJOR, MINOR = 1, 0
 LARGEST_HEADER = 1 << 26
 
-_DTYPES = {"I32": np.dtype("<i4"), "U16": np.dtype("<u2"), "U32": np.dtype("<u4")}
+_WIDTHS = {"I32": 4, "U16": 2, "U32": 4}
 _LARGEST_NUMBER = 1 << 40
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -112,7 +112,7 @@ class Layout:
         """First byte of an array after the header, and the one after its last."""
         start = 0
         for other, (dtype, shape) in self.arrays.items():
-            stop = start + math.prod(shape) * _DTYPES[dtype].itemsize
+            stop = start + math.prod(shape) * _WIDTHS[dtype]
             if other == name:
                 return start, stop
             start = stop

@@ -32,7 +32,8 @@ def encode(logits: FloatArray) -> Codes:
     depths *= np.float32(1 / DEEPEST)
     np.sqrt(depths, out=depths)
     depths *= np.float32(_LAST)
-    return np.rint(depths, out=depths).astype(np.uint16)
+    codes: Codes = np.rint(depths, out=depths).astype(np.uint16)
+    return codes
 
 
 def decode(codes: Codes) -> DoubleArray:
