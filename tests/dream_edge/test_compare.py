@@ -163,7 +163,7 @@ def test_another_geometry_is_refused(world: World, tmp_path: Path, change: dict[
 
 
 @pytest.mark.parametrize("option", [{"sequences": 0}, {"bins": 0}, {"longest": 1}, {"seed": -1}, {"sequences": True}])
-def test_impossible_options_are_refused(world: World, option: dict[str, int]) -> None:
+def test_impossible_options_are_refused(world: World, option: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match=next(iter(option))):
         world.compare("int8", **option)
 
