@@ -79,12 +79,16 @@ class LlamaCpp:
         ]
         _call([*converter, "--outfile", whole], {"PYTHONPATH": str(self.sources / "gguf-py")})
         for name, path in missing.items():
-            partial = path.with_suffix(".partial")
-            _call([self._program("llama-quantize"), whole, partial, name])
-            partial.rename(path)
+            self.quantize(whole, path, name)
         whole.unlink()
         shutil.rmtree(view)
         return paths
+
+    def quantize(self, whole: Path, path: Path, quantization: str, *options: str) -> None:
+        """Write the GGUF `whole` in another quantization; without an importance matrix, as by default."""
+        partial = path.with_suffix(".partial")
+        _call([self._program("llama-quantize"), *options, whole, partial, quantization])
+        partial.rename(path)
 
     def run(self, gguf: Path, canvas: int, steps: int, threads: int) -> Run:
         """Denoise a canvas in `steps` steps; `steps` - 1 of them count, the first warms up."""
