@@ -83,12 +83,12 @@ def _whole_model(given: argparse.Namespace, llama: LlamaCpp) -> list[Measured]:
     print(size_table(measured), end="\n\n")
     print(verdict_table(verdicts(measured, lambda each: each.weights), verdicts(measured, lambda each: each.computed)))
     if "int8" in exported:
-        rows = evaluation.losses(with_eight_bit_rows("int8", exported["int8"], checkpoint))
+        rows = evaluation.losses(with_eight_bit_rows(exported["int8"], checkpoint))
         here = next(each for each in measured if each.name == "int8").computed
         change = paired(rows, here)
         print(
-            f"\nint8 with all 8 bits of its activations (processors with VNNI): KL {mean_of([r.kl for r in rows]).mean:.6f}, "
-            f"{change.mean:+.6f} ± {change.error:.6f} against this machine."
+            "\nint8 with all 8 bits of its activations (processors with VNNI): "
+            f"KL {mean_of([each.kl for each in rows]).mean:.6f}, {change.mean:+.6f} ± {change.error:.6f} from here."
         )
     return measured
 
