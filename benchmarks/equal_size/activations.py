@@ -67,4 +67,4 @@ def round_inputs(network: nn.Module, roundings: Mapping[str, Rounding | None]) -
     modules = dict(network.named_modules())
     for name, rounding in roundings.items():
         if rounding is not None:
-            modules[name].register_forward_pre_hook(lambda _, inputs, rounding=rounding: (rounding(inputs[0]),))  # type: ignore[misc]
+            modules[name].register_forward_pre_hook(lambda _, inputs, rounding=rounding: (rounding(inputs[0]),))

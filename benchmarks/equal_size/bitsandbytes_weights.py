@@ -44,4 +44,5 @@ def int8(weight: Tensor) -> Tensor:
     from bitsandbytes.functional import int8_vectorwise_quant
 
     codes, largest, _ = int8_vectorwise_quant(weight.float().contiguous())
-    return codes.float() * (largest.float()[:, None] / 127)
+    restored: Tensor = codes.float() * (largest.float()[:, None] / 127)
+    return restored
