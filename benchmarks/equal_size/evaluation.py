@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dream_edge.quality.comparison import default_texts
-from dream_edge.quality.data import passages
+from dream_edge.models import TINY, bundled
+from dream_edge.quality.data import builtin_texts, passages
 from dream_edge.quality.masking import MaskedPassage, mask_passages
-from dream_edge.quality.measures import Differences, differences
+from dream_edge.quality.measures import Differences, DoubleArray, differences, log_softmax
+from dream_edge.quality.tiny import tiny_texts
 from dream_edge_export.checkpoint import Checkpoint
 from dream_edge_export.reference import Dream
 from dream_edge_runtime.arrays import FloatArray, IntArray
@@ -28,18 +29,20 @@ Logits = Callable[[IntArray, IntArray], FloatArray]
 @dataclass(frozen=True)
 class Evaluation:
     passages: tuple[MaskedPassage, ...]
-    reference: tuple[FloatArray, ...]
-    """Logits of the full-precision network at the masks of each passage."""
+    reference: tuple[DoubleArray, ...]
+    """Log-probabilities of the full-precision network at the masks of each passage."""
     shift: int
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, network: Dream, artifact: Artifact, sequences: int, seed: int) -> Evaluation:
         """`artifact` is any of the checkpoint's: its tokenizer reads the texts."""
         config = checkpoint.config
-        pieces = passages(default_texts(checkpoint), artifact.tokenizer(), 512)
+        is_tiny = checkpoint.path.resolve() == bundled(TINY).resolve()
+        pieces = passages(tiny_texts() if is_tiny else builtin_texts(), artifact.tokenizer(), 512)
         masked = tuple(mask_passages(pieces, config.mask_token_id, count=sequences, bins=BINS, seed=seed))
         logits = of_network(network)
-        return cls(masked, tuple(logits(each.canvas, _rows(each, config.shift)) for each in masked), config.shift)
+        reference = tuple(log_softmax(logits(each.canvas, _rows(each, config.shift))) for each in masked)
+        return cls(masked, reference, config.shift)
 
     def losses(self, logits: Logits) -> list[Differences]:
         """What a model loses, sequence by sequence."""

@@ -186,7 +186,7 @@ def test_rows_are_filled_up_to_super_blocks_without_a_trace() -> None:
 def test_a_model_loses_nothing_against_itself(random_artifact: Artifact, random_checkpoint: Checkpoint) -> None:
     network = load_reference(random_checkpoint)
     evaluation = Evaluation.of(random_checkpoint, network, random_artifact, 3, 0)
-    assert mean_of([each.kl for each in evaluation.losses(of_network(network))]).mean == 0
+    assert mean_of([each.kl for each in evaluation.losses(of_network(network))]).mean < 1e-12
     found = evaluation.losses(of_artifact(random_artifact, 1))
     assert mean_of([each.kl for each in found]).mean > 0
     assert sum(len(each.kl) for each in found) == sum(len(each.positions) for each in evaluation.passages)
