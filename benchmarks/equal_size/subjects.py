@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -92,7 +93,7 @@ def bitsandbytes(checkpoint: Checkpoint) -> Iterator[Subject]:
         return _network(checkpoint, tensors, roundings)
 
     for name, bits, nested in (("NF4", NF4_BITS, False), ("NF4 double", NF4_NESTED_BITS, True)):
-        model = lambda nested=nested: changed(lambda weight: nf4(weight, nested=nested))  # type: ignore[misc]  # noqa: E731
+        model = partial(changed, partial(nf4, nested=nested))
         yield Subject(name, BITSANDBYTES, of_bits(bits, 16, config), model, model)
     body = sum(int8_bits(inputs) * outputs * inputs for outputs, inputs in (shapes[name] for name in names))
     rows = dict.fromkeys(names, lambda x: by_row(x, THRESHOLD))
