@@ -8,6 +8,7 @@ make a wave, for which the layers from there on are read once.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_s
 from .batches import TOKENS_AT_ONCE, Canvas, batches
 from .checkpoint import Checkpoint
 from .reference import Layer
-from .simulated import SimulatedLinear, rounded_table
+from .simulated import SimulatedLinear, rounded, rounded_table
 from .streaming import embed, load_layer, norm
 
 Variant = Mapping[str, WeightFormat]
@@ -37,6 +38,7 @@ Progress = Callable[[float], None]
 STATES_BYTES = 750 << 20
 """Hidden states of the variants of one wave, at most (but one variant is always computed)."""
 
+_SAMPLE = "model.layers.0.self_attn.q_proj"
 _LOGITS_AT_ONCE = 1 << 22
 _LIBRARIES = 450 << 20
 
@@ -93,7 +95,7 @@ class PerturbedPlan:
         )
 
     def seconds(self) -> float:
-        """A rough guess, from the first layer read and applied here and now."""
+        """A rough guess, from the first layer read, applied and rounded in part here and now."""
         batch = max(batches(self.canvases, self.checkpoint.config), key=lambda each: each.ids.numel())
         state = torch.zeros(1, *batch.ids.shape, self.checkpoint.config.hidden_size)
         start = time.perf_counter()
@@ -106,7 +108,23 @@ class PerturbedPlan:
                 batch.apply(layer, state, [0])
                 times.append(time.perf_counter() - start)
         computed = min(times) * self.state_bytes / state.nbytes / self.layer_share * self.passes
-        return computed + read * sum(self.layers - layer for layer, _ in self.waves)
+        return computed + self._rounding_seconds() + read * sum(self.layers - start for start, _ in self.waves)
+
+    def _rounding_seconds(self) -> float:
+        """Of all matrices of all variants, from some rows of one."""
+        shapes = matrix_shapes(self.checkpoint.config)
+        rows = self.checkpoint.rows(f"{_SAMPLE}.weight", 0, min(256, shapes[_SAMPLE][0]))
+        weights: Counter[WeightFormat] = Counter()
+        for variant in self.variants:
+            for name, format_ in variant.items():
+                if name != EMBEDDING:
+                    weights[format_] += shapes[name][0] * shapes[name][1]
+        seconds = 0.0
+        for format_, count in weights.items():
+            start = time.perf_counter()
+            rounded(rows, format_)
+            seconds += (time.perf_counter() - start) * count / rows.numel()
+        return seconds
 
     @property
     def memory(self) -> int:
