@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from dream_edge.quality.perturbation import Measuring
     from dream_edge.quality.sensitivity import Sensitivity
     from dream_edge_export.checkpoint import Checkpoint
+
+
+class ThemeName(StrEnum):
+    LIGHT = "light"
+    DARK = "dark"
+
 
 FORMATS = "int4-128,int4-32,int8-128"
 
@@ -32,6 +39,7 @@ def sensitivity(
         typer.Option(metavar="FILE.json", help="Keep what is measured; run again to go on or to add formats."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a heat map: .png, .svg or .pdf.")] = None,
+    theme: Annotated[ThemeName, typer.Option(help="Of the heat map.")] = ThemeName.LIGHT,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -56,7 +64,7 @@ def sensitivity(
     opened = open_checkpoint(checkpoint, "Measuring sensitivities")
     found = measure(opened, formats=formats, out=out, data=data, sequences=sequences, longest=longest, seed=seed)
     if plot is not None:
-        draw_heat_map(found, plot)
+        draw_heat_map(found, plot, theme.value)
     if json:
         print_json(found.to_dict())
     else:

@@ -65,9 +65,10 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
             _label(panel, found, format_, values, scale)
         panels[0].set_ylabel("layer")
         bar = figure.colorbar(image, ax=list(panels), shrink=0.9, pad=0.02)
-        bar.set_label("KL, nats a position", color=ink)
+        figures = " (in the cells: millionths)" if found.layers <= _MOST_WITH_FIGURES else ""
+        bar.set_label(f"KL, nats a position{figures}", color=ink)
         bar.outline.set_visible(False)
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _label(panel: Any, found: Sensitivity, format_: str, values: NDArray[np.float64], scale: Any) -> None:

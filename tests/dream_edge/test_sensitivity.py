@@ -13,6 +13,7 @@ import torch
 from dream_edge.models import TINY, bundled
 from dream_edge.quality.errors import MeasurementsUnfit, NoRecipeTexts
 from dream_edge.quality.formats import format_of
+from dream_edge.quality.heat_map import COLUMNS, table
 from dream_edge.quality.masking import MaskedPassage
 from dream_edge.quality.perturbation import Measuring, measuring, recipe_passages
 from dream_edge.quality.sensitivity import Effect, Sensitivity, layer_matrices
@@ -188,3 +189,14 @@ def test_masks_are_those_of_the_seed(checkpoint: Checkpoint) -> None:
     assert any(
         a.canvas.shape != b.canvas.shape or (a.canvas != b.canvas).any() for a, b in zip(one, other, strict=True)
     )
+
+
+def test_the_heat_map_has_a_row_for_each_layer_and_the_whole_layer_last(measured: Sensitivity) -> None:
+    values = table(measured, "int4-64")
+    assert values.shape == (2, len(COLUMNS))
+    down, whole = measured.single("model.layers.1.mlp.down_proj", "int4-64"), measured.layer(0, "int4-64")
+    assert down is not None
+    assert whole is not None
+    assert values[1, COLUMNS.index("down")] == down.kl_mean
+    assert values[0, COLUMNS.index("layer")] == whole.kl_mean
+    assert np.isnan(table(measured, "int4-16")).all()
