@@ -150,7 +150,7 @@ def divergences(
     """
     streamed = _Streamed(plan, progress)
     clean = streamed.embedded({})
-    final = streamed.advanced(clean, 0, plan.layers, [{}])
+    final = streamed.advanced([state.clone() for state in clean], 0, plan.layers, [{}])
     target = streamed.asked(final)[0]
     streamed.worked(plan.head_share)
     at = 0
@@ -192,8 +192,7 @@ class _Streamed:
 
     @torch.inference_mode()
     def advanced(self, states: States, start: int, stop: int, variants: Sequence[Variant]) -> States:
-        """After layers `start` to `stop`."""
-        states = [state.clone() for state in states] if start < stop else states
+        """`states`, changed in place into those after layers `start` to `stop`."""
         for index in range(start, stop):
             layer = load_layer(self._checkpoint, index)
             for change, members in _by_change(index, variants):
