@@ -1,10 +1,12 @@
-"""Round matrices to nearest, in the layouts that the graph's operators read.
+"""Round matrices, in the layouts that the graph's operators read.
 
 Every function takes weights [out, in] as PyTorch holds them and gives NumPy arrays named as the graph's parameters.
 The scale is rounded to its stored type first and the weights are then rounded against that very scale.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,13 +30,93 @@ _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that the weights of a matrix [out, in] can become: in each group of inputs, multiples of a step.
+
+    Attributes:
+        weights: the format; not "float".
+        steps: fp32 [out, groups], as the artifact will hold them; the largest magnitudes of nf4's groups.
+        zero_points: fp32 [out, groups], whole numbers: the codes of 0. Those of nf4 mean nothing.
+    """
+
+    weights: WeightFormat
+    steps: Tensor
+    zero_points: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, weights: WeightFormat) -> Grid:
+        """The grid that reaches from the least to the largest weight of each group."""
+        weight = weight.float()
+        if weights.kind == "row":
+            steps = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=_SMALLEST_SCALE)
+            return cls(weights, steps, torch.zeros_like(steps))
+        grouped = _grouped(weight, weights)
+        if weights.kind == "nf4":
+            absmax = grouped.abs().amax(dim=2)
+            return cls(weights, absmax, torch.zeros_like(absmax))
+        largest = (1 << weights.bits) - 1
+        if weights.symmetric:
+            # the extreme value lands on -middle exactly, so that no code is wasted
+            middle = 1 << (weights.bits - 1)
+            extreme = grouped.gather(2, grouped.abs().argmax(dim=2, keepdim=True)).squeeze(2)
+            steps = _stored_scale(extreme / -middle)
+            return cls(weights, steps, torch.full_like(steps, middle))
+        low, high = grouped.amin(dim=2).clamp(max=0), grouped.amax(dim=2).clamp(min=0)
+        steps = _stored_scale((high - low) / largest)
+        return cls(weights, steps, (-low / steps).round_().clamp_(0, largest))
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The codes [out, in] of the numbers nearest to `weight`: int8 for "row", else uint8."""
+        if self.weights.kind == "row":
+            return self.nearest(weight.float(), self.steps, self.zero_points).to(torch.int8)
+        grouped = _grouped(weight.float(), self.weights)
+        codes = self.nearest(grouped, self.steps[:, :, None], self.zero_points[:, :, None])
+        return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]]
+
+    def nearest(self, weight: Tensor, steps: Tensor, zero_points: Tensor) -> Tensor:
+        """Codes of the numbers nearest to any `weight`, whose steps and zero points are given, as floats."""
+        if self.weights.kind == "nf4":
+            values = torch.tensor(NF4_VALUES)
+            # multiplied by the reciprocal, not divided: as bitsandbytes rounds
+            scaled = (weight * (1.0 / steps.clamp(min=1e-38))).clamp_(-1, 1)
+            return torch.bucketize(scaled, (values[:-1] + values[1:]) / 2, out_int32=True).float()
+        lowest, highest = (-127, 127) if self.weights.kind == "row" else (0, (1 << self.weights.bits) - 1)
+        return (weight / steps).round_().add_(zero_points).clamp_(lowest, highest)
+
+    def numbers(self, codes: Tensor, steps: Tensor, zero_points: Tensor) -> Tensor:
+        """What `codes` (floats) stand for."""
+        if self.weights.kind == "nf4":
+            return torch.tensor(NF4_VALUES)[codes.long()] * steps
+        return (codes - zero_points) * steps
+
+    def encode(self, codes: Tensor) -> Arrays:
+        """The stored parameters, by their last name, of a matrix with these `codes` [out, in]."""
+        if self.weights.kind == "row":
+            return {"weight": codes.T.contiguous().numpy(), "scales": self.steps.squeeze(1).numpy()}
+        if self.weights.kind == "nf4":
+            pairs = codes.reshape(-1, 2)
+            return {"weight": ((pairs[:, 0] << 4) | pairs[:, 1]).numpy(), "absmax": self.steps.reshape(-1).numpy()}
+        outputs, groups = self.steps.shape
+        padding = groups * self.weights.block_size - codes.shape[1]
+        if padding:
+            rest = self.zero_points[:, -1:].to(torch.uint8).expand(outputs, padding)  # stands for 0
+            codes = torch.cat([codes, rest], dim=1)
+        arrays: Arrays = {
+            "weight": _pack(codes.reshape(outputs, groups, -1), self.weights.bits).numpy(),
+            "scales": self.steps.to(torch.float16).numpy(),
+        }
+        if not self.weights.symmetric:
+            arrays["zero_points"] = _pack(self.zero_points.to(torch.uint8), self.weights.bits).numpy()
+        return arrays
+
+
 def encode_linear(weight: Tensor, weights: WeightFormat) -> Arrays:
-    """The parameters of a matrix product, by their last name: weight, scales, zero_points, absmax."""
+    """The parameters of a matrix rounded to nearest, by their last name: weight, scales, zero_points, absmax."""
     if weights.kind == "float":
         return _encode_floats(weight, weights)
-    if weights.kind == "row":
-        return _encode_columns(weight)
-    return _encode_nf4(weight, weights) if weights.kind == "nf4" else _encode_blocks(weight, weights)
+    grid = Grid.of(weight, weights)
+    return grid.encode(grid.codes(weight))
 
 
 def encode_embedding(weight: Tensor, weights: WeightFormat) -> Arrays:
@@ -42,7 +124,7 @@ def encode_embedding(weight: Tensor, weights: WeightFormat) -> Arrays:
     if weights.kind == "float":
         return _encode_floats(weight, weights)
     rows, width = weight.shape
-    arrays = _encode_blocks(weight, weights)
+    arrays = encode_linear(weight, weights)
     arrays["weight"] = arrays["weight"].reshape(rows, -1)[:, : width * weights.bits // 8]
     return arrays
 
@@ -53,48 +135,11 @@ def _encode_floats(weight: Tensor, weights: WeightFormat) -> Arrays:
     return {"weight": weight.float().clamp(-_LARGEST_HALF, _LARGEST_HALF).to(torch.float16).contiguous().numpy()}
 
 
-def _encode_columns(weight: Tensor) -> Arrays:
-    """int8 [in, out] in [-127, 127] and one fp32 scale for each output."""
-    scale = (weight.float().abs().amax(dim=1) / 127).clamp(min=_SMALLEST_SCALE)
-    rounded = (weight.float() / scale[:, None]).round_().to(torch.int8)
-    return {"weight": rounded.T.contiguous().numpy(), "scales": scale.numpy()}
-
-
-def _encode_blocks(weight: Tensor, weights: WeightFormat) -> Arrays:
-    """Groups of unsigned integers [out, groups, bytes]; 4-bit values lie two in a byte, the first in the low half."""
+def _grouped(weight: Tensor, weights: WeightFormat) -> Tensor:
+    """[out, in] as [out, groups, block_size]; the last group is filled with zeros."""
     groups = weights.blocks(weight.shape[1])
-    padded = F.pad(weight.float(), (0, groups * weights.block_size - weight.shape[1]))
-    grouped = padded.reshape(len(padded), groups, weights.block_size)
-    middle, largest = 1 << (weights.bits - 1), (1 << weights.bits) - 1
-    if weights.symmetric:
-        # the extreme value lands on -middle exactly, so that no code is wasted
-        extreme = grouped.gather(2, grouped.abs().argmax(dim=2, keepdim=True))
-        scale = _stored_scale(extreme / -middle)
-        zero_point = torch.full_like(scale, middle)
-    else:
-        low, high = grouped.amin(dim=2, keepdim=True).clamp(max=0), grouped.amax(dim=2, keepdim=True).clamp(min=0)
-        scale = _stored_scale((high - low) / largest)
-        zero_point = (-low / scale).round_().clamp_(0, largest)
-    codes = (grouped / scale).round_().add_(zero_point).clamp_(0, largest).to(torch.uint8)
-    arrays: Arrays = {
-        "weight": _pack(codes, weights.bits).numpy(),
-        "scales": scale.squeeze(2).to(torch.float16).numpy(),
-    }
-    if not weights.symmetric:
-        arrays["zero_points"] = _pack(zero_point.squeeze(2).to(torch.uint8), weights.bits).numpy()
-    return arrays
-
-
-def _encode_nf4(weight: Tensor, weights: WeightFormat) -> Arrays:
-    """The very bytes of bitsandbytes: two codes in a byte, the first in the high half; an fp32 absmax a block."""
-    blocks = weight.float().reshape(-1, weights.block_size)
-    absmax = blocks.abs().amax(dim=1)
-    values = torch.tensor(NF4_VALUES)
-    midpoints = (values[:-1] + values[1:]) / 2
-    # multiplied by the reciprocal, not divided: as bitsandbytes rounds
-    scaled = (blocks * (1.0 / absmax.clamp(min=1e-38))[:, None]).clamp_(-1, 1)
-    codes = torch.bucketize(scaled, midpoints, out_int32=True).to(torch.uint8).reshape(-1)
-    return {"weight": ((codes[0::2] << 4) | codes[1::2]).numpy(), "absmax": absmax.numpy()}
+    padded = F.pad(weight, (0, groups * weights.block_size - weight.shape[1]))
+    return padded.reshape(len(padded), groups, weights.block_size)
 
 
 def _stored_scale(scale: Tensor) -> Tensor:
@@ -104,7 +149,7 @@ def _stored_scale(scale: Tensor) -> Tensor:
 
 
 def _pack(codes: Tensor, bits: int) -> Tensor:
-    """Codes [..., n] as bytes [..., n * bits / 8]; an odd 4-bit row ends in an empty half."""
+    """4-bit codes [..., n] lie two in a byte, the first in the low half; an odd row ends in an empty half."""
     if bits == 8:
         return codes.contiguous()
     even = F.pad(codes, (0, codes.shape[-1] % 2))
