@@ -90,6 +90,11 @@ class Grid:
             return torch.tensor(NF4_VALUES)[codes.long()] * steps
         return (codes - zero_points) * steps
 
+    def dequantized(self, codes: Tensor) -> Tensor:
+        """The weights [out, in], fp32, that `codes` [out, in] stand for."""
+        groups = torch.arange(codes.shape[1]) // (self.weights.block_size or codes.shape[1])
+        return self.numbers(codes.float(), self.steps[:, groups], self.zero_points[:, groups])
+
     def encode(self, codes: Tensor) -> Arrays:
         """The stored parameters, by their last name, of a matrix with these `codes` [out, in]."""
         if self.weights.kind == "row":

@@ -99,12 +99,16 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
+        result: Tensor = self.o_proj(self.attend(hidden, angles, key_mask))
+        return result
+
+    def attend(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
+        """What o_proj gets [batch, length, heads * head_dim]."""
         query = rotate(self._heads(self.q_proj(hidden)), angles)
         key = rotate(self._heads(self.k_proj(hidden)), angles)
         value = self._heads(self.v_proj(hidden))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=key_mask, enable_gqa=True)
-        result: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
-        return result
+        return attended.transpose(1, 2).flatten(2)
 
     def _heads(self, projected: Tensor) -> Tensor:
         """[batch, length, heads * head_dim] → [batch, heads, length, head_dim]"""
@@ -119,8 +123,13 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        result: Tensor = self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        result: Tensor = self.down_proj(self.activate(hidden))
         return result
+
+    def activate(self, hidden: Tensor) -> Tensor:
+        """What down_proj gets [..., intermediate]."""
+        activated: Tensor = F.silu(self.gate_proj(hidden)) * self.up_proj(hidden)
+        return activated
 
 
 def rotary_angles(config: ModelConfig, positions: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""GPTQ: round a matrix column by column, each column making up for the errors of those before it.
+"""GPTQ: round a matrix input by input, each one making up for the errors of those before it.
 
 Frantar et al., "GPTQ" (arXiv 2210.17323). What is minimised is the error of the product over the calibration inputs,
 ‖(W - Ŵ) X‖² = Σ over outputs of e H eᵀ with e = w - ŵ and H = X Xᵀ. With H = L Lᵀ that is ‖e L‖², and L is lower
@@ -6,8 +6,8 @@ triangular: the last term depends on the last input alone, the one before on the
 rounded from the last to the first, each to the number nearest to what makes its own term zero. This is the paper's
 algorithm with one factorisation and no inverse (Chen et al., "The Geometry of LLM Quantization", arXiv 2507.18553).
 
-Inputs are ordered so that the most active come first, while all others can still make up for them (the paper's
-"act-order"); groups keep their places and have their steps beforehand, so that nothing needs to be reordered at run time.
+The most active inputs are rounded first, while all others can still make up for them (the paper's "act-order"). Groups
+keep their places and have their steps beforehand, so that nothing needs to be reordered at run time.
 """
 
 from __future__ import annotations
@@ -25,42 +25,61 @@ DAMPING = 0.01
 _BLOCK = 128
 
 
+class Moments:
+    """What is known of the inputs of a matrix, summed over tokens. `order` [in]: from the least active to the most.
+
+    Attributes:
+        second: Σ x xᵀ [in, in], x being what the quantized network computes, in that order.
+        drift: Σ d xᵀ [any, in], d being what the original has and the quantized network lacks.
+    """
+
+    def __init__(self, order: Tensor, drifting: int) -> None:
+        self.order = order
+        self.second = torch.zeros(len(order), len(order))
+        self.drift = torch.zeros(drifting, len(order))
+
+    def see(self, inputs: Tensor, missing: Tensor) -> None:
+        """inputs: [tokens, in]; missing: [tokens, any]"""
+        ordered = inputs[:, self.order]
+        self.second.addmm_(ordered.T, ordered)
+        self.drift.addmm_(missing.T, ordered)
+
+
 @dataclass(frozen=True)
 class Feedback:
-    """How inputs make up for each other. `order` [in]: from the least active input to the most; `factor` is L of H."""
+    """How inputs make up for each other: `order` [in], and L of H in that order."""
 
     order: Tensor
     factor: Tensor
 
     @classmethod
-    def of(cls, moments: Tensor, damping: float = DAMPING) -> Feedback:
-        """Of the inputs' second moments H [in, in]."""
-        diagonal = moments.diagonal()
-        order = torch.argsort(diagonal, stable=True)
-        damped = moments[order]
-        damped = damped[:, order]
-        smallest = float(diagonal.mean()) * damping + torch.finfo(torch.float32).tiny
-        failed = 1
-        while failed:  # fp32 can lose a definite matrix of many nearly equal inputs
-            damped.diagonal().copy_(diagonal[order] + smallest)
-            factor, info = torch.linalg.cholesky_ex(damped)
-            failed, smallest = int(info), 10 * smallest
-        return cls(order, factor)
+    def of(cls, moments: Moments) -> Feedback:
+        """`moments.second` gets its damping in place, since it may be the largest thing in memory."""
+        second = moments.second
+        diagonal = second.diagonal().clone()
+        damping = float(diagonal.mean()) * DAMPING + torch.finfo(torch.float32).tiny
+        while True:
+            second.diagonal().copy_(diagonal + damping)
+            factor, failed = torch.linalg.cholesky_ex(second)
+            if not int(failed):
+                return cls(moments.order, factor)
+            damping *= 10  # fp32 can lose a definite matrix of many nearly equal inputs
 
     def shifted(self, weight: Tensor, shift: Tensor) -> Tensor:
-        """W + S H⁻¹ [out, in] for weights and S [out, in]: what comes nearest to W X + Y where S = Y Xᵀ."""
-        solved = torch.cholesky_solve(shift.T[self.order], self.factor)
+        """W + S H⁻¹, for W [out, in] and S [out, in] in our order: what comes nearest to W X + Y where S = Y Xᵀ.
+
+        Li et al., "GPTAQ" (arXiv 2504.02692): what the quantized layers before have lost is asked of this one.
+        """
         result = weight.clone()
-        result[:, self.order] += solved.T
+        result[:, self.order] += torch.cholesky_solve(shift.T, self.factor).T
         return result
 
     def round(self, weight: Tensor, grid: Grid) -> Tensor:
         """The codes [out, in] of `weight` in `grid`, as floats."""
         inputs, factor = len(self.order), self.factor
-        wanted = weight.T[self.order]  # an input's weights side by side
+        wanted = weight.T[self.order]  # the weights of an input side by side
         steps, zero_points = grid.steps.T.contiguous(), grid.zero_points.T.contiguous()
-        width = grid.weights.block_size or inputs
-        group_of = (self.order // width).tolist()
+        group_of = (self.order // (grid.weights.block_size or inputs)).tolist()
         errors, codes = torch.empty_like(wanted), torch.empty_like(wanted)
         for end in range(inputs, 0, -_BLOCK):
             start = max(0, end - _BLOCK)
