@@ -77,7 +77,7 @@ def read_texts(path: Path) -> list[Text]:
         if isinstance(error, UnreadableData):
             raise
         raise UnreadableData(path, f"cannot be read ({error.strerror})") from None
-    texts = [*(_paragraphs(content) if path.suffix == ".txt" else _lines(path, content))]
+    texts = [*(_paragraphs(content) if path.suffix == ".txt" else parse_lines(path, content))]
     if not texts:
         raise NoData(path)
     return texts
@@ -119,7 +119,8 @@ def _paragraphs(content: str) -> Iterator[str]:
     return (part.strip("\r\n") for part in re.split(r"\r?\n(?:[ \t]*\r?\n)+", content) if part.strip())
 
 
-def _lines(path: Path, content: str) -> Iterator[Text]:
+def parse_lines(path: Path | str, content: str) -> Iterator[Text]:
+    """The texts of .jsonl `content`; UnreadableData, naming `path`, where a line is none."""
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue

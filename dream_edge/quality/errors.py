@@ -28,7 +28,7 @@ class NoData(CompareError):
 
 
 class UnreadableData(CompareError, OSError):
-    def __init__(self, path: Path, why: str) -> None:
+    def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(
             f"{path}: {why}. Give a UTF-8 .txt file (texts between blank lines) or a .jsonl file "
             '({"text": "..."} or {"messages": [...]} on each line).'

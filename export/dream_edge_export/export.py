@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx_ir as ir
 
@@ -16,6 +18,7 @@ from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, NonFini
 from dream_edge_runtime.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.recipe import Recipe, Target, WeightFormat
 
+from .calibrate import Calibrated, CalibrationSet, Store, calibrate
 from .card import model_card
 from .checkpoint import Checkpoint
 from .disk import write_file
@@ -26,7 +29,7 @@ from .provenance import licence, provenance, version
 from .shards import Place, ShardsDiffer, WeightWriter, tensor_bytes
 from .staging import Staging, goal, staging
 from .tokenizer import convert_tokenizer
-from .weights import encoded, encoders
+from .weights import Part, Weight, encoded, encoders
 
 JOURNAL_EVERY = 64 << 20
 """Bytes between two lines of the journal: what a power cut costs at most, besides the matrix that was being written."""
@@ -36,17 +39,20 @@ _MANIFEST_ROOM = 1 << 16
 
 @dataclass(frozen=True)
 class ExportProgress:
-    """Bytes of the checkpoint read so far, of how many, and the tensor they are of.
+    """Of writing: bytes of the checkpoint read so far, of how many, and the tensor they are of.
 
-    The first one says where a resumed export goes on.
+    Of calibrating, which comes before it: layers finished, in fractions, of how many, and the layer. The first one of
+    either says where a resumed export goes on.
     """
 
-    done: int
-    total: int
+    done: float
+    total: float
     tensor: str
+    task: Literal["calibrating", "writing"] = "writing"
 
 
 Progress = Callable[[ExportProgress], None]
+Encode = Callable[[Weight, Executor], Iterator[Part]]
 
 
 def export(
@@ -54,6 +60,7 @@ def export(
     out: Path,
     recipe: Recipe,
     *,
+    calibration: CalibrationSet | None = None,
     force: bool = False,
     source: Mapping[str, str] | None = None,
     chosen_by: Mapping[str, Any] | None = None,
@@ -61,13 +68,16 @@ def export(
 ) -> Artifact:
     """Write the artifact of `checkpoint` in directory `out`; the same input gives the same bytes.
 
+    With a `calibration` the weights of the layers are chosen by GPTQ on its sequences, which takes hours for a 7B;
+    without, they are rounded to nearest. Calibrated bytes are the same as long as PyTorch has as many threads.
+
     The artifact is built beside `out` and renamed when it is whole, so that an interrupted export leaves nothing that
     loads. What it had finished is kept (`staging_of` says where), and the same call goes on there. With `force` an
     existing artifact is replaced, but only then. `source` is kept in the manifest: the repository and the commit that
     the checkpoint was pulled from; and `chosen_by`: what the recipe was chosen by, where that was not its scheme alone.
 
     Raises:
-        InvalidOption: the recipe does not fit the checkpoint.
+        InvalidOption: the recipe does not fit the checkpoint, or the calibration the recipe.
         OutputExists: `out` is there and `force` is not set.
         OutputForeign: `out` holds other files than an artifact's, which nobody asked to remove.
         OutputInsideCheckpoint: `out` lies in the checkpoint's directory.
@@ -77,7 +87,7 @@ def export(
         CheckpointError: a tensor is damaged, or a file changed meanwhile.
     """
     named, out = out, goal(out)
-    plan = ExportPlan(checkpoint, recipe)
+    plan = ExportPlan.of(checkpoint, recipe, calibration)
     with _writing(out):
         check_output(checkpoint, out, force=force)
         check_memory(plan.memory)
@@ -163,14 +173,22 @@ def _graph(plan: ExportPlan, target: Target) -> bytes:
 # --- the weights -----------------------------------------------------------------------------------------------------
 
 
-def _fill(place: Staging, plan: ExportPlan, documents: _Documents, progress: Progress) -> None:
+def _fill(
+    place: Staging,
+    plan: ExportPlan,
+    documents: _Documents,
+    progress: Progress,
+) -> None:
     """Write all files of the artifact, going on with what an earlier run left; the manifest last."""
+    encode: Encode = partial(encoded, plan.checkpoint)
+    if plan.calibration is not None:
+        encode = _calibrated(place, plan, plan.calibration, progress)
     journal, writer = _continued(place, plan)
     written = sum(plan.layout.sizes(journal.finished.count).values())
     check_disk(place.path, plan.written_bytes - written + documents.size)
     with journal, writer:
         try:
-            _write_weights(place, plan, journal, writer, progress)
+            _write_weights(place, plan, encode, journal, writer, progress)
         except BaseException:
             with suppress(OSError):
                 _record(place, journal, writer)
@@ -200,17 +218,31 @@ def _continued(place: Staging, plan: ExportPlan) -> tuple[Journal, WeightWriter]
     return journal, writer
 
 
+def _calibrated(place: Staging, plan: ExportPlan, calibration: CalibrationSet, progress: Progress) -> Encode:
+    """The weights as a calibration chooses them, which is done now where an earlier run has not finished it."""
+    store = Store.open(place.calibration, plan.key)
+    place.is_resumable = True
+    check_disk(place.path, plan.calibration_disk - store.stored_bytes)
+    layers = plan.checkpoint.config.num_hidden_layers
+
+    def advance(done: float, layer: str) -> None:
+        progress(ExportProgress(done, layers, layer, "calibrating"))
+
+    calibrate(plan.checkpoint, plan.recipe, calibration, store, advance)
+    return Calibrated(plan.checkpoint, store).encoded
+
+
 def _write_weights(
-    place: Staging, plan: ExportPlan, journal: Journal, writer: WeightWriter, progress: Progress
+    place: Staging, plan: ExportPlan, encode: Encode, journal: Journal, writer: WeightWriter, progress: Progress
 ) -> None:
-    checkpoint, total = plan.checkpoint, plan.read_bytes
+    total = plan.read_bytes
     done = plan.read_bytes_of(journal.finished.count)
     progress(ExportProgress(done, total, ""))
     unrecorded = 0
     with encoders() as pool:
         for weight in plan.weights_after(journal.finished.count):
-            size, stored, written = checkpoint.nbytes(weight.source), sum(map(tensor_bytes, weight.specs)), 0
-            for name, array in encoded(checkpoint, weight, pool):
+            size, stored, written = plan.checkpoint.nbytes(weight.source), sum(map(tensor_bytes, weight.specs)), 0
+            for name, array in encode(weight, pool):
                 writer.append(name, array)
                 written += array.nbytes
                 progress(ExportProgress(done + size * written // stored, total, weight.name))

@@ -26,11 +26,12 @@ from dream_edge_runtime.free_memory import free_memory
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.recipe import Recipe
 
+from .calibrate import CalibrationSet, Store, calibrated_recipe, check_calibration, costs
 from .checkpoint import Checkpoint
 from .journal import Journal
 from .provenance import version
 from .shards import Layout, tensor_bytes
-from .staging import JOURNAL, is_occupied, staging_of
+from .staging import CALIBRATION, JOURNAL, is_occupied, staging_of
 from .weights import LARGEST_STRIP, SLICES_AHEAD, Weight, encoded, encoders, rows_of_slice, stored_weights
 
 _OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
@@ -43,14 +44,22 @@ _WORKING_BYTES = 16  # for each weight of a slice that is read, encoded or waiti
 class ExportPlan:
     """The weights of an artifact and where each will lie.
 
-    Raises: InvalidOption when the recipe does not fit the checkpoint.
+    Raises: InvalidOption when the recipe does not fit the checkpoint, or the calibration the recipe.
     """
 
     checkpoint: Checkpoint
     recipe: Recipe
+    calibration: CalibrationSet | None = None
 
     def __post_init__(self) -> None:
         self.recipe.check(self.checkpoint.config)
+        if self.calibration is not None:
+            check_calibration(self.recipe)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, recipe: Recipe, calibration: CalibrationSet | None) -> ExportPlan:
+        """With a `calibration`, `recipe` gets its name; InvalidOption where one does not fit the other."""
+        return cls(checkpoint, recipe if calibration is None else calibrated_recipe(recipe, calibration), calibration)
 
     @cached_property
     def weights(self) -> list[Weight]:
@@ -93,7 +102,15 @@ class ExportPlan:
             sizes = [tensor_bytes(spec) for spec in weight.specs]
             held = sum(sizes[1:]) + (_STRIPS * min(sizes[0], LARGEST_STRIP) if weight.format.kind == "row" else 0)
             largest = max(largest, held + slices * min(outputs, rows_of_slice(inputs)) * inputs)
-        return _LIBRARIES + largest
+        calibrating = costs.memory(self.checkpoint.config) if self.calibration else 0
+        return _LIBRARIES + max(largest, calibrating)
+
+    @property
+    def calibration_disk(self) -> int:
+        """The most bytes that the calibration has on disk, beside the artifact."""
+        if self.calibration is None:
+            return 0
+        return costs.disk(self.checkpoint.config, self.recipe, self.calibration.tokens)
 
     @property
     def key(self) -> str:
@@ -105,6 +122,7 @@ class ExportPlan:
             ],
             "config": self.checkpoint.config.to_dict(),
             "recipe": asdict(self.recipe),
+            "calibration": self.calibration.digest if self.calibration else None,
             "tools": (version(), _program(), torch.__version__, np.__version__),
         }
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
@@ -113,6 +131,12 @@ class ExportPlan:
         """Bytes of the shards that an earlier run of the same work has left for `out`."""
         finished = Journal(staging_of(out) / JOURNAL, self.key).finished
         return sum(self.layout.sizes(finished.count).values())
+
+    def kept_bytes(self, out: Path) -> int:
+        """The same, with what an earlier calibration of the same work has finished."""
+        calibration = staging_of(out) / CALIBRATION
+        kept = Store(calibration).stored_bytes if self.calibration and Store.is_of(calibration, self.key) else 0
+        return self.finished_bytes(out) + kept
 
     def seconds(self) -> float:
         """A rough guess, from one matrix of the first layer that is read, encoded and hashed here and now."""

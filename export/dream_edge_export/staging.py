@@ -2,6 +2,7 @@
 
     .OUT.partial/lock       held by the process that exports; the system releases it when that process dies
     .OUT.partial/journal    what is finished, so that the same command goes on there
+    .OUT.partial/calibration/  what a calibration has finished, see `calibrate.store`
     .OUT.partial/artifact/  becomes OUT when it is whole
     .OUT.partial/replaced/  the old OUT, between the two renames that exchange them
 
@@ -21,6 +22,7 @@ from .disk import remove_tree, sync_directory
 from .lock import exclusive
 
 JOURNAL = "journal"
+CALIBRATION = "calibration"
 
 
 def goal(out: Path) -> Path:
@@ -43,15 +45,16 @@ class Staging:
         self.path = path
         self.artifact = self.path / "artifact"
         self.journal = self.path / JOURNAL
+        self.calibration = self.path / CALIBRATION
         self.replaced = self.path / "replaced"
-        self.is_resumable = self.journal.exists()
+        self.is_resumable = self.journal.exists() or self.calibration.exists()
         """Whether something is finished that the next export can go on with, so that it must outlive this one."""
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin anew; a calibration stays."""
         remove_tree(self.artifact)
         self.journal.unlink(missing_ok=True)
-        self.is_resumable = False
+        self.is_resumable = self.calibration.exists()
         self.artifact.mkdir()
 
     def put_in_place(self) -> None:
@@ -85,6 +88,7 @@ class Staging:
     def remove(self) -> None:
         """Remove everything of ours."""
         remove_tree(self.artifact)
+        remove_tree(self.calibration)
         self.journal.unlink(missing_ok=True)
         _remove_lock(self.path)
 

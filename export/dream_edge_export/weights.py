@@ -73,8 +73,10 @@ def encoders() -> Iterator[Executor]:
         torch.set_num_threads(threads)  # new threads would take over ours
 
 
-def encoded(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[Part]:
-    """The bytes of `weight` in the order of its tensors, encoded in `pool`.
+def encoded(
+    checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None = None
+) -> Iterator[Part]:
+    """The bytes of `weight` in the order of its tensors, encoded in `pool`; its `columns` [in] are multiplied by these.
 
     The largest tensor, which comes first, is passed on slice by slice; the others are held until it is done.
     """
@@ -82,7 +84,7 @@ def encoded(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[
         yield weight.name, checkpoint.tensor(weight.name).to(torch.float32).numpy()
         return
     first, *others = weight.specs
-    slices = _transposed(checkpoint, weight, pool) if weight.format.kind == "row" else _slices(checkpoint, weight, pool)
+    slices = (_transposed if weight.format.kind == "row" else _slices)(checkpoint, weight, pool, columns)
     held: dict[str, list[NDArray[np.generic]]] = {}
     for arrays in slices:
         if "weight" in arrays:
@@ -99,7 +101,7 @@ def rows_of_slice(inputs: int) -> int:
     return max(1, _SLICE_WEIGHTS // inputs // _ROWS) * _ROWS
 
 
-def _slices(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[Arrays]:
+def _slices(checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None) -> Iterator[Arrays]:
     format_ = weight.format
     assert format_ is not None
     encode = encode_embedding if weight.name == EMBEDDING else encode_linear
@@ -107,7 +109,8 @@ def _slices(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[
     rows = rows_of_slice(inputs)
 
     def slice_from(start: int) -> Arrays:
-        return encode(checkpoint.rows(weight.source, start, min(start + rows, outputs)), format_)
+        part = checkpoint.rows(weight.source, start, min(start + rows, outputs))
+        return encode(part if columns is None else part.float() * columns, format_)
 
     return _in_order(pool, slice_from, range(0, outputs, rows))
 
@@ -123,7 +126,9 @@ def _in_order(pool: Executor, work: Callable[[int], Arrays], items: Iterable[int
         yield pending.popleft().result()
 
 
-def _transposed(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Iterator[Arrays]:
+def _transposed(
+    checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None
+) -> Iterator[Arrays]:
     """Rows of a matrix stored as [in, out], whose slices are columns of it; it is read again for each strip of rows."""
     outputs, inputs = checkpoint.shape(weight.source)
     dtype = np.dtype(weight.specs[0].dtype)
@@ -132,7 +137,7 @@ def _transposed(checkpoint: Checkpoint, weight: Weight, pool: Executor) -> Itera
         strip = np.empty((min(height, inputs - first), outputs), dtype)
         others: list[Arrays] = []
         column = 0
-        for arrays in _slices(checkpoint, weight, pool):
+        for arrays in _slices(checkpoint, weight, pool, columns):
             part = arrays.pop("weight")
             strip[:, column : column + part.shape[1]] = part[first : first + height]
             column += part.shape[1]

@@ -1,14 +1,22 @@
 """Calibration: choose the numbers that weights are rounded to by what comes out of the matrices.
 
 What it is made of, each in a file of its own: masked sequences to run through the network (`inputs`), scales folded
-from activations into weights (`folding`), GPTQ (`gptq`), one layer (`layer`), all of them in turn (`calibrate`), and
+from activations into weights (`folding`), GPTQ (`gptq`), one layer (`layer`), all of them in turn (`network`), and
 what is kept so that it can go on after an interruption (`store`, `states`).
 """
 
 from __future__ import annotations
 
-from .calibrate import CalibrationProgress, calibrate, check_calibration
-from .inputs import CalibrationSet, mask_stratified
+from .calibrated import Calibrated
+from .inputs import CalibrationSet
+from .network import calibrate, calibrated_recipe, check_calibration
 from .store import Store
 
-__all__ = ["CalibrationProgress", "CalibrationSet", "Store", "calibrate", "check_calibration", "mask_stratified"]
+__all__ = [
+    "Calibrated",
+    "CalibrationSet",
+    "Store",
+    "calibrate",
+    "calibrated_recipe",
+    "check_calibration",
+]

@@ -14,12 +14,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from dream_edge_runtime.recipe import WeightFormat
+
 from ..reference import MLP, Attention
 
-STRENGTH = 0.5
-"""α of the paper: how much of the difficulty moves from activations to weights."""
+ROW_STRENGTH, STRENGTH = 0.65, 0.0
+"""α of the paper: how much of the difficulty moves from activations to weights.
+
+Where activations are quantized by row, they are the harder part. Where they are not, the columns are made alike, since
+those of a group share a step; which of them matter more, GPTQ knows better.
+"""
 
 _LEAST, _MOST = 1e-3, 1e3  # of a scale, whose mean is 1: outliers in trained networks are far from it
+
+
+def strength_for(*readers: WeightFormat) -> float:
+    """The α for matrices of these formats."""
+    return ROW_STRENGTH if any(each.kind == "row" for each in readers) else STRENGTH
 
 
 @dataclass
@@ -40,14 +51,17 @@ class Activity:
         return Activity(self.largest / scales, self.squares / scales.square())
 
 
-def smoothing(largest_input: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """What to divide each channel by [in]: max|x|^α / max|w|^(1-α), equation 4 of the paper, of geometric mean 1.
+def smoothing(largest_input: Tensor, matrices: Sequence[Tensor], strength: float) -> Tensor:
+    """What to divide each channel by [in]: x^α / w^(1-α), of geometric mean 1; equation 4 of the paper.
 
-    1 for a channel that is always 0 or that nothing reads.
+    x is the largest input of the channel; w the root mean square of its column, where each row counts in units of its
+    own, since it has steps of its own. 1 for a channel that is always 0 or that nothing reads.
     """
-    largest_weight = torch.stack([matrix.abs().amax(dim=0) for matrix in matrices]).amax(dim=0)
-    used = (largest_input > 0) & (largest_weight > 0)
-    logs = STRENGTH * largest_input.log() - (1 - STRENGTH) * largest_weight.log()
+    rows = torch.cat([*matrices])
+    units = rows.square().mean(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    columns = (rows.square() / units).mean(dim=0).sqrt()
+    used = (largest_input > 0) & (columns > 0)
+    logs = strength * largest_input.log() - (1 - strength) * columns.log()
     logs = torch.where(used, logs, torch.zeros_like(logs))
     logs = torch.where(used, logs - logs.sum() / used.sum().clamp(min=1), logs)
     return logs.exp().clamp(_LEAST, _MOST)
@@ -81,10 +95,12 @@ def shared_by_queries(scales: Tensor, attention: Attention) -> Tensor:
     return heads.expand(-1, repeats, -1).reshape(-1)
 
 
-def largest_by_value(largest_input: Tensor, attention: Attention) -> Tensor:
-    """Of o_proj's inputs [heads * head_dim], the largest that stem from each channel of v_proj."""
-    kv_heads = attention.v_proj.out_features // attention.head_dim
-    return largest_input.view(kv_heads, -1, attention.head_dim).amax(dim=1).flatten()
+def by_value(largest_input: Tensor, attention: Attention) -> tuple[Tensor, list[Tensor]]:
+    """By channel of v_proj: the largest of what o_proj gets of it, and o_proj's columns, one set a query head."""
+    kv_heads, head_dim = attention.v_proj.out_features // attention.head_dim, attention.head_dim
+    columns = attention.o_proj.weight.view(attention.o_proj.out_features, kv_heads, -1, head_dim)
+    sets = columns.transpose(1, 2).flatten(2).unbind(1)
+    return largest_input.view(kv_heads, -1, head_dim).amax(dim=1).flatten(), [*sets]
 
 
 def _replace(module: nn.RMSNorm | nn.Linear, weight: Tensor) -> None:

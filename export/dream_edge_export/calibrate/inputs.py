@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -78,25 +78,3 @@ class CalibrationSet:
                 batch = Batch(torch.from_numpy(np.stack(canvases[start : start + at_once])), first)
                 yield batch
                 first += batch.tokens
-
-
-def mask_stratified(
-    passages: Sequence[tuple[IntArray, int]], mask_id: int, *, count: int, seed: int
-) -> tuple[IntArray, ...]:
-    """`count` masked canvases of `passages`, which are token ids [length] and where the maskable part begins.
-
-    The passages come in turn in a random order. Draw i masks a share of the maskable tokens from the π(i)-th of
-    `count` equal parts of (0, 1], so that every stage of a denoising is seen equally often; calibrated on clean text,
-    quantizers lose more on masked diffusion (arXiv 2508.14896).
-    """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(passages))
-    ratios = 1 - (rng.permutation(count) + rng.random(count)) / count
-    canvases = []
-    for index, ratio in enumerate(ratios):
-        ids, start = passages[order[index % len(order)]]
-        maskable = len(ids) - start
-        canvas = ids.astype(np.int64)
-        canvas[start + rng.permutation(maskable)[: int(np.ceil(ratio * maskable))]] = mask_id
-        canvases.append(canvas)
-    return tuple(canvases)

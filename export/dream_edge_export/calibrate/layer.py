@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import Formats
+from dream_edge_runtime.recipe import Formats, WeightFormat
 
 from ..quantize import Arrays, Grid
 from ..reference import Layer, rotary_angles
 from .folding import (
     Activity,
+    by_value,
     fold_into_norm,
     fold_into_up,
     fold_into_value,
-    largest_by_value,
     shared_by_queries,
     smoothing,
+    strength_for,
 )
 from .gptq import Feedback, Moments
 from .inputs import Batch
@@ -30,6 +31,15 @@ from .states import States
 
 Advance = Callable[[float], None]
 """Called with what was done since the last call, in multiply-adds."""
+
+
+READERS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "o": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""The matrices of a layer that read the same inputs, in the order in which data meets them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ class LayerCalibration:
         self._batches, self._advance = batches, advance
         self._attended = Streams.at(directory, "attended", config.hidden_size)
         self._middle = Streams.at(directory, "middle", config.hidden_size)
-        self._activity = {reader: Activity() for reader in ("qkv", "o", "gate_up", "down")}
+        self._activity = {stage: Activity() for stage in READERS}
         self._chosen = Chosen()
 
     def run(self, before: Streams, after: Streams) -> Chosen:
@@ -108,32 +118,27 @@ class LayerCalibration:
             seen["down"].see(activated)
             self._middle.original.append(batch, middle)
             after.append(batch, middle + layer.mlp.down_proj(activated))
-            self._advance(batch.tokens * sum(weight.numel() for weight in layer.parameters()))
+            self._advance(batch.tokens * sum(weight.numel() for weight in layer.parameters() if weight.ndim == 2))
 
     def _fold(self) -> None:
-        layer, seen = self._original, self._activity
-        attention, mlp = layer.self_attn, layer.mlp
-        readers = [attention.q_proj, attention.k_proj, attention.v_proj]
-        scales = smoothing(seen["qkv"].largest, [reader.weight for reader in readers])
-        fold_into_norm(layer.input_layernorm, readers, scales)
-        seen["qkv"] = seen["qkv"].divided(scales)
-
-        kv_heads = attention.v_proj.out_features // attention.head_dim
-        columns = attention.o_proj.weight.view(len(attention.o_proj.weight), kv_heads, -1, attention.head_dim)
-        scales = smoothing(
-            largest_by_value(seen["o"].largest, attention), [*columns.transpose(1, 2).flatten(2).unbind(1)]
-        )
+        layer, seen, attention, mlp = self._original, self._activity, self._original.self_attn, self._original.mlp
+        scales = smoothing(*by_value(seen["o"].largest, attention), self._strength("o"))
         fold_into_value(attention, scales)
         seen["o"] = seen["o"].divided(shared_by_queries(scales, attention))
 
-        readers = [mlp.gate_proj, mlp.up_proj]
-        scales = smoothing(seen["gate_up"].largest, [reader.weight for reader in readers])
-        fold_into_norm(layer.post_attention_layernorm, readers, scales)
-        seen["gate_up"] = seen["gate_up"].divided(scales)
-
-        scales = smoothing(seen["down"].largest, [mlp.down_proj.weight])
+        scales = smoothing(seen["down"].largest, [mlp.down_proj.weight], self._strength("down"))
         fold_into_up(mlp, scales)
         seen["down"] = seen["down"].divided(scales)
+
+        readers = [attention.q_proj, attention.k_proj, attention.v_proj]
+        scales = smoothing(seen["qkv"].largest, [reader.weight for reader in readers], self._strength("qkv"))
+        fold_into_norm(layer.input_layernorm, readers, scales)
+        seen["qkv"] = seen["qkv"].divided(scales)
+
+        readers = [mlp.gate_proj, mlp.up_proj]
+        scales = smoothing(seen["gate_up"].largest, [reader.weight for reader in readers], self._strength("gate_up"))
+        fold_into_norm(layer.post_attention_layernorm, readers, scales)
+        seen["gate_up"] = seen["gate_up"].divided(scales)
 
         for name, weight in layer.named_parameters():
             if weight.ndim == 1:
@@ -147,7 +152,7 @@ class LayerCalibration:
                 theirs, ours = (states.read(batch) for states in before)
                 yield original.input_layernorm(theirs), quantized.input_layernorm(ours)
 
-        self._choose("qkv", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], normed())
+        self._choose("qkv", normed())
 
         def attended() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in self._batches:
@@ -157,7 +162,7 @@ class LayerCalibration:
                 self._attended.quantized.append(batch, attended)
                 yield original.self_attn.attend(original.input_layernorm(theirs), *places), attended
 
-        self._choose("o", ["self_attn.o_proj"], attended())
+        self._choose("o", attended())
         for batch in self._batches:
             product = quantized.self_attn.o_proj(self._attended.quantized.read(batch))
             self._middle.quantized.append(batch, before.quantized.read(batch) + product)
@@ -174,18 +179,19 @@ class LayerCalibration:
             for theirs, ours in normed():
                 yield original.mlp.activate(theirs), quantized.mlp.activate(ours)
 
-        self._choose("gate_up", ["mlp.gate_proj", "mlp.up_proj"], normed())
-        self._choose("down", ["mlp.down_proj"], activated())
+        self._choose("gate_up", normed())
+        self._choose("down", activated())
         for batch in self._batches:
             middle = self._middle.quantized.read(batch)
             activated_ = quantized.mlp.activate(quantized.post_attention_layernorm(middle))
             after.append(batch, middle + quantized.mlp.down_proj(activated_))
 
-    def _choose(self, seen: str, readers: Sequence[str], inputs: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Round `readers`, which share `inputs`: those of the original and of the quantized network."""
+    def _choose(self, stage: str, inputs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Round the readers of `inputs`: those of the original and of the quantized network."""
+        readers = READERS[stage]
         modules = [self._original.get_submodule(reader) for reader in readers]
         weights = [module.weight for module in modules if isinstance(module, nn.Linear)]
-        order = torch.argsort(self._activity[seen].squares, stable=True)
+        order = torch.argsort(self._activity[stage].squares, stable=True)
         alone = weights[0] if len(weights) == 1 else None  # then its product drifts, which has fewer channels
         moments = Moments(order, len(order) if alone is None else len(alone))
         for theirs, ours in inputs:
@@ -201,12 +207,18 @@ class LayerCalibration:
             self._advance(weight.numel() * len(order))
 
     def _set(self, reader: str, feedback: Feedback, wanted: Tensor) -> None:
-        grid = Grid.of(wanted, self._formats.of(f"{self._name}.{reader}"))
+        grid = Grid.of(wanted, self._format(reader))
         codes = feedback.round(wanted, grid)
         whole = codes.to(torch.int8 if grid.weights.kind == "row" else torch.uint8)
         self._chosen.matrices[reader] = grid.encode(whole)
         module = self._quantized.get_submodule(reader)
         module.weight = nn.Parameter(grid.dequantized(whole), requires_grad=False)
+
+    def _format(self, reader: str) -> WeightFormat:
+        return self._formats.of(f"{self._name}.{reader}")
+
+    def _strength(self, stage: str) -> float:
+        return strength_for(*map(self._format, READERS[stage]))
 
     def _places(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Angles, and who attends to whom: everyone to everyone."""

@@ -1,26 +1,30 @@
 """What a calibration has finished: a file for each layer, beside the states that the next one starts from.
 
-    key                     of which work this is
-    layer-00007.safetensors what the artifact stores of a layer, under its names there; renamed when whole
-    00008.original          states before a layer, in the original network
-    00008.quantized         and in the one quantized so far
-    head.safetensors        the last norm, and what the columns of lm_head are multiplied by
+key                     of which work this is
+layer-00007.safetensors what the artifact stores of a layer, under its names there; renamed when whole
+00008.original          states before a layer, in the original network
+00008.quantized         and in the one quantized so far
+head.safetensors        the last norm, and what the columns of lm_head are multiplied by
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors import safe_open
+from safetensors.numpy import save
+from torch import Tensor
 
 from ..disk import remove_tree, sync_directory, write_file
+from ..streaming import NORM
 from .layer import Chosen, Streams
 
-Stored = Mapping[str, NDArray[np.generic]]
+_KEY = "key"
+_LAYERS = "model.layers."
+_COLUMNS = "lm_head.columns"
 
 
 class Store:
@@ -32,12 +36,17 @@ class Store:
     @classmethod
     def open(cls, directory: Path, key: str) -> Store:
         """What an earlier run of the work `key` has left is kept, anything else removed."""
-        name = directory / "key"
-        if not name.is_file() or name.read_text() != key:
+        if not cls.is_of(directory, key):
             remove_tree(directory)
             directory.mkdir()
-            write_file(name, key.encode())
+            write_file(directory / _KEY, key.encode())
         return cls(directory)
+
+    @staticmethod
+    def is_of(directory: Path, key: str) -> bool:
+        """Whether an earlier run of the work `key` has left something there."""
+        name = directory / _KEY
+        return name.is_file() and name.read_text() == key
 
     @property
     def layers(self) -> int:
@@ -69,20 +78,28 @@ class Store:
         for states in self.streams(index, after.original.width):
             states.path.unlink()
 
-    def finish(self, arrays: Stored) -> None:
-        """The calibration is whole; the states are not needed any more."""
-        self._write(self._head, arrays)
+    def finish(self, norm: Tensor, head_columns: Tensor) -> None:
+        """The calibration is whole: the last norm [hidden], and what lm_head's columns are multiplied by [hidden]."""
+        self._write(self._head, {NORM: norm.numpy(), _COLUMNS: head_columns.numpy()})
         for path in self.directory.iterdir():
             if path.suffix in (".original", ".quantized"):
                 path.unlink()
 
-    def layer(self, index: int) -> Stored:
-        stored: Stored = load_file(self._layer(index))
-        return stored
+    @property
+    def stored_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.directory.iterdir())
 
-    def head(self) -> Stored:
-        stored: Stored = load_file(self._head)
-        return stored
+    def holds(self, name: str) -> bool:
+        """Whether the weight `name` has been chosen here."""
+        return name == NORM or name.startswith(_LAYERS)
+
+    def tensor(self, name: str) -> NDArray[np.generic]:
+        """One of the artifact's tensors that `holds` says are here."""
+        path = self._head if name == NORM else self._layer(int(name.removeprefix(_LAYERS).partition(".")[0]))
+        return _read(path, name)
+
+    def head_columns(self) -> NDArray[np.float32]:
+        return _read(self._head, _COLUMNS).astype(np.float32, copy=False)
 
     @property
     def _head(self) -> Path:
@@ -91,9 +108,15 @@ class Store:
     def _layer(self, index: int) -> Path:
         return self.directory / f"layer-{index:05d}.safetensors"
 
-    def _write(self, path: Path, arrays: Stored) -> None:
+    def _write(self, path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         partial = path.with_suffix(".partial")
         write_file(partial, save(whole))
-        os.replace(partial, path)
+        partial.replace(path)
         sync_directory(self.directory)
+
+
+def _read(path: Path, name: str) -> NDArray[np.generic]:
+    with safe_open(path, "numpy") as file:
+        found: NDArray[np.generic] = file.get_tensor(name)
+    return found

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.recipe import LM_HEAD, Formats, Recipe
 
 from ..checkpoint import Checkpoint
 from ..quantize import Grid
-from ..streaming import embed, load_layer, norm
-from .folding import Activity, smoothing
+from ..streaming import NORM, embed, load_layer, norm
+from .costs import work_of_layer
+from .folding import Activity, smoothing, strength_for
 from .inputs import CalibrationSet
-from .layer import LayerCalibration
+from .layer import Advance, LayerCalibration
 from .store import Store
 
-NORM = "model.norm.weight"
-HEAD_COLUMNS = "lm_head.columns"
+Progress = Callable[[float, str], None]
+"""Called with how many layers are done, in fractions, and the name of the one in work.
 
-
-@dataclass(frozen=True)
-class CalibrationProgress:
-    """Multiply-adds done so far, of how many, and what they are for. The first one says where a resumed one goes on."""
-
-    done: float
-    total: float
-    layer: str
-
-
-Progress = Callable[[CalibrationProgress], None]
+The first call says where a resumed calibration goes on.
+"""
 
 
 def check_calibration(recipe: Recipe) -> None:
@@ -45,8 +35,18 @@ def check_calibration(recipe: Recipe) -> None:
             raise InvalidOption("calibrate", recipe.scheme, "rounds to 4 or 8 bits: use int8, int4, mixed or nf4")
 
 
+def calibrated_recipe(recipe: Recipe, calibration: CalibrationSet) -> Recipe:
+    """`recipe` with the name of this rounding; InvalidOption as `check_calibration`."""
+    check_calibration(recipe)
+    return replace(recipe, rounding=f"gptq ({calibration})")
+
+
 def calibrate(
-    checkpoint: Checkpoint, recipe: Recipe, calibration: CalibrationSet, store: Store, progress: Progress
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    calibration: CalibrationSet,
+    store: Store,
+    progress: Progress = lambda _done, _layer: None,
 ) -> None:
     """Choose the numbers of every layer, going on with what `store` holds; states and results lie there.
 
@@ -57,12 +57,10 @@ def calibrate(
     config = checkpoint.config
     (formats,) = recipe.targets.values()
     batches = list(calibration.batches())
-    total, done = config.num_hidden_layers * work_of_layer(config, calibration.tokens), 0.0
     if store.is_finished:
         return
     first = store.layers
-    done = first * work_of_layer(config, calibration.tokens)
-    progress(CalibrationProgress(done, total, ""))
+    progress(first, "")
     with torch.inference_mode():
         if not first:
             streams = store.streams(0, config.hidden_size)
@@ -72,14 +70,14 @@ def calibrate(
                 streams.quantized.append(batch, _stored(rows, formats))
         for index in range(first, config.num_hidden_layers):
             name = f"model.layers.{index}"
-
-            def advance(work: float, name: str = name) -> None:
-                nonlocal done
-                done += work
-                progress(CalibrationProgress(done, total, name))
-
             layer = LayerCalibration(
-                load_layer(checkpoint, index), name, config, formats, batches, store.directory, advance
+                load_layer(checkpoint, index),
+                name,
+                config,
+                formats,
+                batches,
+                store.directory,
+                _shares(index, work_of_layer(config, calibration.tokens), name, progress),
             )
             after = store.streams(index + 1, config.hidden_size)
             chosen = layer.run(store.streams(index, config.hidden_size), after)
@@ -89,18 +87,21 @@ def calibrate(
         original = store.streams(config.num_hidden_layers, config.hidden_size).original
         for batch in batches:
             activity.see(norm(checkpoint, original.read(batch)))
-        columns = smoothing(activity.largest, [_largest_columns(checkpoint)])
+        columns = smoothing(activity.largest, [_columns_of_head(checkpoint)], strength_for(formats.lm_head))
         gamma = checkpoint.tensor(NORM).float() / columns
-    store.finish({NORM: gamma.numpy(), HEAD_COLUMNS: columns.numpy()})
+    store.finish(gamma, columns)
 
 
-def work_of_layer(config: ModelConfig, tokens: int) -> float:
-    """Multiply-adds, as `LayerCalibration` counts them."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    weights = 2 * hidden * (hidden + kv) + 3 * hidden * inner + 2 * (hidden + kv) + 2 * hidden - kv
-    moments = 2 * hidden * hidden * 3 + inner * (inner + hidden)
-    rounding = hidden * (2 * hidden * (hidden + kv) + 2 * hidden * inner) + inner * inner * hidden
-    return tokens * (weights + moments) + rounding
+def _shares(index: int, total: float, name: str, progress: Progress) -> Advance:
+    """Turns the work done in layer `index` into layers."""
+    done = 0.0
+
+    def advance(work: float) -> None:
+        nonlocal done
+        done += work
+        progress(index + min(done / total, 1.0), name)
+
+    return advance
 
 
 def _stored(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
@@ -112,13 +113,12 @@ def _stored(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
     return grid.dequantized(grid.codes(flat)).view_as(rows)
 
 
-def _largest_columns(checkpoint: Checkpoint) -> torch.Tensor:
-    """The largest magnitude of each column of lm_head [1, hidden]."""
+def _columns_of_head(checkpoint: Checkpoint) -> torch.Tensor:
+    """One row [1, hidden] whose values are as large as lm_head's columns, in the sense of `smoothing`."""
     name = f"{LM_HEAD}.weight"
     outputs, inputs = checkpoint.shape(name)
-    step = max(1, (1 << 26) // inputs)
-    parts = [
-        checkpoint.rows(name, start, min(start + step, outputs)).float().abs().amax(dim=0)
-        for start in range(0, outputs, step)
-    ]
-    return torch.stack(parts).amax(dim=0, keepdim=True)
+    squares, step = torch.zeros(inputs), max(1, (1 << 26) // inputs)
+    for start in range(0, outputs, step):
+        rows = checkpoint.rows(name, start, min(start + step, outputs)).float().square()
+        squares += (rows / rows.mean(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)).sum(dim=0)
+    return (squares / outputs).sqrt()[None]

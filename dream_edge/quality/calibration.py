@@ -1,0 +1,90 @@
+"""Partly masked sequences for `export(…, calibration=…)`: never those that a comparison masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dream_edge.tasks import countdown, questions, sentences, sudoku
+from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.tokenizer import Tokenizer
+
+from ..models import TINY, bundled
+from .data import Sample, Text, parse_lines, passages
+from .errors import NoData
+from .masking import mask_passages
+from .tiny import messages_of
+
+if TYPE_CHECKING:
+    from dream_edge_export.calibrate import CalibrationSet
+    from dream_edge_export.checkpoint import Checkpoint
+
+SEQUENCES = 256
+LONGEST = 512
+BUILT_IN, TINY_TASKS = "built-in texts", "training cases of the tiny model"
+
+
+def calibration_set(
+    checkpoint: Checkpoint,
+    *,
+    data: Sequence[Text] | None = None,
+    name: str = "given texts",
+    sequences: int = SEQUENCES,
+    longest: int = LONGEST,
+    seed: int = 0,
+) -> CalibrationSet:
+    """`sequences` masked sequences, each at a mask ratio of its own, stratified over (0, 1]; of an answer to a prompt
+    the prompt stays visible.
+
+    Args:
+        data: texts to mask; None = training cases of its tasks for the bundled tiny model, built-in ones for others.
+        name: of the data, kept in the manifest.
+        longest: tokens of a sequence; longer texts are cut.
+        seed: of the masks and of the order of the texts.
+
+    Raises: NoData, MissingExtra, InvalidOption, PromptError, CheckpointError, InvalidTokenizer.
+    """
+    for option, value, least in (("sequences", sequences, 1), ("longest", longest, 2), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidOption(option, value, f"must be an integer of at least {least}")
+    try:
+        from dream_edge_export.calibrate import CalibrationSet
+        from dream_edge_export.tokenizer import convert_tokenizer
+    except ImportError:
+        raise MissingExtra("Calibrating", "export") from None
+    if data is None:
+        name, data = _default_texts(checkpoint, sequences)
+    if isinstance(data, str) or not data:
+        raise NoData("data", "it is one string, not a list of texts" if data else "there is no text in it")
+    config = checkpoint.config
+    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config))
+    pieces = passages(data, tokenizer, min(longest, config.context))
+    masked = mask_passages(pieces, config.mask_token_id, count=sequences, bins=1, seed=seed)
+    return CalibrationSet(name, tuple(passage.canvas for passage in masked))
+
+
+def calibration_texts() -> list[Text]:
+    """Built-in texts and conversations of many kinds, none of which a comparison uses."""
+    text = resources.files(__package__).joinpath("calibration.jsonl").read_text(encoding="utf-8")
+    return [*parse_lines("calibration.jsonl", text)]
+
+
+def _default_texts(checkpoint: Checkpoint, sequences: int) -> tuple[str, list[Text]]:
+    tiny = bundled(TINY)
+    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
+        return TINY_TASKS, _tiny_cases(-(-sequences // 4))
+    return BUILT_IN, calibration_texts()
+
+
+def _tiny_cases(cases: int) -> list[Text]:
+    """`cases` cases of each of the four tasks, as the tiny model was trained on."""
+    rngs = [np.random.default_rng([77, task]) for task in range(4)]
+    return [
+        *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases)),
+        *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases)),
+        *(Sample(messages_of(case.prompt), case.answer) for case in questions.generate(rngs[2], cases)),
+        *(case.text for case in sentences.generate(rngs[3], cases)),
+    ]
