@@ -31,6 +31,12 @@ def network() -> Dream:
     return made.eval().requires_grad_(False)
 
 
+def first_layer() -> Layer:
+    layer = network().model.layers[0]
+    assert isinstance(layer, Layer)
+    return layer
+
+
 def into_attention(layer: Layer, draw: Callable[[int], torch.Tensor]) -> None:
     attention = layer.self_attn
     readers = [attention.q_proj, attention.k_proj, attention.v_proj]
@@ -84,7 +90,7 @@ def test_a_fold_changes_weights(fold: Callable[..., None]) -> None:
 
 def test_values_reach_the_query_heads_that_share_them() -> None:
     """What o_proj gets, divided: the fold's scales are those of its own inputs."""
-    layer, folded = network().model.layers[0], network().model.layers[0]
+    layer, folded = first_layer(), first_layer()
     scales = torch.rand(CONFIG.kv_size) + 0.5
     fold_into_value(folded.self_attn, scales)
     hidden, angles = torch.randn(1, 6, CONFIG.hidden_size), torch.zeros(1, 1, 6, CONFIG.head_dim // 2)
@@ -94,7 +100,7 @@ def test_values_reach_the_query_heads_that_share_them() -> None:
 
 
 def test_a_value_is_smoothed_by_the_largest_of_the_heads_that_read_it() -> None:
-    attention = network().model.layers[0].self_attn
+    attention = first_layer().self_attn
     seen = torch.arange(1.0, CONFIG.hidden_size + 1)
     repeats, width = CONFIG.num_attention_heads // CONFIG.num_key_value_heads, CONFIG.head_dim
     largest, sets = by_value(seen, attention)

@@ -24,7 +24,7 @@ class States:
         values = np.empty((*batch.ids.shape, self.width), np.float32)
         with self.path.open("rb", buffering=0) as file:
             file.seek(4 * self.width * batch.first)
-            view = memoryview(values.reshape(-1).view(np.uint8))
+            view = values.reshape(-1).view(np.uint8).data
             while view:
                 count = file.readinto(view)
                 if not count:
@@ -36,7 +36,7 @@ class States:
         """Write the states of `batch`, cutting off what came after it."""
         fd = append_file(self.path, 4 * self.width * batch.first)
         try:
-            write_all(fd, memoryview(np.ascontiguousarray(values.numpy(), "<f4").reshape(-1).view(np.uint8)))
+            write_all(fd, np.ascontiguousarray(values.numpy(), "<f4").reshape(-1).view(np.uint8).data)
         finally:
             os.close(fd)
 
