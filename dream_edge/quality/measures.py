@@ -11,7 +11,7 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 
 DoubleArray = NDArray[np.float64]
 
-_ROWS_AT_ONCE = 32  # of a vocabulary of 152064: 39 MB an array
+ROWS_AT_ONCE = 32  # of a vocabulary of 152064: 39 MB an array
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Differences:
         """Δp = q - p of the token that was there: how much more probable the artifact finds it, -1 to 1."""
         return np.exp(-self.artifact_loss) - np.exp(-self.reference_loss)
 
+    def take(self, rows: slice) -> Differences:
+        """Some of the positions."""
+        return Differences(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 def differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: IntArray) -> Differences:
     """Compare the reference's log-probabilities with the artifact's logits, both [masked, vocab].
@@ -39,8 +43,8 @@ def differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: In
     `targets` [masked] are the tokens that were masked. Any slice of the rows may be given; `joined` puts the parts of
     one sequence together.
     """
-    starts = range(0, len(targets), _ROWS_AT_ONCE)
-    slices = [slice(start, start + _ROWS_AT_ONCE) for start in starts]
+    starts = range(0, len(targets), ROWS_AT_ONCE)
+    slices = [slice(start, start + ROWS_AT_ONCE) for start in starts]
     return joined([_differences(log_p[part], logits[part], targets[part]) for part in slices])
 
 

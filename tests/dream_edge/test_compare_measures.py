@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.special import log_softmax, rel_entr, softmax
+from scipy.stats import pearsonr
 
-from dream_edge.quality.estimates import mean_error
+from dream_edge.quality.estimates import mean_error, quantile_errors, resamples
 from dream_edge.quality.measures import Differences, differences
-from dream_edge.quality.report import measure
+from dream_edge.quality.report import KL_EDGES, Figures, figures, measure
 
 
 def log(*probabilities: float) -> list[float]:
@@ -27,6 +32,7 @@ def test_hand_worked_example_of_three_tokens() -> None:
     assert found.reference_loss[0] == pytest.approx(math.log(4), rel=1e-6)
     assert found.artifact_loss[0] == pytest.approx(math.log(2), rel=1e-6)
     assert found.same_top.tolist() == [False]
+    assert found.gain[0] == pytest.approx(1 / 4, rel=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 70])
@@ -75,6 +81,116 @@ def test_figures_of_known_sequences() -> None:
     assert found.kl_p99 == pytest.approx(np.percentile([1, 2, 3, 10], 99))
     assert found.same_top == 0.5
     assert (found.elbo_reference, found.elbo_artifact, found.delta_elbo) == (-3, -3.5, -0.5)
+
+
+def test_perplexity_and_probability_figures_worked_out_by_hand() -> None:
+    """One sequence gives its token 1/2 instead of 1/4, the other 1/8 instead of 1/4."""
+    quarter, half, eighth = math.log(4), math.log(2), math.log(8)
+    found = measure([sequence([0], None, quarter, half), sequence([0], None, quarter, eighth)])
+    assert found.ppl_reference == pytest.approx(4)
+    assert found.ppl_artifact == pytest.approx(4)
+    assert found.ppl_ratio == pytest.approx(1)
+    assert found.dp_mean == pytest.approx((1 / 4 - 1 / 8) / 2)
+    assert found.dp_rms == pytest.approx(math.sqrt((1 / 16 + 1 / 64) / 2))
+    assert found.delta_elbo_se == pytest.approx(half)  # of +log 2 and -log 2: s = √2 log 2, over √2
+    assert found.ppl_ratio_se == pytest.approx(half)
+    assert found.correlation is None  # the reference's two are alike
+
+
+def test_correlation_and_quantiles_equal_scipys() -> None:
+    drawn = random_sequences(40)
+    found = measure(drawn)
+    reference, artifact = (
+        [-getattr(each, name).mean() for each in drawn] for name in ("reference_loss", "artifact_loss")
+    )
+    assert found.correlation == pytest.approx(pearsonr(reference, artifact).statistic)
+    for name, quantiles in (("kl", found.kl_quantiles), ("gain", found.dp_quantiles)):
+        values = np.concatenate([getattr(each, name) for each in drawn])
+        for each in quantiles:
+            assert each.value == pytest.approx(np.percentile(values, each.percent), abs=1e-12)
+    assert [each.percent for each in found.kl_quantiles if each.error is None] == [100, 0]
+    assert (found.kl_max, found.kl_p999) == (found.kl_quantiles[0].value, found.kl_quantiles[1].value)
+    assert found.kl_max == max(each.kl.max() for each in drawn)
+
+
+def test_errors_of_quantiles_are_those_of_samples_written_out() -> None:
+    """The same resamples, each put together sequence by sequence."""
+    drawn = [each.kl for each in random_sequences(9)]
+    shares = [0.5, 0.99, 0.001]
+    samples = []
+    for row in resamples(9):
+        parts = [part for part, times in zip(drawn, row, strict=True) for _ in range(times)]
+        samples.append(np.quantile(np.concatenate(parts), shares))
+    np.testing.assert_allclose(quantile_errors(drawn, shares), np.std(samples, axis=0, ddof=1), rtol=1e-9)
+
+
+def test_error_of_a_median_is_the_asymptotic_one() -> None:
+    """√(π / 2n) for independent normal values."""
+    values = np.random.default_rng(5).standard_normal(1000)
+    (found,) = quantile_errors([*values[:, None]], [0.5])
+    assert found == pytest.approx(math.sqrt(math.pi / 2000), rel=0.25)
+
+
+def test_histogram_counts_every_position_once() -> None:
+    found = measure([sequence([0, 1e-12, 2e-5, 2.1e-5]), sequence([0.5, 1e6])])
+    counts = dict(zip(KL_EDGES, found.kl_histogram, strict=False))
+    assert sum(found.kl_histogram) == found.positions == 6
+    assert found.kl_histogram[0] == 2
+    assert found.kl_histogram[-1] == 1
+    assert counts[max(edge for edge in KL_EDGES if edge <= 2e-5)] == 2
+    assert counts[max(edge for edge in KL_EDGES if edge <= 0.5)] == 1
+
+
+def test_figures_are_json_and_come_back() -> None:
+    found = figures([(index % 3, each) for index, each in enumerate(random_sequences(12))], bins=3)
+    assert Figures.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+    overall = found.to_dict()["overall"]
+    assert overall["kl_p99"] == found.overall.kl_p99
+    assert overall["ppl_artifact"] == pytest.approx(math.exp(-overall["elbo_artifact"]))
+
+
+def test_ruined_artifact_has_figures_that_json_can_hold() -> None:
+    """A loss of 1000 nats is a perplexity beyond what a float holds."""
+    found = measure([sequence([1000], artifact=1000), sequence([900], artifact=1000)])
+    assert found.to_dict()["ppl_artifact"] is None
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+@settings(deadline=None)
+@given(logits=arrays(np.float32, (2, 5, 7), elements=st.floats(-60, 60, width=32)))
+def test_divergence_is_never_negative_and_that_of_equals_is_nothing(logits: NDArray[np.float32]) -> None:
+    targets = np.arange(5)
+    log_p = log_softmax(logits[0].astype(np.float64), axis=1)
+    assert (differences(log_p, logits[1], targets).kl >= 0).all()
+    equal = measure([differences(log_p, logits[0], targets)])
+    assert equal.kl_max < 1e-12
+    assert (equal.same_top, equal.delta_elbo, equal.dp_rms) == (
+        1,
+        pytest.approx(0, abs=1e-12),
+        pytest.approx(0, abs=1e-12),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(8)))
+def test_order_of_the_sequences_changes_nothing(order: list[int]) -> None:
+    drawn = random_sequences(8)
+    one, other = measure(drawn), measure([drawn[index] for index in order])
+    for name in ("kl_mean", "kl_p99", "kl_mean_se", "same_top", "same_top_se", "dp_rms", "dp_rms_se", "delta_elbo"):
+        assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-9)
+    assert other.correlation == pytest.approx(one.correlation)
+    assert other.kl_histogram == one.kl_histogram
+
+
+def random_sequences(count: int, seed: int = 3) -> list[Differences]:
+    """Sequences of 1 to 12 positions."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for size in rng.integers(1, 13, size=count):
+        loss = rng.exponential(size=size)
+        kl, near = rng.exponential(0.01, size=size), loss * np.exp(0.1 * rng.standard_normal(size))
+        found.append(Differences(kl, rng.random(size) < 0.9, loss, near))
+    return found
 
 
 def test_standard_error_of_single_positions_is_the_usual_one() -> None:
