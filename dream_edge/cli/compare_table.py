@@ -47,9 +47,9 @@ def by_mask_ratio(comparison: Comparison) -> list[str]:
 
 def _line(measures: Measures) -> tuple[str, ...]:
     return (
-        f"{measures.kl_mean:.5f} ± {measures.kl_mean_se:.5f}",
-        f"{measures.kl_median:.5f}",
-        f"{measures.kl_p99:.4f}",
+        f"{measures.kl_mean:.6f} ± {measures.kl_mean_se:.6f}",
+        f"{measures.kl_median:.6f}",
+        f"{measures.kl_p99:.5f}",
         f"{measures.same_top:.2%} ± {measures.same_top_se:.2%}",
         f"{measures.dp_rms:.3%}",
         f"{measures.delta_elbo:+.4f} ± {measures.delta_elbo_se:.4f}",

@@ -15,7 +15,7 @@ from dream_edge_runtime.tokenizer import Tokenizer
 
 from .estimates import mean_error
 from .measures import DoubleArray
-from .trajectory import Path, Replay, Trajectory
+from .trajectory import Replay, Trajectory, Unmasking
 
 PARTS = 5
 """Into how many equal parts the steps, and the text, are divided to say where commitments flip."""
@@ -179,7 +179,7 @@ def _free_run(
     return free, _samples(reference, texts, first, tokenizer)
 
 
-def first_divergence(reference: Path, artifact: Path) -> int | None:
+def first_divergence(reference: Unmasking, artifact: Unmasking) -> int | None:
     """The first step (from 1) at which one of two paths settled what the other did not; None where they are one."""
     ours, theirs = (
         {(position, token, step) for position, token, step in zip(*_columns(path), strict=True)}
@@ -188,11 +188,11 @@ def first_divergence(reference: Path, artifact: Path) -> int | None:
     return min((step + 1 for _, _, step in ours ^ theirs), default=None)
 
 
-def _columns(path: Path) -> tuple[list[int], list[int], list[int]]:
+def _columns(path: Unmasking) -> tuple[list[int], list[int], list[int]]:
     return path.positions.tolist(), path.tokens.tolist(), path.steps.tolist()
 
 
-def _text(path: Path, tokenizer: Tokenizer, ends: frozenset[int]) -> str:
+def _text(path: Unmasking, tokenizer: Tokenizer, ends: frozenset[int]) -> str:
     return Reader(tokenizer, path.start, ends).text(path.final, np.zeros(len(path.ids), bool))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ _LOGITS_AT_ONCE = 1 << 27  # 512 MB of logits a pass
 
 
 @dataclass(frozen=True)
-class Path:
+class Unmasking:
     """How one canvas was filled.
 
     Attributes:
@@ -75,12 +75,20 @@ class Path:
         }
 
     @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Path:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, document: Mapping[str, Any]) -> Unmasking:
+        """The inverse of `to_dict`; ValueError, TypeError or KeyError unless a loop could have made it."""
         ids, positions, tokens, steps = (
             np.array(document[name], np.int64) for name in ("ids", "positions", "tokens", "steps")
         )
-        return cls(ids, int(document["start"]), positions, tokens, steps, np.array(document["probability"], np.float32))
+        start, probability = document["start"], np.array(document["probability"], np.float32)
+        shapes = {each.shape for each in (positions, tokens, steps, probability)}
+        if ids.ndim != 1 or shapes != {(len(positions),)}:
+            raise ValueError("its commitments are not lists of one length")
+        if type(start) is not int or not 0 < start < len(ids) or (steps < 0).any():
+            raise ValueError("its canvas has nothing to see or nothing to fill")
+        if len({*positions.tolist()} & {*range(start, len(ids))}) != len(positions):
+            raise ValueError("a position is not masked, or settled twice")
+        return cls(ids, start, positions, tokens, steps, probability)
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,14 @@ class Trajectory:
     """The paths of several canvases, all filled by the same settings: the official loop, greedy."""
 
     config: GenerationConfig
-    paths: tuple[Path, ...]
+    paths: tuple[Unmasking, ...]
 
-    def steps(self, path: Path) -> int:
+    @property
+    def begun(self) -> list[Passage]:
+        """The canvases before the first step: what lies behind `start` is masked."""
+        return [Passage(path.ids, path.start) for path in self.paths]
+
+    def steps(self, path: Unmasking) -> int:
         """Denoising steps of `path`: those of the configuration, or one a token."""
         return self.config.steps or path.length
 
@@ -105,7 +118,9 @@ class Trajectory:
         Raises:
             KeyError, TypeError, ValueError: it was written by something else.
         """
-        return cls(GenerationConfig(**document["config"]), tuple(Path.from_dict(path) for path in document["paths"]))
+        return cls(
+            GenerationConfig(**document["config"]), tuple(Unmasking.from_dict(path) for path in document["paths"])
+        )
 
 
 @dataclass(frozen=True)
@@ -163,10 +178,9 @@ def record(
     A network that is read anew for each pass is asked `steps` times in all where `rows_at_once` holds every masked
     position of all canvases; None = as many as make 512 MB of logits.
     """
-    paths: list[Path] = []
-    batches = [*_batches(begun, rows_at_once or _LOGITS_AT_ONCE // network.config.vocab_size)]
-    planned = sum(_steps(config, batch) for batch in batches)
-    made = 0
+    paths: list[Unmasking] = []
+    batches = _batches(begun, rows_at_once or _LOGITS_AT_ONCE // network.config.vocab_size)
+    planned, made = _passes(config, batches), 0
     for batch in batches:
         canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
         openings_ids = [canvas.sequence(row) for row in range(len(batch))]
@@ -192,10 +206,9 @@ def replay(
     network: Network, trajectory: Trajectory, *, progress: Progress = lambda _done, _all: None
 ) -> tuple[Replay, ...]:
     """Show `network` every canvas that the reference saw on its way, and see what it would have settled there."""
-    config, begun = trajectory.config, [Passage(path.ids, path.start) for path in trajectory.paths]
-    batches = [*_batches(begun, _LOGITS_AT_ONCE // network.config.vocab_size)]
-    planned = sum(_steps(config, batch) for batch in batches)
-    made = 0
+    config = trajectory.config
+    batches = _batches(trajectory.begun, _LOGITS_AT_ONCE // network.config.vocab_size)
+    planned, made = _passes(config, batches), 0
     found: list[Replay] = []
     for batch in batches:
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
@@ -219,7 +232,7 @@ class _Seen:
     other_position: BoolArray
 
     @classmethod
-    def nothing(cls, path: Path) -> _Seen:
+    def nothing(cls, path: Unmasking) -> _Seen:
         return cls(np.zeros(len(path.steps), bool), np.zeros(len(path.steps), bool))
 
 
@@ -228,7 +241,7 @@ def _judge(
     config: GenerationConfig,
     canvas: Canvas,
     tracks: Sequence[Track],
-    paths: Sequence[Path],
+    paths: Sequence[Unmasking],
     seen: Sequence[_Seen],
     step: int,
 ) -> None:
@@ -267,16 +280,26 @@ def _tracks(network: Network, config: GenerationConfig, canvas: Canvas, first: i
     ]
 
 
-def _batches(begun: Sequence[Passage], rows: int) -> Iterator[list[Passage]]:
+def pass_count(config: GenerationConfig, begun: Sequence[Passage], vocab_size: int) -> int:
+    """How many passes `record` and `replay` make at most, unless told how many rows to ask for at once."""
+    return _passes(config, _batches(begun, _LOGITS_AT_ONCE // vocab_size))
+
+
+def _batches(begun: Sequence[Passage], rows: int) -> list[list[Passage]]:
     """Those that are denoised together: at most `rows` masks, but for a canvas that has more by itself."""
-    batch: list[Passage] = []
+    batches: list[list[Passage]] = []
+    room = 0
     for each in begun:
-        if batch and sum(other.maskable for other in batch) + each.maskable > rows:
-            yield batch
-            batch = []
-        batch.append(each)
-    if batch:
-        yield batch
+        if not batches or each.maskable > room:
+            batches.append([])
+            room = rows
+        batches[-1].append(each)
+        room -= each.maskable
+    return batches
+
+
+def _passes(config: GenerationConfig, batches: Sequence[Sequence[Passage]]) -> int:
+    return sum(_steps(config, batch) for batch in batches)
 
 
 def _steps(config: GenerationConfig, batch: Sequence[Passage]) -> int:
@@ -292,6 +315,6 @@ def _ids_of(network: Network) -> tuple[int, int, int]:
     return network.config.mask_token_id, network.config.pad_token_id, network.config.shift
 
 
-def _path(ids: IntArray, start: int, settled: Sequence[tuple[int, int, int, float]]) -> Path:
+def _path(ids: IntArray, start: int, settled: Sequence[tuple[int, int, int, float]]) -> Unmasking:
     positions, tokens, steps = (np.array([each[index] for each in settled], np.int64) for index in range(3))
-    return Path(ids, start, positions, tokens, steps, np.array([each[3] for each in settled], np.float32))
+    return Unmasking(ids, start, positions, tokens, steps, np.array([each[3] for each in settled], np.float32))

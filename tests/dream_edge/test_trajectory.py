@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from dream_edge.models import bundled
 from dream_edge.quality.agreement import TrajectoryFigures, along, first_divergence
 from dream_edge.quality.data import Passage
 from dream_edge.quality.errors import NoData
-from dream_edge.quality.trajectory import Path, Replay, Trajectory, official, openings, record, replay
-from dream_edge_runtime.arrays import IntArray
+from dream_edge.quality.trajectory import Replay, Trajectory, Unmasking, official, openings, record, replay
+from dream_edge_runtime.arrays import BoolArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.tokenizer import Tokenizer
@@ -70,7 +69,9 @@ def test_recorded_canvases_are_those_of_the_official_loop(algorithm: str, steps:
         np.testing.assert_array_equal(path.final, expected[-1])
 
 
-def restated(network: FakeNetwork, path: Path, config: GenerationConfig) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def restated(
+    network: FakeNetwork, path: Unmasking, config: GenerationConfig
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which commitments of `path` are of another token, and of another position, by one step of the oracle each."""
     steps = config.steps or path.length
     times = torch.linspace(1, config.eps, steps + 1)
@@ -184,11 +185,11 @@ def test_nothing_to_continue_is_refused() -> None:
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def path_of(tokens: list[int], steps: list[int], positions: list[int] | None = None) -> Path:
+def path_of(tokens: list[int], steps: list[int], positions: list[int] | None = None) -> Unmasking:
     """A canvas of two given tokens; the commitments in the order of their positions unless `positions` are named."""
     places = np.array(positions or range(2, 2 + len(tokens)))
     ids = np.concatenate([[1, 2], np.full(len(tokens), MASK)])
-    return Path(ids, 2, places, np.array(tokens), np.array(steps), np.ones(len(tokens), np.float32))
+    return Unmasking(ids, 2, places, np.array(tokens), np.array(steps), np.ones(len(tokens), np.float32))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def path_of(tokens: list[int], steps: list[int], positions: list[int] | None = N
         (path_of([10, 11, 12], [0, 2, 2]), 2),
     ],
 )
-def test_first_divergence_is_the_first_step_that_settled_something_else(other: Path, expected: int | None) -> None:
+def test_first_divergence_is_the_first_step_that_settled_something_else(other: Unmasking, expected: int | None) -> None:
     assert first_divergence(path_of([10, 11, 12], [0, 1, 2]), other) == expected
 
 
