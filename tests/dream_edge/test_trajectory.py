@@ -69,9 +69,7 @@ def test_recorded_canvases_are_those_of_the_official_loop(algorithm: str, steps:
         np.testing.assert_array_equal(path.final, expected[-1])
 
 
-def restated(
-    network: FakeNetwork, path: Unmasking, config: GenerationConfig
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def restated(network: FakeNetwork, path: Unmasking, config: GenerationConfig) -> tuple[BoolArray, BoolArray]:
     """Which commitments of `path` are of another token, and of another position, by one step of the oracle each."""
     steps = config.steps or path.length
     times = torch.linspace(1, config.eps, steps + 1)
