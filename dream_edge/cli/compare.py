@@ -9,11 +9,14 @@ import typer
 
 from . import options as given
 from .base import Asked, obtain_base
+from .base_extras import AskedExtras, with_extras
 from .compare_table import table
 from .compare_tasks import check_learnt, with_task_scores
 from .progress import progress
 from .pull import at_hand
 from .terminal import print_json
+
+TRAJECTORY = "Along the reference's own decoding"
 
 
 def compare(
@@ -48,6 +51,41 @@ def compare(
         bool, typer.Option("--tasks", help="Score the tasks too; for the bundled model and its like, which know them.")
     ] = False,
     cases: Annotated[int, typer.Option(metavar="N", min=1, help="Of each task.")] = 100,
+    noise_floor: Annotated[
+        bool | None,
+        typer.Option(
+            "--noise-floor/--no-noise-floor",
+            help="The reference in bf16, beside it: as long again as its predictions.  [default: with a new base]",
+            show_default=False,
+        ),
+    ] = None,
+    trajectory: Annotated[
+        bool | None,
+        typer.Option(
+            "--trajectory/--no-trajectory",
+            help="What flips along the reference's own decoding.  [default: if it is small, or kept in the base]",
+            show_default=False,
+            rich_help_panel=TRAJECTORY,
+        ),
+    ] = None,
+    algorithm: Annotated[
+        list[given.Algorithm] | None,
+        typer.Option(
+            "--algorithm", "--alg", help="More than once.  [default: the checkpoint's]", rich_help_panel=TRAJECTORY
+        ),
+    ] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", min=1, help="More than once.  [default: one a token]", rich_help_panel=TRAJECTORY),
+    ] = None,
+    texts: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Texts to decode.  [default: 32]", rich_help_panel=TRAJECTORY),
+    ] = None,
+    new_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="At most so many of each.  [default: 64]", rich_help_panel=TRAJECTORY),
+    ] = None,
     threads: given.Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -61,6 +99,7 @@ def compare(
     from dream_edge import resolve_artifact
     from dream_edge.hub import Kind
     from dream_edge.quality import compare as measure
+    from dream_edge.quality.comparison import pass_count
     from dream_edge_runtime.artifact import Artifact
 
     asked = Asked(
@@ -73,6 +112,14 @@ def compare(
         bins=bins,
         seed=seed,
     )
+    extras = AskedExtras(
+        noise_floor=noise_floor,
+        trajectory=trajectory,
+        algorithms=[each.value for each in algorithm or ()],
+        steps=steps or (),
+        texts=texts,
+        new_tokens=new_tokens,
+    )
     opened = [Artifact.open(resolve_artifact(at_hand(name, Kind.ARTIFACT))) for name in artifacts]
     if tasks:
         if reference is None:
@@ -80,13 +127,17 @@ def compare(
         check_learnt(opened)
     comparisons = []
     with obtain_base(asked, opened) as (obtained, checkpoint):
+        tokenizer = opened[0].tokenizer()
+        obtained = with_extras(obtained, checkpoint, extras, is_new=base is None, tokenizer=tokenizer, data=data or ())
+        recorded = () if trajectory is False else None
         for artifact in opened:
-            total = len(obtained.evaluation.passages)
+            total = pass_count(obtained, recorded)
             with progress(f"Comparing {artifact.path.name}", total, lambda done: f"{done:.0f}") as advance:
                 comparisons.append(
                     measure(
                         artifact,
                         obtained,
+                        recorded=recorded,
                         threads=threads,
                         progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
                     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,22 @@ from .errors import MismatchedModels
 from .evaluation import asked_rows
 from .masking import MaskedPassage
 from .measures import Differences, differences, joined
+from .noise import noise_floor
+from .recording import follow, follow_count, trajectories
 from .report import Comparison, figures
+from .trajectory import Trajectory
 
 _ROWS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
-"""Called with the number of sequences done, and of all."""
+"""Called with the number of passes made, and of all; one that may end sooner counts as if it did not."""
 
 
 def compare(
     artifact: Artifact,
     base: Base,
     *,
+    recorded: Sequence[Trajectory] | None = None,
     threads: int | None = None,
     progress: Progress = lambda _done, _all: None,
 ) -> Comparison:
@@ -39,20 +43,22 @@ def compare(
     sequence is in memory at a time. PyTorch is not needed.
 
     Args:
+        recorded: trajectories of the reference to follow; None = those kept in the base, if any.
         threads: for the artifact's passes; None = as many as the processor has cores.
-        progress: called after each sequence.
+        progress: called after each pass.
 
     Raises:
         MismatchedModels: artifact and base differ in vocabulary or geometry.
         CorruptBase, ArtifactError.
     """
     check_same_model(artifact, base.config, base.name)
-    network = OnnxNetwork(artifact, threads=threads)
-    evaluation = base.evaluation
+    followed = trajectories(base) if recorded is None else recorded
+    noise, total = noise_floor(base), pass_count(base, followed)
+    network, evaluation = OnnxNetwork(artifact, threads=threads), base.evaluation
     measured: list[tuple[int, Differences]] = []
     for index, masked in enumerate(evaluation.passages):
         measured.append((masked.bin, _measure(network, base, index)))
-        progress(len(measured), len(evaluation.passages))
+        progress(len(measured), total)
     found = figures(measured, evaluation.bins)
     return Comparison(
         overall=found.overall,
@@ -60,7 +66,17 @@ def compare(
         artifact=artifact.path.name,
         scheme=artifact.manifest.recipe.scheme,
         seed=evaluation.seed,
+        noise=noise,
+        trajectories=follow(
+            network, followed, artifact.tokenizer(), progress=lambda done, _: progress(len(measured) + done, total)
+        ),
     )
+
+
+def pass_count(base: Base, recorded: Sequence[Trajectory] | None = None) -> int:
+    """How many passes `compare` makes at most."""
+    followed = trajectories(base) if recorded is None else recorded
+    return len(base.evaluation.passages) + follow_count(followed, base.config.vocab_size)
 
 
 def _measure(network: Network, base: Base, index: int) -> Differences:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dream_edge_runtime.arrays import FloatArray, IntArray
 
+from .bf16 import Rounding, round_activations
 from .checkpoint import LM_HEAD, Checkpoint
 from .disk import append_file, sync_directory, write_all
 from .streaming import embed, lm_head_logits, load_layer, norm, run_layer
@@ -43,12 +44,14 @@ class StreamedReference:
         sequences: ids [length] of each.
         rows: of each sequence, whose hidden states go through lm_head [asked].
         directory: for files called stage-N; for this work alone.
+        rounding: what every activation goes through; None = they stay as they are, in fp32.
     """
 
     checkpoint: Checkpoint
     sequences: Sequence[IntArray]
     rows: Sequence[IntArray]
     directory: Path
+    rounding: Rounding | None = None
 
     @property
     def stages(self) -> int:
@@ -110,7 +113,7 @@ class StreamedReference:
         with closing(_Reader(self._file(self.stages - 1), width)) as reader, torch.inference_mode():
             for first in range(start, self.row_count, step):
                 hidden = reader.rows(first, min(step, self.row_count - first))
-                found: FloatArray = lm_head_logits(self.checkpoint, hidden).numpy()
+                found: FloatArray = self._rounded(lm_head_logits(self.checkpoint, hidden)).numpy()
                 yield found
 
     def _states(self, stage: int) -> Iterator[Tensor]:
@@ -119,9 +122,15 @@ class StreamedReference:
             return (embed(checkpoint, torch.from_numpy(ids)) for ids in self.sequences)
         if stage < self.stages - 1:
             layer = load_layer(checkpoint, stage - 1)
-            return (run_layer(layer, state[None], checkpoint.config)[0] for state in self._stored(stage - 1))
+            if self.rounding:
+                round_activations(layer, self.rounding)
+            states = (run_layer(layer, state[None], checkpoint.config)[0] for state in self._stored(stage - 1))
+            return map(self._rounded, states)
         asked = zip(self._stored(stage - 1), self.rows, strict=True)
-        return (norm(checkpoint, state)[torch.from_numpy(rows)] for state, rows in asked)
+        return (self._rounded(norm(checkpoint, state)[torch.from_numpy(rows)]) for state, rows in asked)
+
+    def _rounded(self, state: Tensor) -> Tensor:
+        return self.rounding(state) if self.rounding else state
 
     def _stored(self, stage: int) -> Iterator[Tensor]:
         first = 0

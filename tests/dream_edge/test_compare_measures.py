@@ -164,11 +164,9 @@ def test_divergence_is_never_negative_and_that_of_equals_is_nothing(logits: NDAr
     assert (differences(log_p, logits[1], targets).kl >= 0).all()
     equal = measure([differences(log_p, logits[0], targets)])
     assert equal.kl_max < 1e-12
-    assert (equal.same_top, equal.delta_elbo, equal.dp_rms) == (
-        1,
-        pytest.approx(0, abs=1e-12),
-        pytest.approx(0, abs=1e-12),
-    )
+    assert equal.same_top == 1
+    assert abs(equal.delta_elbo) < 1e-12
+    assert equal.dp_rms < 1e-12
 
 
 @settings(max_examples=25, deadline=None)
