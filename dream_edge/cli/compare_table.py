@@ -8,12 +8,12 @@ from .compare_tasks import task_lines
 from .terminal import aligned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dream_edge.quality import Comparison, Measures, Quantile
-    from dream_edge.quality.agreement import Share
+    from dream_edge.quality.agreement import FlipsAt, Share
 
-PARTS = ("0–20%", "20–40%", "40–60%", "60–80%", "80–100%")
+PARTS = {0.0: "0–20%", 0.2: "20–40%", 0.4: "40–60%", 0.6: "60–80%", 0.8: "80–100%"}
 
 
 def table(comparison: Comparison) -> str:
@@ -122,11 +122,15 @@ def along_trajectories(comparison: Comparison) -> list[str]:
             )
         )
         parts += [
-            (f"{each.algorithm}, {steps}: {name}", *(f"{part.flips.any.value:.2%}" for part in found))
+            (f"{each.algorithm}, {steps}: {name}", *_by_part(found))
             for name, found in (("by step", each.by_step), ("by position", each.by_position))
-            if len(found) == len(PARTS)
         ]
-    return [*aligned(rows), "", *aligned([("commitments that flip", *PARTS), *parts])]
+    return [*aligned(rows), "", *aligned([("commitments that flip", *PARTS.values()), *parts])]
+
+
+def _by_part(found: Sequence[FlipsAt]) -> list[str]:
+    rates = {part.low: f"{part.flips.any.value:.2%}" for part in found}
+    return [rates.get(low, "–") for low in PARTS]
 
 
 def _rate(share: Share) -> str:
