@@ -84,7 +84,7 @@ def compare(
     ] = None,
     new_tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="At most so many of each.  [default: 64]", rich_help_panel=TRAJECTORY),
+        typer.Option(metavar="N", min=1, help="At most so many of each.  [default: 32]", rich_help_panel=TRAJECTORY),
     ] = None,
     threads: given.Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TRAJECTORIES = "trajectories"
 """What they are called in a base."""
 TEXTS = 32
-NEW_TOKENS = 64
+NEW_TOKENS = 32
 LARGEST_HELD = 1 << 30
 """Bytes of weights in fp32 up to which the reference is held in memory; a larger one is read anew for every pass."""
 
