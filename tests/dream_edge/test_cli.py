@@ -212,7 +212,7 @@ def test_verify_names_the_damaged_file(random_artifact: Path, tmp_path: Path) ->
 
 
 def test_compare_prints_a_table_or_json(random_artifact: Path, random_checkpoint: Path) -> None:
-    arguments = ("compare", random_artifact, "--reference", random_checkpoint, "--sequences", "5")
+    arguments = ("compare", random_artifact, "--reference", random_checkpoint, "--sequences", "5", "--no-trajectory")
     found = json.loads(succeed(*arguments, "--json").stdout)
     assert 0 < found["overall"]["kl_mean"] < 1
     assert all("mask_ratio" in part for part in found["bins"])
@@ -225,7 +225,16 @@ def test_compare_prints_a_table_or_json(random_artifact: Path, random_checkpoint
 
 
 def test_compare_of_several_artifacts_is_still_one_object(random_artifact: Path, random_checkpoint: Path) -> None:
-    arguments = ("compare", random_artifact, random_artifact, "--reference", random_checkpoint, "--sequences", "2")
+    arguments = (
+        "compare",
+        random_artifact,
+        random_artifact,
+        "--reference",
+        random_checkpoint,
+        "--sequences",
+        "2",
+        "--no-trajectory",
+    )
     found = json.loads(succeed(*arguments, "--json").stdout)
     assert len(found["comparisons"]) == 2
 
