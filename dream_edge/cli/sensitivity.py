@@ -42,9 +42,7 @@ def sensitivity(
     theme: Annotated[ThemeName, typer.Option(help="Of the heat map.")] = ThemeName.LIGHT,
     data: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help=".txt or .jsonl, as for compare, but other texts: a recipe is chosen by them."
-        ),
+        typer.Option(metavar="FILE", help=".txt or .jsonl, but not the texts of a comparison.  [default: built in]"),
     ] = None,
     sequences: Annotated[int, typer.Option(metavar="N", min=2, help="Masked texts to measure on.")] = 32,
     longest: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens of a text at most.")] = 128,

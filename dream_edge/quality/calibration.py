@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dream_edge.tasks import countdown, questions, sentences, sudoku
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
-from .data import Sample, Text, parse_lines, passages
+from .data import Text, parse_lines, passages
 from .errors import NoData
 from .masking import mask_passages
-from .tiny import messages_of
+from .tiny import tiny_texts
 
 if TYPE_CHECKING:
     from dream_edge_export.calibrate import CalibrationSet
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
 
 SEQUENCES = 256
 LONGEST = 512
+_TINY_SEED = 77
 BUILT_IN, TINY_TASKS = "built-in texts", "training cases of the tiny model"
 
 
@@ -75,16 +73,5 @@ def calibration_texts() -> list[Text]:
 def _default_texts(checkpoint: Checkpoint, sequences: int) -> tuple[str, list[Text]]:
     tiny = bundled(TINY)
     if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
-        return TINY_TASKS, _tiny_cases(-(-sequences // 4))
+        return TINY_TASKS, tiny_texts(_TINY_SEED, -(-sequences // 4), held_out=False)
     return BUILT_IN, calibration_texts()
-
-
-def _tiny_cases(cases: int) -> list[Text]:
-    """`cases` cases of each of the four tasks, as the tiny model was trained on."""
-    rngs = [np.random.default_rng([77, task]) for task in range(4)]
-    return [
-        *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases)),
-        *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases)),
-        *(Sample(messages_of(case.prompt), case.answer) for case in questions.generate(rngs[2], cases)),
-        *(case.text for case in sentences.generate(rngs[3], cases)),
-    ]

@@ -48,14 +48,6 @@ class BudgetOutOfRange(InvalidOption):
         super().__init__("bits", bits, requirement)
 
 
-class NoRecipeTexts(DreamEdgeError, ValueError):
-    def __init__(self, checkpoint: Path) -> None:
-        super().__init__(
-            f"{checkpoint}: there are no texts to choose its recipe by. Give some with `dream-edge sensitivity --data "
-            "FILE`, other than those that the artifact will be compared on."
-        )
-
-
 class MeasurementsUnfit(DreamEdgeError, ValueError):
     """A file of measured sensitivities that cannot be used here."""
 

@@ -15,8 +15,8 @@ from dream_edge_runtime.recipe import WeightFormat, matrix_shapes, vector_sizes
 from dream_edge_runtime.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
+from .calibration import calibration_texts
 from .data import Text, passages
-from .errors import NoRecipeTexts
 from .estimates import mean_error
 from .formats import name_of
 from .masking import MaskedPassage, mask_passages
@@ -121,9 +121,9 @@ def recipe_passages(
     """Masked passages to choose a recipe by, other than those that `compare` masks.
 
     Args:
-        data: texts; None = training cases for the bundled tiny model.
+        data: texts; None = training cases for the bundled tiny model, those for calibrations for others.
 
-    Raises: NoRecipeTexts, NoData, MissingExtra, PromptError, CheckpointError.
+    Raises: NoData, MissingExtra, PromptError, CheckpointError.
     """
     try:
         from dream_edge_export.tokenizer import convert_tokenizer
@@ -140,7 +140,7 @@ def _texts(checkpoint: Checkpoint, sequences: int, seed: int) -> list[Text]:
     tiny = bundled(TINY)
     if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
         return tiny_texts(seed, -(-sequences // 4), held_out=False)
-    raise NoRecipeTexts(checkpoint.path)
+    return calibration_texts()
 
 
 def model_digest(checkpoint: Checkpoint) -> str:

@@ -152,13 +152,12 @@ def test_measurements_of_another_checkpoint_are_refused(measured: Path, texts: P
         (["--formats", ""], 2, "int4-N"),
         (["--plot", "map.jpg"], 2, ".png"),
         (["--formats", "nf4-256"], 2, "do not divide"),
-        ([], 1, "--data"),
+        (["--data", "nowhere.txt"], 1, "nowhere.txt"),
     ],
 )
 def test_what_cannot_be_measured_is_said(
     random_checkpoint: Path, texts: Path, options: list[str], code: int, said: str
 ) -> None:
-    data = ["--data", str(texts)] if options else []
-    result = run("sensitivity", random_checkpoint, *options, *data)
+    result = run("sensitivity", random_checkpoint, "--data", texts, *options)
     assert result.exit_code == code
     assert said in result.stderr

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from dream_edge.models import TINY, bundled
-from dream_edge.quality.errors import MeasurementsUnfit, NoRecipeTexts
+from dream_edge.quality.calibration import calibration_texts
+from dream_edge.quality.data import builtin_texts
+from dream_edge.quality.errors import MeasurementsUnfit
 from dream_edge.quality.formats import format_of
 from dream_edge.quality.heat_map import COLUMNS, table
 from dream_edge.quality.masking import MaskedPassage
@@ -177,9 +179,9 @@ def test_the_tiny_model_is_not_measured_on_what_it_is_judged_by() -> None:
     assert all(len(each.positions) for each in found)
 
 
-def test_other_checkpoints_need_texts(checkpoint: Checkpoint) -> None:
-    with pytest.raises(NoRecipeTexts, match="--data"):
-        recipe_passages(checkpoint)
+def test_other_checkpoints_are_not_measured_on_what_they_are_judged_by(checkpoint: Checkpoint) -> None:
+    assert not set(map(repr, calibration_texts())) & set(map(repr, builtin_texts()))
+    assert len(recipe_passages(checkpoint, sequences=3)) == 3
 
 
 def test_masks_are_those_of_the_seed(checkpoint: Checkpoint) -> None:
