@@ -71,7 +71,11 @@ def compare(
     algorithm: Annotated[
         list[given.Algorithm] | None,
         typer.Option(
-            "--algorithm", "--alg", help="More than once.  [default: the checkpoint's]", rich_help_panel=TRAJECTORY
+            "--algorithm",
+            "--alg",
+            metavar="NAME",
+            help="As for generate; more than once.  [default: the checkpoint's]",
+            rich_help_panel=TRAJECTORY,
         ),
     ] = None,
     steps: Annotated[
