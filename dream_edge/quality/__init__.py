@@ -12,6 +12,8 @@ from .building import BasePlan, build_base, evaluation_for, temporary_base
 from .comparison import check_same_model, compare
 from .data import Sample, Text, read_texts
 from .evaluation import Evaluation
+from .noise import noise_floor, with_noise_floor
+from .recording import trajectories, with_trajectories
 from .report import Bin, Comparison, Figures, Measures, Quantile
 
 __all__ = [
@@ -30,6 +32,10 @@ __all__ = [
     "check_same_model",
     "compare",
     "evaluation_for",
+    "noise_floor",
     "read_texts",
     "temporary_base",
+    "trajectories",
+    "with_noise_floor",
+    "with_trajectories",
 ]
