@@ -46,13 +46,14 @@ def by_mask_ratio(comparison: Comparison) -> list[str]:
 
 
 def _line(measures: Measures) -> tuple[str, ...]:
+    known = measures.sequences > 1  # one text says nothing about others
     return (
-        f"{measures.kl_mean:.6f} ± {measures.kl_mean_se:.6f}",
+        f"{measures.kl_mean:.6f} ± " + (f"{measures.kl_mean_se:.6f}" if known else "       ?"),
         f"{measures.kl_median:.6f}",
         f"{measures.kl_p99:.5f}",
-        f"{measures.same_top:.2%} ± {measures.same_top_se:.2%}",
+        f"{measures.same_top:.2%} ± " + (f"{measures.same_top_se:.2%}" if known else "    ?"),
         f"{measures.dp_rms:.3%}",
-        f"{measures.delta_elbo:+.4f} ± {measures.delta_elbo_se:.4f}",
+        f"{measures.delta_elbo:+.4f} ± " + (f"{measures.delta_elbo_se:.4f}" if known else "     ?"),
         f"{measures.positions}",
     )
 
@@ -143,6 +144,8 @@ def _place(quantile: Quantile) -> str:
 
 
 def _plus(value: float, error: float | None) -> str:
+    if abs(value) >= 1e6:  # the perplexity of a network that has learnt nothing
+        return f"{value:.3e}" if error is None else f"{value:.3e} ± {error:.3e}"
     return f"{value:.6f} ± {error:.6f}" if error is not None else f"{value:.6f}           "
 
 
