@@ -184,7 +184,10 @@ def _announce(
     files = "1 file" if len(checkpoint.files) == 1 else f"{len(checkpoint.files)} files"
     note(f"{checkpoint.path}: {number(parameter_count(checkpoint.config))} parameters in {files}")
     if calibration is not None:
-        note(f"Calibrating on {calibration}; this takes up to {size(plan.calibration_disk)} of disk meanwhile")
+        note(
+            f"Calibrating on {calibration}: it takes up to {size(plan.calibration_disk)} of disk meanwhile and very "
+            f"roughly {duration(plan.calibration_seconds())}"
+        )
     kept, done = plan.kept_bytes(out), plan.finished_bytes(out)
     if kept:
         note(f"Going on with the {size(kept)} that an earlier run left in {staging_of(out)}, after checking them")

@@ -105,6 +105,10 @@ class ExportPlan:
         calibrating = costs.memory(self.checkpoint.config) if self.calibration else 0
         return _LIBRARIES + max(largest, calibrating)
 
+    def calibration_seconds(self) -> float:
+        """A rough guess of what the whole calibration takes."""
+        return costs.seconds(self.checkpoint.config, self.calibration.tokens) if self.calibration else 0.0
+
     @property
     def calibration_disk(self) -> int:
         """The most bytes that the calibration has on disk, beside the artifact."""

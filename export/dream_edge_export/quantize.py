@@ -87,13 +87,17 @@ class Grid:
     def numbers(self, codes: Tensor, steps: Tensor, zero_points: Tensor) -> Tensor:
         """What `codes` (floats) stand for."""
         if self.weights.kind == "nf4":
-            return torch.tensor(NF4_VALUES)[codes.long()] * steps
+            return torch.tensor(NF4_VALUES)[codes.int()] * steps
         return (codes - zero_points) * steps
 
     def dequantized(self, codes: Tensor) -> Tensor:
         """The weights [out, in], fp32, that `codes` [out, in] stand for."""
-        groups = torch.arange(codes.shape[1]) // (self.weights.block_size or codes.shape[1])
-        return self.numbers(codes.float(), self.steps[:, groups], self.zero_points[:, groups])
+        if self.weights.kind == "row":
+            return self.numbers(codes.float(), self.steps, self.zero_points)
+        grouped = _grouped(codes.float(), self.weights)
+        return self.numbers(grouped, self.steps[:, :, None], self.zero_points[:, :, None]).flatten(1)[
+            :, : codes.shape[1]
+        ]
 
     def encode(self, codes: Tensor) -> Arrays:
         """The stored parameters, by their last name, of a matrix with these `codes` [out, in]."""

@@ -15,6 +15,7 @@ from dream_edge_runtime.recipe import Formats, WeightFormat
 
 from ..quantize import Arrays, Grid
 from ..reference import Layer, rotary_angles
+from .costs import work_of_rounding, work_per_token
 from .folding import (
     Activity,
     by_value,
@@ -87,6 +88,7 @@ class LayerCalibration:
         self._batches, self._advance = batches, advance
         self._attended = Streams.at(directory, "attended", config.hidden_size)
         self._middle = Streams.at(directory, "middle", config.hidden_size)
+        self._per_token = work_per_token(config)
         self._activity = {stage: Activity() for stage in READERS}
         self._chosen = Chosen()
 
@@ -118,7 +120,7 @@ class LayerCalibration:
             seen["down"].see(activated)
             self._middle.original.append(batch, middle)
             after.append(batch, middle + layer.mlp.down_proj(activated))
-            self._advance(batch.tokens * sum(weight.numel() for weight in layer.parameters() if weight.ndim == 2))
+            self._advance(batch.tokens * self._per_token["observe"])
 
     def _fold(self) -> None:
         layer, seen, attention, mlp = self._original, self._activity, self._original.self_attn, self._original.mlp
@@ -178,6 +180,7 @@ class LayerCalibration:
         def activated() -> Iterator[tuple[Tensor, Tensor]]:
             for theirs, ours in normed():
                 yield original.mlp.activate(theirs), quantized.mlp.activate(ours)
+            del original.mlp.gate_proj, original.mlp.up_proj  # before the largest moments are factored
 
         self._choose("gate_up", normed())
         self._choose("down", activated())
@@ -197,14 +200,14 @@ class LayerCalibration:
         for theirs, ours in inputs:
             missing = (theirs - ours).flatten(0, 1)
             moments.see(ours.flatten(0, 1), missing if alone is None else missing @ alone.T)
-            self._advance(len(missing) * len(order) * (len(order) + len(moments.drift)))
+            self._advance(len(missing) * self._per_token[stage])
         feedback = Feedback.of(moments)
         drift = moments.drift
         del moments
+        self._advance(work_of_rounding(self._config)[stage])
         for reader, weight in zip(readers, weights, strict=True):
             shift = drift if alone is not None else weight @ drift
             self._set(reader, feedback, feedback.shifted(weight, shift))
-            self._advance(weight.numel() * len(order))
 
     def _set(self, reader: str, feedback: Feedback, wanted: Tensor) -> None:
         grid = Grid.of(wanted, self._format(reader))
