@@ -18,6 +18,7 @@ from .infill import infill
 from .info import info
 from .pull import pull
 from .sensitivity import sensitivity
+from .serve import serve
 from .verify import verify
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (generate, infill, chat, export, compare, sensitivity, bench, info, verify, pull, cache, demo):
+for verb in (generate, infill, chat, serve, export, compare, sensitivity, bench, info, verify, pull, cache, demo):
     app.command(cls=VerbWithSections)(verb)
 
 

@@ -1,0 +1,128 @@
+"""`dream-edge serve`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options as given
+from .expanding import expand_first
+from .pull import at_hand
+from .terminal import note
+
+if TYPE_CHECKING:
+    from dream_edge_runtime.model import DreamModel
+
+_KEY = "DREAM_EDGE_API_KEY"
+_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def serve(
+    artifact: given.ArtifactArgument,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; all but this machine itself needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.")] = 8080,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the model is called.  [default: as the artifact]")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            metavar="KEY",
+            help=f"What every request must bring. Better set {_KEY}: other users can see command lines.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Answer for this host name too. May be repeated.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="Let web pages of this origin ask. May be repeated.")
+    ] = None,
+    queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
+    threads: given.Threads = None,
+    device: given.DeviceChoice = given.Device.AUTO,
+    scheme: given.SchemeChoice = None,
+    expand: given.Expand = False,
+    prepacked: given.Prepacked = False,
+    no_memory_check: given.NoMemoryCheck = False,
+) -> None:
+    """Answer requests over HTTP, as OpenAI's API.
+
+    Chat, completions, filling in the middle; streams that show the denoising with "diffusing": true. Only programs on
+    this machine are answered, unless --host says otherwise.
+    """
+    import dream_edge
+    from dream_edge.hub import Kind
+    from dream_edge_runtime.errors import MissingExtra
+
+    try:
+        from dream_edge.server import ServerSettings
+        from dream_edge.server import serve as run
+    except ImportError:
+        raise MissingExtra("Serving", "serve") from None
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        api_key=api_key or os.environ.get(_KEY) or None,
+        allowed_hosts=tuple(each.lower() for each in allow_host or ()),
+        allowed_origins=tuple(allow_origin or ()),
+        queue=queue,
+    )
+    model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
+    directory = dream_edge.resolve_artifact(model, scheme=named)  # what is not there is said before anything listens
+    served = name or (artifact if artifact == "tiny" else Path(directory).name)
+    if expand:
+        model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
+        named = None  # the copy has another
+
+    def load() -> DreamModel:
+        loaded = dream_edge.load(
+            model,
+            device=device.value,
+            threads=threads,
+            scheme=named,
+            prepacked=prepacked,
+            memory_check=memory_check,
+        )
+        note(f"{served} is loaded.")
+        return loaded
+
+    _log_as_json()
+    run(load, served, settings, dream_edge.__version__, lambda url: note(f"{served} at {url}. Ctrl-C stops it."))
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line. Of an error its kind and where it came from, not its message, which may quote a text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _RESERVED}
+        if record.exc_info and record.exc_info[0] is not None:
+            frame = record.exc_info[2]
+            while frame is not None and frame.tb_next is not None:
+                frame = frame.tb_next
+            where = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+            line |= {"error": record.exc_info[0].__name__, "where": where}
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _log_as_json() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    for name, level in (("dream_edge.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)

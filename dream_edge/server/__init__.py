@@ -1,0 +1,13 @@
+"""A Dream over HTTP: OpenAI's API, with the denoising as it happens for those who ask.
+
+Request ──guard──▶ requests (parsed, checked) ──▶ engine (one worker, a bounded queue) ──▶ replies, streams
+"""
+
+from __future__ import annotations
+
+from .app import build_app
+from .engine import Engine
+from .serve import serve
+from .settings import ServerSettings
+
+__all__ = ["Engine", "ServerSettings", "build_app", "serve"]

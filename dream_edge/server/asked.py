@@ -1,0 +1,116 @@
+"""From a checked request to texts that are ready to be denoised."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dream_edge_runtime.chat import end_ids
+from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.run import Denoising
+
+from .dialects import Chat, Completions, Dialect, Fim, LlamaInfill
+from .requests import ChatRequest, CompletionRequest, FimRequest, InfillRequest, Sampling
+from .settled import SettledText
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks for.
+
+    Attributes:
+        texts: not yet begun; they stop within a step of `cancel`.
+        before: text that is put before each of them.
+    """
+
+    texts: Sequence[Denoising]
+    cancel: threading.Event
+    dialect: Dialect
+    follow: Callable[[], SettledText]
+    before: str = ""
+    stream: bool = False
+    diffusing: bool = False
+    include_usage: bool = False
+    include_cells: bool = False
+
+
+def chat(model: DreamModel, request: ChatRequest, served: str) -> Asked:
+    """An answer to a conversation."""
+    cancel, turns = threading.Event(), [message.turn() for message in request.messages]
+    length = {} if request.length is None else {"max_new_tokens": request.length}
+    texts = [
+        model.stream_chat(turns, cancel=cancel, seed=seed, stop=request.stops, **length, **request.options())
+        for seed in _seeds(request)
+    ]
+    return _asked(model, request, texts, cancel, Chat(served), is_hole=False)
+
+
+def completion(model: DreamModel, request: CompletionRequest, served: str) -> Asked:
+    """A text after a prompt, or between it and a suffix. Taken raw: no template."""
+    if request.suffix:
+        return _between(model, request, request.prefix, request.suffix, request.max_tokens, Completions(served))
+    cancel = threading.Event()
+    texts = [
+        model.stream(
+            request.prefix,
+            raw=True,
+            cancel=cancel,
+            seed=seed,
+            stop=request.stops,
+            max_new_tokens=request.max_tokens,
+            **request.options(),
+        )
+        for seed in _seeds(request)
+    ]
+    before = request.prefix if request.echo else ""
+    return _asked(model, request, texts, cancel, Completions(served), is_hole=False, before=before)
+
+
+def fim(model: DreamModel, request: FimRequest, served: str) -> Asked:
+    """A text between two others."""
+    return _between(model, request, request.prompt, request.suffix, request.max_tokens, Fim(served))
+
+
+def infill(model: DreamModel, request: InfillRequest, served: str) -> Asked:
+    """The same, for llama.cpp's clients."""
+    asked = request.as_fim()
+    return _between(model, asked, asked.prompt, asked.suffix, asked.max_tokens, LlamaInfill(served))
+
+
+def _between(model: DreamModel, request: Sampling, prefix: str, suffix: str, length: int, dialect: Dialect) -> Asked:
+    cancel = threading.Event()
+    texts = [
+        model.stream_infill(prefix, suffix, length, cancel=cancel, seed=seed, **request.options())
+        for seed in _seeds(request)
+    ]
+    before = prefix if isinstance(request, CompletionRequest) and request.echo else ""
+    return _asked(model, request, texts, cancel, dialect, is_hole=True, before=before)
+
+
+def _asked(
+    model: DreamModel,
+    request: Sampling,
+    texts: Sequence[Denoising],
+    cancel: threading.Event,
+    dialect: Dialect,
+    *,
+    is_hole: bool,
+    before: str = "",
+) -> Asked:
+    ends, extras = end_ids(model.tokenizer, model.config.eos_token_id), request.stream_options
+    return Asked(
+        texts,
+        cancel,
+        dialect,
+        lambda: SettledText(model.tokenizer, ends, request.stops, is_hole=is_hole),
+        before,
+        stream=bool(request.stream),
+        diffusing=request.diffusing,
+        include_usage=extras is not None and extras.include_usage,
+        include_cells=extras is not None and extras.include_cells,
+    )
+
+
+def _seeds(request: Sampling) -> list[int | None]:
+    return [None if request.seed is None else request.seed + index for index in range(request.texts)]

@@ -1,0 +1,197 @@
+"""How each route words its answers: OpenAI's chat and completions, fill-in-the-middle, and llama.cpp's infill."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dream_edge_runtime.results import Generation, Step
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One text of an answer, complete."""
+
+    text: str
+    reason: str
+    generation: Generation
+
+
+class Dialect(Protocol):
+    """The words of one route for one request."""
+
+    def opening(self, index: int) -> Json | None:
+        """What a stream begins text `index` with, if anything."""
+        ...
+
+    def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
+        """A piece of text `index`, or with `diffusion` all of it so far."""
+        ...
+
+    def closing(self, index: int, text: str, finished: Finished) -> Json:
+        """The last piece of text `index`."""
+        ...
+
+    def usage(self, texts: Sequence[Finished]) -> Json | None:
+        """The chunk that closes a stream whose usage was asked for."""
+        ...
+
+    def whole(self, texts: Sequence[Finished]) -> Json:
+        """The answer that is not streamed."""
+        ...
+
+
+@dataclass(frozen=True)
+class OpenAI:
+    """What OpenAI's formats share; a subclass says what a choice looks like."""
+
+    model: str
+    id: str = field(default_factory=lambda: secrets.token_hex(12))
+    created: int = field(default_factory=lambda: int(time.time()))
+    prefix = "cmpl-"
+    whole_object = "text_completion"
+    chunk_object = "text_completion"
+
+    def choice(self, text: str) -> Json:
+        """The part of a finished choice that holds its text."""
+        return {"text": text}
+
+    def delta(self, text: str) -> Json:
+        """The part of a streamed choice that holds a piece."""
+        return self.choice(text)
+
+    def opening(self, index: int) -> Json | None:
+        return None
+
+    def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
+        return self._chunk(
+            [_choice(index, self.delta(text), None)], {} if diffusion is None else {"diffusion": diffusion}
+        )
+
+    def closing(self, index: int, text: str, finished: Finished) -> Json:
+        return self._chunk([_choice(index, self.delta(text), finished.reason)], {"diffusion": diffusion([finished])})
+
+    def usage(self, texts: Sequence[Finished]) -> Json | None:
+        return self._chunk([], {"usage": usage(texts)})
+
+    def whole(self, texts: Sequence[Finished]) -> Json:
+        choices = [_choice(index, self.choice(each.text), each.reason) for index, each in enumerate(texts)]
+        return self._head(self.whole_object) | {
+            "choices": choices,
+            "usage": usage(texts),
+            "diffusion": diffusion(texts),
+        }
+
+    def _head(self, kind: str) -> Json:
+        return {"id": self.prefix + self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _chunk(self, choices: list[Json], more: Json) -> Json:
+        return self._head(self.chunk_object) | {"choices": choices} | more
+
+
+@dataclass(frozen=True)
+class Completions(OpenAI):
+    """POST /v1/completions"""
+
+
+@dataclass(frozen=True)
+class Chat(OpenAI):
+    """POST /v1/chat/completions"""
+
+    prefix = "chatcmpl-"
+    whole_object = "chat.completion"
+    chunk_object = "chat.completion.chunk"
+
+    def choice(self, text: str) -> Json:
+        return {"message": {"role": "assistant", "content": text}}
+
+    def delta(self, text: str) -> Json:
+        return {"delta": {"content": text} if text else {}}
+
+    def opening(self, index: int) -> Json | None:
+        return self._chunk([_choice(index, {"delta": {"role": "assistant", "content": ""}}, None)], {})
+
+
+@dataclass(frozen=True)
+class Fim(Chat):
+    """POST /v1/fim/completions: a message as Mistral has it, and the text as completions have it."""
+
+    prefix = "fim-"
+
+    def choice(self, text: str) -> Json:
+        return {**super().choice(text), "text": text}
+
+    def delta(self, text: str) -> Json:
+        return {**super().delta(text), "text": text}
+
+
+@dataclass(frozen=True)
+class LlamaInfill:
+    """POST /infill"""
+
+    model: str
+
+    def opening(self, index: int) -> Json | None:
+        return None
+
+    def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
+        return {"index": index, "content": text, "stop": False}
+
+    def closing(self, index: int, text: str, finished: Finished) -> Json:
+        made = finished.generation
+        return {
+            "index": index,
+            "content": text,
+            "stop": True,
+            "model": self.model,
+            "stop_type": "word" if finished.reason == "stop" else "limit",
+            "tokens_predicted": made.new_tokens,
+            "tokens_evaluated": made.prompt_tokens,
+            "timings": {
+                "predicted_n": made.new_tokens,
+                "predicted_ms": 1e3 * made.seconds,
+                "predicted_per_second": made.tokens_per_second,
+            },
+        }
+
+    def usage(self, texts: Sequence[Finished]) -> Json | None:
+        return None
+
+    def whole(self, texts: Sequence[Finished]) -> Json:
+        return self.closing(0, texts[0].text, texts[0])
+
+
+def usage(texts: Sequence[Finished]) -> Json:
+    """OpenAI's count: what was given once, and everything that was kept of what was generated."""
+    given, new = texts[0].generation.prompt_tokens, sum(each.generation.new_tokens for each in texts)
+    return {"prompt_tokens": given, "completion_tokens": new, "total_tokens": given + new}
+
+
+def diffusion(texts: Sequence[Finished]) -> Json:
+    """How the texts came about."""
+    made = [each.generation for each in texts]
+    seconds, new = sum(each.seconds for each in made), sum(each.new_tokens for each in made)
+    return {
+        "steps": sum(each.steps for each in made),
+        "passes": sum(each.passes for each in made),
+        "seconds": seconds,
+        "tokens_per_second": new / seconds if seconds > 0 else 0.0,
+        "seed": made[0].seed,
+    }
+
+
+def under_way(step: Step, cells: Sequence[tuple[str, bool, float | None]] | None) -> Json:
+    """How far a text is, and its cells if they were asked for: text, whether masked, probability where new."""
+    found: Json = {"step": step.index, "steps": step.steps, "progress": step.progress}
+    if cells is not None:
+        found["cells"] = [{"text": text, "masked": masked, "confidence": sure} for text, masked, sure in cells]
+    return found
+
+
+def _choice(index: int, text: Json, reason: str | None) -> Json:
+    return {"index": index, **text, "logprobs": None, "finish_reason": reason}

@@ -1,0 +1,182 @@
+"""One worker computes; everybody else waits in a bounded queue. Between event loop and worker nothing blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.results import Generation, Step
+from dream_edge_runtime.run import Denoising
+
+from .errors import NotLoaded, QueueFull, ShuttingDown
+
+Event = tuple[int, Step | Generation]
+"""Which of a job's texts, and a step of it or its end."""
+
+State = Literal["loading", "ready", "failed", "closed"]
+_TYPICAL_SECONDS = 5.0  # of a request, before one has been made
+_LONGEST_WAIT = 600
+
+
+@dataclass(eq=False)
+class Job:
+    """Texts to be denoised one after the other, and where their events go.
+
+    `cancel` is the event that each of `texts` was made with: once it is set they stop within a step.
+    """
+
+    texts: Sequence[Denoising]
+    cancel: threading.Event
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    asked: float = field(default_factory=time.perf_counter)
+    queued_seconds: float = 0.0
+    _events: asyncio.Queue[Event | BaseException | None] = field(default_factory=asyncio.Queue)
+
+    def put(self, event: Event | BaseException | None) -> None:
+        """From the worker's thread."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    async def events(self, idle_seconds: float) -> AsyncIterator[Event | None]:
+        """All events to the end; None whenever nothing has happened for `idle_seconds`.
+
+        Raises: what the worker raised.
+        """
+        while True:
+            try:
+                event = await asyncio.wait_for(self._events.get(), idle_seconds)
+            except TimeoutError:
+                yield None
+                continue
+            if event is None:
+                return
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+
+class Engine:
+    """Loads the model in its own thread, then makes one job after the other.
+
+    Args:
+        load: gives the model; called in the worker's thread.
+        capacity: jobs that may wait.
+        on_failure: called in the worker's thread with what `load` raised.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], DreamModel],
+        capacity: int,
+        on_failure: Callable[[BaseException], None] = lambda _error: None,
+    ) -> None:
+        self._load, self._capacity, self._on_failure = load, capacity, on_failure
+        self._model: DreamModel | None = None
+        self._waiting: deque[Job] = deque()
+        self._current: Job | None = None
+        self._changed = threading.Condition()
+        self._typical = _TYPICAL_SECONDS
+        self._thread = threading.Thread(target=self._work, name="dream-edge engine", daemon=True)
+        self.state: State = "loading"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def model(self) -> DreamModel:
+        """Raises NotLoaded, ShuttingDown."""
+        if self.state == "closed":
+            raise ShuttingDown
+        if self._model is None:
+            raise NotLoaded
+        return self._model
+
+    @property
+    def is_busy(self) -> bool:
+        return self._current is not None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, job: Job) -> None:
+        """Put `job` at the end of the queue.
+
+        Raises: QueueFull, ShuttingDown.
+        """
+        with self._changed:
+            if self.state == "closed":
+                raise ShuttingDown
+            if len(self._waiting) >= self._capacity:
+                seconds = min(_LONGEST_WAIT, max(1, round(self._typical * (len(self._waiting) + 1))))
+                raise QueueFull(len(self._waiting), seconds)
+            self._waiting.append(job)
+            self._changed.notify()
+
+    def withdraw(self, job: Job) -> None:
+        """Nobody wants `job` any more: it leaves the queue, or stops within a step. A finished one may be withdrawn."""
+        job.cancel.set()
+        with self._changed:
+            if job not in self._waiting:
+                return
+            self._waiting.remove(job)
+        job.put(Cancelled())
+
+    def close(self, seconds: float) -> None:
+        """Refuse what is waiting, give the job under way `seconds` to end, then stop it."""
+        with self._changed:
+            self.state = "closed"
+            refused, self._waiting = [*self._waiting], deque()
+            self._changed.notify()
+        for job in refused:
+            job.put(ShuttingDown())
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+            current = self._current
+            if current is not None:
+                current.cancel.set()
+                self._thread.join()
+
+    # --- the worker's thread -----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            self._model = self._load()
+        except BaseException as error:  # whatever it is, the server must hear of it
+            self.state = "failed"
+            self._on_failure(error)
+            return
+        with self._changed:
+            if self.state == "loading":
+                self.state = "ready"
+        while (job := self._next()) is not None:
+            started = time.perf_counter()
+            job.queued_seconds = started - job.asked
+            try:
+                for index, text in enumerate(job.texts):
+                    with text:
+                        for step in text:
+                            job.put((index, step))
+                        job.put((index, text.result()))
+                job.put(None)
+                self._typical += 0.2 * (time.perf_counter() - started - self._typical)
+            except Cancelled as error:
+                job.put(ShuttingDown() if self.state == "closed" else error)
+            except Exception as error:
+                job.put(error)
+            self._current = None
+
+    def _next(self) -> Job | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self.state == "closed")
+            if not self._waiting:
+                return None
+            self._current = self._waiting.popleft()
+            return self._current

@@ -1,0 +1,88 @@
+"""What a client can be told has gone wrong, in OpenAI's envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError, InvalidOption, PromptError, UnknownOption
+
+_KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class RequestRefused(DreamEdgeError, ValueError):
+    """A request that gets an error instead of an answer.
+
+    Attributes:
+        status: of HTTP.
+        param: the field it is about.
+        code: a short name of the reason, for programs.
+        headers: that the response carries.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 400,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.param, self.code, self.headers = status, param, code, dict(headers or {})
+
+    @classmethod
+    def of(cls, error: DreamEdgeError) -> RequestRefused:
+        """The refusal that an error of the runtime means."""
+        if isinstance(error, RequestRefused):
+            return error
+        if isinstance(error, CanvasTooLong):
+            return cls(str(error), code="context_length_exceeded")
+        if isinstance(error, InvalidOption | UnknownOption):
+            return cls(str(error), param=getattr(error, "name", None), code="invalid_value")
+        if isinstance(error, PromptError):
+            return cls(str(error), code="invalid_prompt")
+        return cls("the model could not compute an answer; the server's log says why.", status=500, code="internal")
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(envelope(self.status, str(self), self.param, self.code), self.status, self.headers)
+
+
+class QueueFull(RequestRefused):
+    def __init__(self, waiting: int, seconds: int) -> None:
+        super().__init__(
+            f"{waiting} requests are waiting already. Ask again in {seconds} s.",
+            status=429,
+            code="queue_full",
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+class NotLoaded(RequestRefused):
+    def __init__(self) -> None:
+        super().__init__(
+            "the model is being loaded. Ask again in a few seconds; /health says when it is ready.",
+            status=503,
+            code="loading",
+            headers={"Retry-After": "2"},
+        )
+
+
+class ShuttingDown(RequestRefused):
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down.", status=503, code="shutting_down")
+
+
+def envelope(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """OpenAI's form of an error."""
+    kind = _KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def phrase(status: int) -> str:
+    """What HTTP calls `status`, for errors that come without a message."""
+    return f"{HTTPStatus(status).phrase.lower()}."

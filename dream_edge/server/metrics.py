@@ -1,0 +1,56 @@
+"""Counts for Prometheus. No prompt, no text, no client is in them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from dream_edge_runtime.results import Generation
+
+from .engine import Engine
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class Metrics:
+    """Of one server: each has a registry of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "dream_edge_requests", "Requests answered.", ["route", "status"], registry=self._registry
+        )
+        self._prompt_tokens = Counter("dream_edge_prompt_tokens", "Tokens given.", registry=self._registry)
+        self._new_tokens = Counter("dream_edge_new_tokens", "Tokens generated and kept.", registry=self._registry)
+        self._steps = Counter("dream_edge_steps", "Denoising steps.", registry=self._registry)
+        self._passes = Counter("dream_edge_passes", "Forward passes of the network.", registry=self._registry)
+        self._seconds = Histogram(
+            "dream_edge_generation_seconds", "Of one text.", buckets=SECONDS, registry=self._registry
+        )
+        self._queued = Histogram(
+            "dream_edge_queued_seconds", "That a request waited.", buckets=SECONDS, registry=self._registry
+        )
+        self._gone = Counter("dream_edge_disconnects", "Clients that went before the end.", registry=self._registry)
+        waiting = Gauge("dream_edge_waiting", "Requests in the queue.", registry=self._registry)
+        waiting.set_function(lambda: engine.waiting)
+        busy = Gauge("dream_edge_busy", "1 while a request is computed.", registry=self._registry)
+        busy.set_function(lambda: engine.is_busy)
+
+    def answered(self, route: str, status: int) -> None:
+        self._requests.labels(route, str(status)).inc()
+
+    def generated(self, generation: Generation) -> None:
+        self._prompt_tokens.inc(generation.prompt_tokens)
+        self._new_tokens.inc(generation.new_tokens)
+        self._steps.inc(generation.steps)
+        self._passes.inc(generation.passes)
+        self._seconds.observe(generation.seconds)
+
+    def waited(self, seconds: float) -> None:
+        self._queued.observe(seconds)
+
+    def left(self) -> None:
+        self._gone.inc()
+
+    def text(self) -> bytes:
+        """In Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)

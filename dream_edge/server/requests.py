@@ -1,0 +1,235 @@
+"""The bodies that are understood: OpenAI's fields, Dream's own beside them; nothing is ignored in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dream_edge_runtime.generation_config import ALGORITHMS
+
+from .errors import RequestRefused
+
+MOST_CHOICES = 8
+_MOST_TEXT = 1 << 22
+_LARGEST_SEED = (1 << 63) - 1
+
+Text = Annotated[str, Field(max_length=_MOST_TEXT)]
+Tokens = Annotated[int, Field(ge=1, le=1 << 20)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Stop = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
+Algorithm = Literal["origin", "maskgit_plus", "topk_margin", "entropy", "left_to_right"]
+
+
+class StreamOptions(BaseModel):
+    """What a stream carries besides the text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool = Field(False, description="One more chunk at the end, with the usage and no choice.")
+    include_obfuscation: bool | None = Field(None, description="Accepted and without effect.")
+    include_cells: bool = Field(
+        False, description="With `diffusing`: each chunk names the cells of the canvas, for a view of the denoising."
+    )
+
+
+class Sampling(BaseModel):
+    """What all the ways to ask for a text share."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: Annotated[str, Field(max_length=512)] | None = None
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
+    seed: int | None = Field(None, ge=0, le=_LARGEST_SEED)
+    stop: Stop | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    diffusing: bool = Field(False, description="Chunks of a stream replace the text so far instead of adding to it.")
+    user: str | None = Field(None, description="Accepted and without effect, as are metadata and store.")
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+
+    temperature: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    top_p: Share | None = None
+    top_k: int | None = Field(None, ge=1, le=1 << 20)
+    steps: int | None = Field(None, ge=1, le=1 << 20, description="Denoising steps: the official schedule.")
+    algorithm: Algorithm | None = Field(None, description="What orders the positions: the official schedule.")
+    algorithm_temperature: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    eps: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    eos_penalty: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    threshold: Share | None = Field(None, description="Reveal at once every token at least this probable.")
+    factor: Positive | None = None
+    entropy_bound: float | None = Field(None, ge=0, le=1e6, allow_inf_nan=False)
+    sched: Positive | None = None
+    local_leap: Annotated[float, Field(gt=0, le=0.9, allow_inf_nan=False)] | None = None
+    klass: Positive | None = None
+    block_length: Tokens | None = None
+    cache: Literal["none", "prefix", "dual", "auto"] | None = None
+    suffix_window: int | None = Field(None, ge=0, le=1 << 20)
+    max_hole_tokens: int | None = Field(None, ge=0, le=1 << 20)
+    grow_from: Tokens | None = None
+    stop_at_end: bool | None = None
+    exact: bool | None = Field(None, description="The official loop with the checkpoint's own settings.")
+
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(
+        None, description="0: there is no such thing."
+    )
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="0: there is no such thing.")
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Empty.")
+
+    @field_validator("stop")
+    @classmethod
+    def _stop_is_text(cls, stop: Stop | None) -> Stop | None:
+        return stop or None  # "" and [] mean none, as clients send them
+
+    @property
+    def texts(self) -> int:
+        return self.n or 1
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    def options(self) -> dict[str, Any]:
+        """The keywords of `DreamModel.generate` that were given. Length, seed and stop are not among them."""
+        given = {name: getattr(self, name) for name in _GENERATION}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_GENERATION = (
+    "temperature", "top_p", "top_k", "steps", "algorithm", "algorithm_temperature", "eps", "eos_penalty", "threshold",
+    "factor", "entropy_bound", "sched", "local_leap", "klass", "block_length", "cache", "suffix_window",
+    "max_hole_tokens", "grow_from", "stop_at_end", "exact",
+)  # fmt: skip
+
+
+class TextPart(BaseModel):
+    """A piece of a message."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+    name: str | None = Field(None, description="Accepted and without effect.")
+
+    def turn(self) -> dict[str, str]:
+        """As the model takes it."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class ResponseFormat(BaseModel):
+    """Only text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+
+
+class ChatRequest(Sampling):
+    """POST /v1/chat/completions"""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    logprobs: Literal[False] | None = None
+    response_format: ResponseFormat | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ChatRequest:
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens contradict each other: give one")
+        return self
+
+    @property
+    def length(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+
+class CompletionRequest(Sampling):
+    """POST /v1/completions"""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    suffix: Text | None = Field(None, description="What comes after the text: it is then filled in between.")
+    max_tokens: Tokens = 16
+    echo: bool = False
+    logprobs: None = None
+    best_of: Literal[1] | None = None
+
+    @property
+    def prefix(self) -> str:
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+
+
+class FimRequest(Sampling):
+    """POST /v1/fim/completions"""
+
+    prompt: Text
+    suffix: Text = ""
+    max_tokens: Tokens = 32
+
+
+class InfillRequest(BaseModel):
+    """POST /infill, as llama.cpp has it. Its other sampling fields are accepted and without effect."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    input_prefix: Text = ""
+    input_suffix: Text = ""
+    input_extra: list[dict[str, Any]] | None = Field(None, description="Accepted and without effect.")
+    prompt: Text = Field("", description="Added to the end of input_prefix.")
+    n_predict: Annotated[int, Field(ge=-1, le=1 << 20)] = Field(32, description="-1: 32.")
+    temperature: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    top_p: Share | None = None
+    top_k: int | None = Field(None, ge=0, le=1 << 20)
+    seed: int | None = Field(None, ge=-1, le=_LARGEST_SEED)
+    stop: Stop | None = None
+    stream: bool = False
+
+    def as_fim(self) -> FimRequest:
+        """The same, asked in the other way."""
+        return FimRequest(
+            prompt=self.input_prefix + self.prompt,
+            suffix=self.input_suffix,
+            max_tokens=self.n_predict if self.n_predict > 0 else 32,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k or None,
+            seed=None if self.seed == -1 else self.seed,
+            stop=self.stop or None,
+            stream=self.stream,
+        )
+
+
+def check_model(named: str | None, served: str) -> None:
+    """Raises RequestRefused where a request names another model than the one `served`."""
+    if named is not None and named != served:
+        message = f"there is no model {named!r:.120} here. Leave `model` out, or name {served!r}."
+        raise RequestRefused(message, status=404, param="model", code="model_not_found")
+
+
+def refusal(errors: Sequence[Mapping[str, Any]]) -> RequestRefused:
+    """The first of pydantic's `errors`, as a client should read it."""
+    error = errors[0]
+    place = ".".join(str(part) for part in error["loc"] if part != "body")
+    if error["type"] == "extra_forbidden":
+        message = f"there is no field {place!r:.120}; /openapi.json lists those there are."
+        return RequestRefused(message, param=place, code="unknown_field")
+    if error["type"] == "missing":
+        return RequestRefused(f"{place} is missing.", param=place, code="missing_field")
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return RequestRefused(f"{place}: {message}." if place else f"{message}.", param=place or None, code="invalid_value")
+
+
+assert set(Algorithm.__args__) == set(ALGORITHMS)  # type: ignore[attr-defined]
