@@ -97,11 +97,11 @@ def serve(
         return loaded
 
     _log_as_json()
-    run(load, served, settings, dream_edge.__version__, lambda url: note(f"{served} at {url}. Ctrl-C stops it."))
+    run(load, served, settings, dream_edge.__version__, lambda url, _stop: note(f"{served} at {url}. Ctrl-C stops it."))
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object a line. Of an error its kind and where it came from, not its message, which may quote a text."""
+    """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -110,12 +110,6 @@ class _JsonLines(logging.Formatter):
             "event": record.getMessage(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _RESERVED}
-        if record.exc_info and record.exc_info[0] is not None:
-            frame = record.exc_info[2]
-            while frame is not None and frame.tb_next is not None:
-                frame = frame.tb_next
-            where = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
-            line |= {"error": record.exc_info[0].__name__, "where": where}
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

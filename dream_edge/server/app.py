@@ -152,7 +152,9 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            strictly = StrictRequest(request.scope, request.receive)
+            await strictly.body()  # here, since FastAPI turns whatever it raises into "error parsing the body"
+            return await handle(strictly)
 
         return strict
 

@@ -46,7 +46,7 @@ class RequestRefused(DreamEdgeError, ValueError):
             return cls(str(error), param=getattr(error, "name", None), code="invalid_value")
         if isinstance(error, PromptError):
             return cls(str(error), code="invalid_prompt")
-        return cls("the model could not compute an answer; the server's log says why.", status=500, code="internal")
+        return cls(str(error), status=500, code="internal")
 
     def response(self) -> JSONResponse:
         return JSONResponse(envelope(self.status, str(self), self.param, self.code), self.status, self.headers)

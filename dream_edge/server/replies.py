@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ class Replies:
             finished = await self._finished(request, asked, job)
         except Cancelled:
             return Response(status_code=CLIENT_GONE)
-        except DreamEdgeError as error:
-            raise _refusal(error) from error
+        except Exception as error:
+            raise _refusal(error) from None
         return JSONResponse(asked.dialect.whole(finished), headers=_HEADERS)
 
     async def _finished(self, request: Request, asked: Asked, job: Job) -> list[Finished]:
@@ -143,11 +144,13 @@ class Replies:
         self.engine.withdraw(job)
 
 
-def _refusal(error: BaseException) -> RequestRefused:
-    if not isinstance(error, DreamEdgeError):
-        log.error("failed", exc_info=error)
-        return RequestRefused("the answer could not be computed; the log says why.", status=500, code="internal")
-    return RequestRefused.of(error)
+def _refusal(error: Exception) -> RequestRefused:
+    """What the client is told; the log gets the kind of error and its place, not its message, which may quote text."""
+    if isinstance(error, DreamEdgeError):
+        return RequestRefused.of(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("failed", extra={"error": type(error).__name__, "where": f"{place.filename}:{place.lineno}"})
+    return RequestRefused("the answer could not be computed; the server's log says why.", status=500, code="internal")
 
 
 def _event(data: dict[str, Any]) -> bytes:

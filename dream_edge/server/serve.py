@@ -32,23 +32,27 @@ def serve(
     served: str,
     settings: ServerSettings,
     version: str,
-    on_listening: Callable[[str], None] = lambda _url: None,
+    on_listening: Callable[[str, Callable[[], None]], None] = lambda _url, _stop: None,
 ) -> None:
     """Serve until the process is told to stop (SIGINT, SIGTERM); the request under way may end.
 
     Args:
         load: gives the model, in another thread: the server answers that it is loading meanwhile.
         served: the model's name.
-        on_listening: called with the address before the model is loaded.
+        on_listening: called with the address, before the model is loaded, and with a function that ends the serving
+            from any thread.
 
     Raises:
         AddressInUse, and whatever `load` raises.
     """
     failures: list[BaseException] = []
 
+    def stop() -> None:
+        server.should_exit = True
+
     def fail(error: BaseException) -> None:
         failures.append(error)
-        server.should_exit = True
+        stop()
 
     engine = Engine(load, settings.queue, fail)
     config = uvicorn.Config(
@@ -68,7 +72,7 @@ def serve(
     listener = listen(settings.host, settings.port)
     try:
         host, port = listener.getsockname()[:2]
-        on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        on_listening(f"http://{f'[{host}]' if ':' in host else host}:{port}", stop)
         server.run(sockets=[listener])
     finally:
         listener.close()

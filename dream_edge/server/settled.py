@@ -76,6 +76,6 @@ class SettledText:
 
     def _unsure(self, text: str) -> int:
         """How many characters at the end may yet change: half a character, or the beginning of a stop string."""
-        cut = len(text) - len(text.rstrip(_CUT_CHARACTER))
-        begun = (size for stop in self._stop for size in range(1, len(stop)) if text.endswith(stop[:size]))
-        return max(cut, max(begun, default=0))
+        sure = text.rstrip(_CUT_CHARACTER)
+        begun = (size for stop in self._stop for size in range(1, len(stop)) if sure.endswith(stop[:size]))
+        return len(text) - len(sure) + max(begun, default=0)

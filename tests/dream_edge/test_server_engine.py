@@ -1,0 +1,219 @@
+"""One worker and its queue: order, refusals, cancellation, failure, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+import dream_edge
+from dream_edge.server import Engine
+from dream_edge.server.engine import Job
+from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
+from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
+from dream_edge_runtime.model import DreamModel
+from support.serving import GatedNetwork, gated, served
+
+ASKED: dict[str, Any] = {"prompt": "The old man", "max_tokens": 8, "exact": True}
+
+
+@pytest.fixture
+def gate() -> Iterator[tuple[str, GatedNetwork]]:
+    model, network = gated()
+    with served(lambda: model, queue=2, shutdown_seconds=1) as url:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.01)
+        try:
+            yield url, network
+        finally:
+            network.gate.set()
+
+
+def waiting(url: str, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while httpx.get(f"{url}/health").json()["waiting"] != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_full_queue_says_when_to_come_again(gate: tuple[str, GatedNetwork]) -> None:
+    url, network = gate
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60)]
+        assert network.entered.wait(10)
+        running += [pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60) for _ in range(2)]
+        waiting(url, 2)
+        assert httpx.get(f"{url}/health").json() == {"status": "busy", "waiting": 2}
+        refused = httpx.post(f"{url}/v1/completions", json=ASKED)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "queue_full"
+        assert 1 <= int(refused.headers["retry-after"]) <= 600
+        network.gate.set()
+        assert len({each.result().json()["choices"][0]["text"] for each in running}) == 1
+    assert httpx.get(f"{url}/health").json() == {"status": "ready", "waiting": 0}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_stops_its_generation_within_a_step(gate: tuple[str, GatedNetwork], stream: bool) -> None:
+    url, network = gate
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+        connection.sendall(request(ASKED | {"stream": stream}))
+        assert network.entered.wait(10)
+    assert network.cancelled.wait(5)
+    assert network.passes == 1
+    waiting(url, 0)
+    assert b"dream_edge_disconnects_total 1.0" in httpx.get(f"{url}/metrics").content
+
+
+def test_a_client_that_goes_leaves_the_queue(gate: tuple[str, GatedNetwork]) -> None:
+    url, network = gate
+    port = int(url.rpartition(":")[2])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60)
+        assert network.entered.wait(10)
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(request(ASKED))
+            waiting(url, 1)
+        waiting(url, 0)
+        network.gate.set()
+        made = first.result().json()["diffusion"]["passes"]
+    assert network.passes == made  # of the first alone
+
+
+def test_answers_under_load_are_the_same() -> None:
+    with served(queue=64) as url, ThreadPoolExecutor(12) as pool:
+        asked = [
+            {"prompt": f"The {word}", "max_tokens": 6, "temperature": 0.8, "seed": seed, "stream": stream}
+            for word in ("dog", "cat")
+            for seed in (1, 2)
+            for stream in (False, True)
+        ] * 4
+
+        def text(body: dict[str, Any]) -> str:
+            answer = httpx.post(f"{url}/v1/completions", json=body, timeout=120)
+            if answer.status_code == 503:  # still loading
+                time.sleep(0.2)
+                return text(body)
+            if not body["stream"]:
+                return str(answer.json()["choices"][0]["text"])
+            lines = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
+            return "".join(json.loads(line)["choices"][0]["text"] for line in lines)
+
+        model = dream_edge.load("tiny")
+        expected = {
+            (each["prompt"], each["seed"]): model.generate(
+                each["prompt"], raw=True, max_new_tokens=6, temperature=0.8, seed=each["seed"]
+            ).text
+            for each in asked[:8]
+        }
+        assert [*pool.map(text, asked)] == [expected[each["prompt"], each["seed"]] for each in asked]
+
+
+def test_it_answers_that_it_is_loading() -> None:
+    go, model = threading.Event(), dream_edge.load("tiny", threads=1)
+
+    def load() -> DreamModel:
+        go.wait(20)
+        return model
+
+    with served(load) as url:
+        try:
+            health = httpx.get(f"{url}/health")
+            assert (health.status_code, health.json()["status"]) == (503, "loading")
+            refused = httpx.post(f"{url}/v1/completions", json=ASKED)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "loading")
+            assert "retry-after" in refused.headers
+        finally:
+            go.set()
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.01)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_serving(tmp_path: Any) -> None:
+    with pytest.raises(ArtifactNotFound), served(lambda: dream_edge.load(tmp_path / "nothing")):
+        time.sleep(2)
+
+
+def test_the_request_under_way_may_end_before_the_server_does() -> None:
+    model, network = gated()
+    with ThreadPoolExecutor(1) as pool:
+        with served(lambda: model, shutdown_seconds=20) as url:
+            while httpx.get(f"{url}/health").status_code == 503:
+                time.sleep(0.01)
+            running = pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60)
+            assert network.entered.wait(10)
+            threading.Timer(0.5, network.gate.set).start()
+        assert running.result().status_code == 200
+
+
+def test_a_stream_is_kept_alive_while_it_waits() -> None:
+    model, network = gated()
+    with served(lambda: model, idle_seconds=1) as url:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.01)
+        with httpx.stream("POST", f"{url}/v1/completions", json=ASKED | {"stream": True}, timeout=20) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith(":")
+            network.gate.set()
+            assert [*lines][-2:] == ["data: [DONE]", ""]
+
+
+def test_an_error_of_the_network_is_told_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
+    model, network = gated()
+    network.gate.set()
+
+    def fail(*_args: Any, **_keywords: Any) -> Any:
+        raise RuntimeError("The old man's secret")
+
+    network.forward = fail  # type: ignore[method-assign]
+    with served(lambda: model) as url:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.01)
+        whole = httpx.post(f"{url}/v1/completions", json=ASKED)
+        assert whole.status_code == 500
+        streamed = httpx.post(f"{url}/v1/completions", json=ASKED | {"stream": True}).text
+        for text in (whole.text, streamed):
+            assert "secret" not in text
+            assert '"server_error"' in text
+        assert streamed.endswith("data: [DONE]\n\n")
+    assert "secret" not in caplog.text
+    told: Any = [record for record in caplog.records if record.message == "failed"]
+    assert [(each.error, "test_server_engine.py" in each.where) for each in told] == [("RuntimeError", True)] * 2
+
+
+def test_the_queue_is_bounded_and_closes() -> None:
+    asyncio.run(_bounded_and_closing())
+
+
+async def _bounded_and_closing() -> None:
+    model = dream_edge.load("tiny", threads=1)
+    engine = Engine(lambda: model, 1)
+    with pytest.raises(NotLoaded):
+        _ = engine.model
+    jobs = [Job([], threading.Event()) for _ in range(3)]
+    engine.submit(jobs[0])
+    with pytest.raises(QueueFull):
+        engine.submit(jobs[1])
+    engine.withdraw(jobs[0])
+    with pytest.raises(Cancelled):
+        _ = [event async for event in jobs[0].events(1)]
+    engine.submit(jobs[2])
+    engine.close(0)
+    with pytest.raises(ShuttingDown):
+        _ = [event async for event in jobs[2].events(1)]
+    with pytest.raises(ShuttingDown):
+        engine.submit(jobs[1])
+
+
+def request(body: dict[str, Any]) -> bytes:
+    data = json.dumps(body).encode()
+    head = ("POST /v1/completions HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    return "\r\n".join([*head, f"Content-Length: {len(data)}", "", ""]).encode() + data

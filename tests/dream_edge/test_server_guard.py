@@ -1,0 +1,193 @@
+"""Who is let in: hosts, origins, keys, and bodies of the right kind and size."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import dream_edge
+from dream_edge.server import Engine, ServerSettings, build_app
+from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.model import DreamModel
+from support.serving import gated, served
+
+ASKED = {"messages": [{"role": "user", "content": "What sound does the dog make?"}], "max_tokens": 4}
+HERE = "http://127.0.0.1:8080"
+
+
+@pytest.fixture(scope="module")
+def model() -> DreamModel:
+    return dream_edge.load("tiny", threads=1)
+
+
+@contextmanager
+def client(model: DreamModel, **settings: Any) -> Iterator[TestClient]:
+    given = ServerSettings(**settings)
+    engine = Engine(lambda: model, given.queue)
+    with TestClient(build_app(engine, "tiny", given, "0"), base_url=HERE) as opened:
+        while engine.state == "loading":
+            time.sleep(0.01)
+        yield opened
+
+
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "localhost:1", "LOCALHOST", "[::1]:8080"])
+def test_this_machine_is_answered(model: DreamModel, host: str) -> None:
+    with client(model) as http:
+        assert http.get("/health", headers={"Host": host}).json() == {"status": "ready", "waiting": 0}
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.1:8080@evil", "", "a b", "localhost:"]
+)
+def test_a_name_that_was_made_to_point_here_is_not(model: DreamModel, host: str) -> None:
+    with client(model) as http:
+        assert http.get("/health", headers={"Host": host}).status_code in (400, 421)
+        assert http.post("/v1/chat/completions", json=ASKED, headers={"Host": host}).status_code in (400, 421)
+
+
+def test_other_names_are_answered_when_they_are_named(model: DreamModel) -> None:
+    with client(model, allowed_hosts=("box.lan",)) as http:
+        assert http.get("/health", headers={"Host": "box.lan:8080"}).status_code == 200
+        assert http.get("/health", headers={"Host": "other.lan:8080"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "http://127.0.0.1:8080.evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    ],
+)
+def test_pages_of_other_origins_are_refused(model: DreamModel, headers: dict[str, str]) -> None:
+    with client(model) as http:
+        assert code(http.post("/v1/chat/completions", json=ASKED, headers=headers)) == (403, "foreign_origin")
+        assert code(http.get("/v1/models", headers=headers)) == (403, "foreign_origin")
+
+
+def test_an_own_page_and_an_allowed_one_may_ask(model: DreamModel) -> None:
+    own = {"Origin": HERE, "Sec-Fetch-Site": "same-origin"}
+    friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
+    preflight = {**friend, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    with client(model) as http:
+        answer = http.post("/v1/chat/completions", json=ASKED, headers=own)
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+        assert http.options("/v1/chat/completions", headers=preflight).status_code == 403
+    with client(model, allowed_origins=("https://friend.example",)) as http:
+        assert http.options("/v1/chat/completions", headers=preflight).status_code == 200
+        answer = http.post("/v1/chat/completions", json=ASKED, headers=friend)
+        assert answer.headers["access-control-allow-origin"] == "https://friend.example"
+        other = http.post("/v1/chat/completions", json=ASKED, headers={"Origin": "https://enemy.example"})
+        assert other.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/openapi.json", "/nowhere"])
+def test_with_a_key_every_route_wants_it(model: DreamModel, path: str) -> None:
+    basic = base64.b64encode(b"anybody:s3cret").decode()
+    with client(model, api_key="s3cret") as http:
+        for wrong in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "s3cret"},
+            {"Authorization": "Basic =="},
+        ):
+            refused = http.get(path, headers=wrong)
+            assert code(refused) == (401, "invalid_api_key")
+            assert refused.headers["www-authenticate"].startswith("Bearer")
+        for right in ("Bearer s3cret", "bearer s3cret", f"Basic {basic}"):
+            assert http.get(path, headers={"Authorization": right}).status_code == (404 if path == "/nowhere" else 200)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "my.lan"])
+def test_other_machines_are_let_in_with_a_key_only(host: str) -> None:
+    with pytest.raises(InvalidOption, match="api_key"):
+        ServerSettings(host=host)
+    assert ServerSettings(host=host, api_key="k").hosts is None
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/json2"])
+def test_only_json_is_read(model: DreamModel, kind: str) -> None:
+    with client(model) as http:
+        body = json.dumps(ASKED)
+        refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": kind})
+        assert code(refused) == (415, "unsupported_media_type")
+        kind = "application/json; charset=utf-8"
+        assert http.post("/v1/chat/completions", content=body, headers={"Content-Type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"messages": NaN}',
+        b'{"temperature": 1e999}',
+        b'{"n": 1, "n": 2}',
+        b'{"user": "\\ud800"}',
+        b'{"\\udfff": 1}',
+        b'\xff\xfe{"a": 1}',
+        b'{"metadata": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}",
+        b'{"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"seed": ' + b"9" * 5000 + b"}",
+        b'{"seed": 99999999999999999999999}',
+    ],
+)
+def test_strange_json_is_a_bad_request(model: DreamModel, body: bytes) -> None:
+    with client(model) as http:
+        refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 400
+        assert refused.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_large_bodies_are_refused_whether_they_say_so_or_not(model: DreamModel) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(10):
+            yield b" " * 1000
+
+    with client(model, body_bytes=5000) as http:
+        kind = {"Content-Type": "application/json"}
+        assert code(http.post("/v1/chat/completions", content=b" " * 5001, headers=kind)) == (413, "too_large")
+        assert code(http.post("/v1/chat/completions", content=pieces(), headers=kind)) == (413, "too_large")
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/chat/completions/x", "/v1/chat/completions"])
+def test_wrong_ways_get_the_envelope(model: DreamModel, path: str) -> None:
+    with client(model) as http:
+        refused = http.get(path)
+        assert refused.status_code in (404, 405)
+        assert refused.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_slow_heads_and_bodies_are_cut_off() -> None:
+    model, _ = gated()
+    with served(lambda: model, request_seconds=0.3) as url:
+        port = int(url.rpartition(":")[2])
+        for begun, answer in (
+            (b"", b""),
+            (b"GET /health HTTP/1.1\r\nHost: ", b""),
+            (
+                b"POST /infill HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 9\r\n\r\n{",
+                b"HTTP/1.1 408",
+            ),
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+                connection.sendall(begun)
+                assert connection.recv(12) == answer

@@ -1,0 +1,175 @@
+"""OpenAI's own client against a real server: nothing of it is bent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+import dream_edge
+from dream_edge_runtime.model import DreamModel
+from support.serving import served
+
+QUESTION: Any = [{"role": "user", "content": "What sound does the dog make?"}]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with served() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def model() -> DreamModel:
+    return dream_edge.load("tiny")
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=5) as opened:
+        yield opened
+
+
+def test_chat_is_what_python_gives(client: openai.OpenAI, model: DreamModel) -> None:
+    expected = model.chat(QUESTION, max_new_tokens=32)
+    answer = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=32)
+    assert answer.choices[0].message.content == expected.text
+    assert answer.choices[0].finish_reason == expected.finish_reason == "stop"
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (expected.prompt_tokens, expected.new_tokens)
+    assert answer.usage.total_tokens == expected.prompt_tokens + expected.new_tokens
+    told: Any = answer.model_extra
+    assert (told["diffusion"]["steps"], told["diffusion"]["passes"]) == (expected.steps, expected.passes)
+
+
+@pytest.mark.parametrize("extra", [{}, {"exact": True}, {"algorithm": "entropy", "steps": 12}])
+def test_a_stream_adds_up_to_the_answer(client: openai.OpenAI, extra: dict[str, Any]) -> None:
+    asked: Any = {"model": "tiny", "messages": QUESTION, "max_completion_tokens": 24, "extra_body": extra, "seed": 7}
+    whole = client.chat.completions.create(**asked)
+    chunks = [*client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **asked)]
+    *parts, last = chunks
+    assert "".join(part.choices[0].delta.content or "" for part in parts) == whole.choices[0].message.content
+    assert parts[0].choices[0].delta.role == "assistant"
+    assert [part.choices[0].finish_reason for part in parts[:-1]] == [None] * (len(parts) - 1)
+    assert parts[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert last.choices == []
+    assert last.usage == whole.usage
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_diffusing_stream_replaces_the_text(client: openai.OpenAI, model: DreamModel) -> None:
+    steps = [step.text for step in model.stream_chat(QUESTION, max_new_tokens=16, steps=8)]
+    extra = {"diffusing": True, "steps": 8, "stream_options": {"include_cells": True}}
+    stream = client.chat.completions.create(
+        model="tiny", messages=QUESTION, max_tokens=16, stream=True, extra_body=extra
+    )
+    chunks = [*stream][1:]
+    assert [chunk.choices[0].delta.content or "" for chunk in chunks[:-1]] == steps
+    assert chunks[-1].choices[0].delta.content == model.chat(QUESTION, max_new_tokens=16, steps=8).text
+    told: Any = [(chunk.model_extra or {})["diffusion"] for chunk in chunks[:-1]]
+    assert [each["step"] for each in told] == [*range(1, 9)]
+    assert [each["progress"] for each in told] == sorted(each["progress"] for each in told)
+    assert all(len(each["cells"]) == 16 for each in told)
+    masks = [sum(cell["masked"] for cell in each["cells"]) for each in told]
+    assert masks == sorted(masks, reverse=True)
+    assert masks[-1] == 0
+    new = [cell for each in told for cell in each["cells"] if cell["confidence"] is not None]
+    assert len(new) == 16
+    assert all(0 < cell["confidence"] <= 1 for cell in new)
+
+
+def test_completions_are_raw_and_echo(client: openai.OpenAI, model: DreamModel) -> None:
+    prompt = "The old man"
+    expected = model.generate(prompt, raw=True, max_new_tokens=8).text
+    asked: Any = {"model": "tiny", "prompt": prompt, "max_tokens": 8, "echo": True}
+    assert client.completions.create(**asked).choices[0].text == prompt + expected
+    streamed = client.completions.create(stream=True, **asked)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == prompt + expected
+
+
+def test_a_suffix_means_infilling(client: openai.OpenAI, model: DreamModel) -> None:
+    expected = model.infill("Yesterday the boys", " the garden.", 2)
+    asked: Any = {"model": "tiny", "prompt": "Yesterday the boys", "suffix": " the garden.", "max_tokens": 2}
+    found = client.completions.create(**asked)
+    assert found.choices[0].text == expected.holes[0]
+    assert found.usage is not None
+    assert found.usage.completion_tokens == 2
+    streamed = client.completions.create(stream=True, **asked)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == expected.holes[0]
+    diffusing = client.completions.create(stream=True, extra_body={"diffusing": True}, **asked)
+    assert [chunk.choices[0].text for chunk in diffusing][-1] == expected.holes[0]
+
+
+def test_several_texts_have_seeds_of_their_own(client: openai.OpenAI, model: DreamModel) -> None:
+    hot: Any = {"temperature": 1.5, "top_p": None}
+    expected = [model.chat(QUESTION, max_new_tokens=8, seed=seed, **hot).text for seed in (5, 6, 7)]
+    asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 8, "n": 3, "seed": 5, "temperature": 1.5}
+    assert [choice.message.content for choice in client.chat.completions.create(**asked).choices] == expected
+    texts = ["", "", ""]
+    for chunk in client.chat.completions.create(stream=True, **asked):
+        texts[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert texts == expected
+
+
+def test_texts_are_cut_at_stop_strings(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 24, "stop": ["ar"]}
+    whole = client.chat.completions.create(**asked)
+    assert whole.choices[0].message.content == "A dog b"
+    assert whole.choices[0].finish_reason == "stop"
+    streamed = client.chat.completions.create(stream=True, **asked)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == "A dog b"
+
+
+def test_content_may_come_in_parts_and_developers_are_the_system(client: openai.OpenAI) -> None:
+    plain = client.chat.completions.create(
+        model="tiny", max_tokens=24, messages=[{"role": "system", "content": "You are brief."}, *QUESTION]
+    )
+    parts: Any = [
+        {"role": "developer", "content": [{"type": "text", "text": "You are "}, {"type": "text", "text": "brief."}]},
+        {"role": "user", "content": [{"type": "text", "text": QUESTION[0]["content"]}]},
+    ]
+    answer = client.chat.completions.create(model="tiny", max_tokens=24, messages=parts)
+    assert answer.choices[0].message.content == plain.choices[0].message.content
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError, match="name 'tiny'"):
+        client.models.retrieve("somebody/else")
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "param"),
+    [
+        ({"messages": []}, "at least 1", "messages"),
+        ({"messages": [{"role": "assistant", "content": "Hello"}]}, "last message", None),
+        ({"temperature": -1}, "greater than or equal", "temperature"),
+        ({"max_tokens": 0}, "greater than or equal", "max_tokens"),
+        ({"max_tokens": 1 << 19}, "context", None),
+        ({"n": 99}, "less than or equal to 8", "n"),
+        ({"presence_penalty": 0.5}, "less than or equal to 0", "presence_penalty"),
+        ({"logprobs": True}, "False", "logprobs"),
+        ({"tools": []}, "there is no field 'tools'", "tools"),
+        ({"extra_body": {"threshold": 0.9, "factor": 1.0}}, "name one", "factor"),
+        ({"extra_body": {"exact": True, "threshold": 0.9}}, "exact", None),
+        ({"extra_body": {"algorithm": "best"}}, "origin", "algorithm"),
+        ({"max_tokens": 3, "max_completion_tokens": 4}, "contradict", None),
+    ],
+)
+def test_what_does_not_fit_is_said(
+    client: openai.OpenAI, change: dict[str, Any], message: str, param: str | None
+) -> None:
+    asked: Any = {"model": "tiny", "messages": QUESTION} | change
+    with pytest.raises(openai.BadRequestError, match=message) as raised:
+        client.chat.completions.create(**asked)
+    if param is not None:
+        assert raised.value.param == param
+    assert raised.value.type == "invalid_request_error"
+
+
+def test_another_model_is_not_here(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="Leave `model` out"):
+        client.chat.completions.create(model="gpt-4o", messages=QUESTION)
