@@ -24,6 +24,7 @@ from dream_edge_runtime.errors import DreamEdgeError
 from dream_edge_runtime.model import DreamModel
 
 from . import asked
+from .alternatives import Alternatives
 from .engine import Engine
 from .errors import RequestRefused, envelope, phrase
 from .guard import Guard
@@ -31,8 +32,10 @@ from .metrics import Metrics
 from .openapi import DESCRIPTION, responses
 from .replies import CLIENT_GONE, Replies
 from .requests import (
+    AlternativesRequest,
     ChatRequest,
     CompletionRequest,
+    FillRequest,
     FimRequest,
     InfillRequest,
     Sampling,
@@ -114,6 +117,19 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
     @app.post("/infill", **responses("The same, for clients of llama.cpp.", streams=True))
     async def infill(request: Request, body: InfillRequest) -> Response:
         return await answer(request, body, asked.infill)
+
+    @app.post("/v1/fill", **responses("A text with holes anywhere, or words to be rewritten.", streams=True))
+    async def fill(request: Request, body: FillRequest) -> Response:
+        return await answer(request, body, asked.fill)
+
+    @app.post("/v1/alternatives", **responses("The likeliest tokens in one place of a text."))
+    async def alternatives(request: Request, body: AlternativesRequest) -> Response:
+        check_model(body.model, served)
+        try:
+            looked = await asyncio.to_thread(Alternatives, engine.model, body)
+        except DreamEdgeError as error:
+            raise RequestRefused.of(error) from None
+        return await replies.alternatives(request, looked)
 
     def card() -> dict[str, Any]:
         return {"id": served, "object": "model", "created": loaded, "owned_by": "dream-edge"}

@@ -6,12 +6,21 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dream_edge_runtime.chat import end_ids
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.run import Denoising
 
 from .dialects import Chat, Completions, Dialect, Fim, LlamaInfill
-from .requests import ChatRequest, CompletionRequest, FimRequest, InfillRequest, Sampling
+from .requests import (
+    ChatRequest,
+    CompletionRequest,
+    FillRequest,
+    FimRequest,
+    Given,
+    Hole,
+    InfillRequest,
+    Rewritten,
+    Sampling,
+)
 from .settled import SettledText
 
 
@@ -40,7 +49,15 @@ def chat(model: DreamModel, request: ChatRequest, served: str) -> Asked:
     cancel, turns = threading.Event(), [message.turn() for message in request.messages]
     length = {} if request.length is None else {"max_new_tokens": request.length}
     texts = [
-        model.stream_chat(turns, cancel=cancel, seed=seed, stop=request.stops, **length, **request.options())
+        model.stream_chat(
+            turns,
+            cancel=cancel,
+            seed=seed,
+            stop=request.stops,
+            end_with=request.end_with,
+            **length,
+            **request.options(),
+        )
         for seed in _seeds(request)
     ]
     return _asked(model, request, texts, cancel, Chat(served), is_hole=False)
@@ -59,6 +76,7 @@ def completion(model: DreamModel, request: CompletionRequest, served: str) -> As
             seed=seed,
             stop=request.stops,
             max_new_tokens=request.max_tokens,
+            end_with=request.end_with,
             **request.options(),
         )
         for seed in _seeds(request)
@@ -76,6 +94,23 @@ def infill(model: DreamModel, request: InfillRequest, served: str) -> Asked:
     """The same, for llama.cpp's clients."""
     asked = request.as_fim()
     return _between(model, asked, asked.prompt, asked.suffix, asked.max_tokens, LlamaInfill(served))
+
+
+def fill(model: DreamModel, request: FillRequest, served: str) -> Asked:
+    """A text with holes anywhere."""
+    cancel = threading.Event()
+    pieces = [_piece(model, each) for each in request.pieces]
+    texts = [
+        model.stream_fill(pieces, bos=request.bos, cancel=cancel, seed=seed, **request.options())
+        for seed in _seeds(request)
+    ]
+    return _asked(model, request, texts, cancel, Completions(served), is_hole=False)
+
+
+def _piece(model: DreamModel, piece: Given | Hole | Rewritten) -> str | int:
+    if isinstance(piece, Hole):
+        return piece.hole
+    return piece.text if isinstance(piece, Given) else len(model.tokenizer.encode(piece.rewrite)) or ""
 
 
 def _between(model: DreamModel, request: Sampling, prefix: str, suffix: str, length: int, dialect: Dialect) -> Asked:
@@ -98,12 +133,12 @@ def _asked(
     is_hole: bool,
     before: str = "",
 ) -> Asked:
-    ends, extras = end_ids(model.tokenizer, model.config.eos_token_id), request.stream_options
+    extras = request.stream_options
     return Asked(
         texts,
         cancel,
         dialect,
-        lambda: SettledText(model.tokenizer, ends, request.stops, is_hole=is_hole),
+        lambda: SettledText(model.tokenizer, request.stops, is_hole=is_hole),
         before,
         stream=bool(request.stream),
         diffusing=request.diffusing,

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError
 from dream_edge_runtime.results import Generation
 
+from .alternatives import Alternatives
 from .asked import Asked
 from .dialects import Finished, under_way
 from .engine import Engine, Job
@@ -53,6 +54,20 @@ class Replies:
         except Exception as error:
             raise _refusal(error) from None
         return JSONResponse(asked.dialect.whole(finished), headers=_HEADERS)
+
+    async def alternatives(self, request: Request, looked: Alternatives) -> Response:
+        """Raises RequestRefused as `answer` does."""
+        job = Job([looked.text], looked.cancel)
+        self.engine.submit(job)
+        try:
+            async with self._watched(request, job):
+                async for _ in job.events(self.idle_seconds):
+                    pass
+        except Cancelled:
+            return Response(status_code=CLIENT_GONE)
+        except Exception as error:
+            raise _refusal(error) from None
+        return JSONResponse({"alternatives": looked.found}, headers=_HEADERS)
 
     async def _finished(self, request: Request, asked: Asked, job: Job) -> list[Finished]:
         found = []

@@ -143,6 +143,7 @@ class ChatRequest(Sampling):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    end_with: Text = Field("", description="The last words of the answer, fixed from the start.")
     logprobs: Literal[False] | None = None
     response_format: ResponseFormat | None = None
 
@@ -163,9 +164,16 @@ class CompletionRequest(Sampling):
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
     suffix: Text | None = Field(None, description="What comes after the text: it is then filled in between.")
     max_tokens: Tokens = 16
+    end_with: Text = Field("", description="The last words of the text, fixed from the start. Not with a suffix.")
     echo: bool = False
     logprobs: None = None
     best_of: Literal[1] | None = None
+
+    @model_validator(mode="after")
+    def _one_ending(self) -> CompletionRequest:
+        if self.suffix and self.end_with:
+            raise ValueError("suffix and end_with contradict each other: give one")
+        return self
 
     @property
     def prefix(self) -> str:
@@ -178,6 +186,57 @@ class FimRequest(Sampling):
     prompt: Text
     suffix: Text = ""
     max_tokens: Tokens = 32
+
+
+class Given(BaseModel):
+    """Text that stays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: Text
+
+
+class Hole(BaseModel):
+    """So many tokens to be found."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    hole: Tokens
+
+
+class Rewritten(BaseModel):
+    """Text in whose place as many tokens are to be found as it has."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    rewrite: Text
+
+
+class FillRequest(Sampling):
+    """POST /v1/fill"""
+
+    pieces: Annotated[list[Given | Hole | Rewritten], Field(min_length=1, max_length=4096)]
+    bos: bool = Field(False, description="Begin with the bos token.")
+
+    @field_validator("stop")
+    @classmethod
+    def _no_stop(cls, stop: Stop | None) -> None:
+        if stop:
+            raise ValueError("does not apply to texts with holes: nothing of them is cut")
+
+
+class AlternativesRequest(BaseModel):
+    """POST /v1/alternatives"""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: Annotated[str, Field(max_length=512)] | None = None
+    messages: Annotated[list[ChatMessage], Field(max_length=1024)] = Field(
+        default_factory=list, description="The conversation that the text is the answer to, if it is one."
+    )
+    before: Text = ""
+    after: Text = ""
+    count: Annotated[int, Field(ge=1, le=64)] = 8
 
 
 class InfillRequest(BaseModel):

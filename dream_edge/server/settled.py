@@ -18,26 +18,22 @@ class SettledText:
     """Follows one text; each piece it hands out comes after the piece before.
 
     Args:
-        ends: token ids at which the text ends.
         stop: strings before which it ends.
-        is_hole: whether the text is what stands in the first hole, instead of all that is new.
+        is_hole: whether the text is what stands in the first hole, instead of all that is shown.
     """
 
-    def __init__(self, tokenizer: Tokenizer, ends: frozenset[int], stop: Sequence[str], *, is_hole: bool) -> None:
-        self._tokenizer, self._ends, self._stop, self._is_hole = tokenizer, ends, tuple(stop), is_hole
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], *, is_hole: bool) -> None:
+        self._tokenizer, self._stop, self._is_hole = tokenizer, tuple(stop), is_hole
         self._handed = 0
 
     def advance(self, step: Step) -> str:
         """What `step` has settled since the last one."""
-        place = self._place(step)
-        masks = np.flatnonzero(step.masked[place.start : place.stop])
-        text = self._read(step, place.start, place.start + int(masks[0]) if masks.size else place.stop)
+        text = self._hole(step, settled=True) if self._is_hole else step.settled
         return self._hand(text[: len(text) - self._unsure(text)])
 
     def so_far(self, step: Step) -> str:
         """All of the text as it stands, masks included."""
-        place = self._place(step)
-        return self._read(step, place.start, place.stop)
+        return self._hole(step, settled=False) if self._is_hole else step.text
 
     def finish(self, generation: Generation) -> str:
         """What is left of the finished text."""
@@ -59,15 +55,14 @@ class SettledText:
                 bool(step.masked[at]),
                 new.get(at),
             )
-            for at in self._place(step)
+            for at in (step.holes[0] if self._is_hole else step.shown)
         ]
 
-    def _place(self, step: Step) -> range:
-        return step.holes[0] if self._is_hole else step.shown
-
-    def _read(self, step: Step, start: int, stop: int) -> str:
-        ends = frozenset[int]() if self._is_hole else self._ends
-        return Reader(self._tokenizer, start, ends, self._stop).text(step.ids[:stop], step.masked[:stop])
+    def _hole(self, step: Step, *, settled: bool) -> str:
+        place = step.holes[0]
+        masks = np.flatnonzero(step.masked[place.start : place.stop])
+        end = place.start + int(masks[0]) if settled and masks.size else place.stop
+        return Reader(self._tokenizer, place.start, stop=self._stop).text(step.ids[:end], step.masked[:end])
 
     def _hand(self, text: str) -> str:
         piece = text[self._handed :]

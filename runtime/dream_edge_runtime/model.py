@@ -17,7 +17,7 @@ from .prompts import Prompt, given_text, prompt_ids
 from .reader import Reader
 from .results import Generation
 from .run import Denoising, Run, Task
-from .template import parse_template
+from .template import Template, parse_template
 from .tokenizer import Tokenizer
 
 
@@ -180,7 +180,7 @@ class DreamModel:
 
     def fill(
         self,
-        template: str,
+        template: Template,
         config: GenerationConfig | None = None,
         *,
         bos: bool = False,
@@ -188,8 +188,9 @@ class DreamModel:
     ) -> Generation:
         """`template` with its holes filled: `"The [[2]] sat on the [[1]]."` has one of two tokens and one of one.
 
-        No tokens are added at the end. Texts are taken raw. Nothing is cut: special tokens in a hole are left out of
-        the text. `holes` of the result tells what was written in each.
+        The same in pieces, for texts that may hold such brackets: `["The ", 2, " sat on the ", 1, "."]`. No tokens are
+        added at the end. Texts are taken raw. Nothing is cut: special tokens in a hole are left out of the text.
+        `holes` of the result tells what was written in each.
 
         Raises:
             InvalidTemplate: it has no holes, or impossible ones.
@@ -198,7 +199,7 @@ class DreamModel:
 
     def stream_fill(
         self,
-        template: str,
+        template: Template,
         config: GenerationConfig | None = None,
         *,
         bos: bool = False,

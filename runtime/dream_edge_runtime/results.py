@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
 
+import numpy as np
+
 from .arrays import BoolArray, FloatArray, IntArray
 
 MASK_SYMBOL = "░"
@@ -51,6 +53,16 @@ class Step:
     def text(self) -> str:
         """The text so far, `MASK_SYMBOL` for each masked position. Decoded when first asked for."""
         return self._reader.text(self.ids, self.masked)
+
+    @cached_property
+    def settled(self) -> str:
+        """The text before the first mask, which later steps only add to.
+
+        Two ends of it are unsure: half a character (U+FFFD), and the beginning of a stop string.
+        """
+        masks = np.flatnonzero(self.masked[self.shown.start :])
+        end = self.shown.start + int(masks[0]) if masks.size else len(self.ids)
+        return self._reader.text(self.ids[:end], self.masked[:end])
 
 
 @dataclass(frozen=True)

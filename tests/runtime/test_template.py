@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,3 +31,16 @@ def test_what_is_no_hole_is_refused(template: str) -> None:
     with pytest.raises(InvalidTemplate) as caught:
         parse_template(template)
     assert len(str(caught.value)) < 200
+
+
+def test_pieces_are_taken_as_they_are() -> None:
+    assert parse_template(["a [[1]] ", 2, "", "b", 3]) == ["a [[1]] ", 2, "b", 3]
+    assert parse_template((1,)) == [1]
+
+
+@pytest.mark.parametrize(
+    "pieces", [[], ["a"], ["a", 0], ["a", -1], ["a", True], ["a", 1.0], ["a", None], ["a", 1 << 21]]
+)
+def test_pieces_that_are_none_are_refused(pieces: Any) -> None:
+    with pytest.raises(InvalidTemplate):
+        parse_template(pieces)
