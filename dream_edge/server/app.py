@@ -43,6 +43,7 @@ from .requests import (
     refusal,
 )
 from .settings import ServerSettings
+from .static import INDEX, page_file
 from .strict_json import parse_body
 
 log = logging.getLogger("dream_edge.server")
@@ -148,6 +149,14 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
         if engine.state != "ready":
             return JSONResponse({"status": engine.state, "waiting": 0}, 503)
         return JSONResponse({"status": "busy" if engine.is_busy else "ready", "waiting": engine.waiting})
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return page_file(INDEX)
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def part(name: str) -> Response:
+        return page_file(name)
 
     @app.get("/metrics", **responses("Counts, as Prometheus reads them.", media_type="text/plain"))
     async def counts() -> Response:

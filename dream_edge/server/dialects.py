@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from dream_edge_runtime.results import Generation, Step
 
+from .settled import Cell
+
 Json = dict[str, Any]
 
 
@@ -185,12 +187,10 @@ def diffusion(texts: Sequence[Finished]) -> Json:
     }
 
 
-def under_way(step: Step, cells: Sequence[tuple[str, bool, float | None]] | None) -> Json:
-    """How far a text is, and its cells if they were asked for: text, whether masked, probability where new."""
+def under_way(step: Step, cells: Sequence[Cell] | None) -> Json:
+    """How far a text is, and its cells if they were asked for."""
     found: Json = {"step": step.index, "steps": step.steps, "progress": step.progress}
-    if cells is not None:
-        found["cells"] = [{"text": text, "masked": masked, "confidence": sure} for text, masked, sure in cells]
-    return found
+    return found if cells is None else found | {"cells": cells}
 
 
 def _choice(index: int, text: Json, reason: str | None) -> Json:

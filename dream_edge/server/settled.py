@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,6 +13,17 @@ from dream_edge_runtime.tokenizer import Tokenizer
 
 _CUT_CHARACTER = "\ufffd"
 """What the tokens of a character decode to as long as some of its bytes are missing."""
+
+
+class Cell(TypedDict):
+    """One token of a canvas."""
+
+    text: str
+    masked: bool
+    given: bool
+    """Whether it stood there from the start."""
+    confidence: float | None
+    """Its probability, where it is new at this step."""
 
 
 class SettledText:
@@ -46,15 +58,17 @@ class SettledText:
         text = generation.holes[0]
         return text[: min((place for place in map(text.find, self._stop) if place >= 0), default=len(text))]
 
-    def cells(self, step: Step) -> list[tuple[str, bool, float | None]]:
-        """Every cell of the canvas: its text, whether it is masked, its probability where it is new at this step."""
+    def cells(self, step: Step) -> list[Cell]:
+        """Every cell of the text as it stands."""
         new = dict(zip(step.revealed.tolist(), step.confidence.tolist(), strict=True))
+        written = {at for hole in step.holes for at in hole}
         return [
-            (
-                MASK_SYMBOL if step.masked[at] else self._tokenizer.decode(step.ids[at : at + 1]),
-                bool(step.masked[at]),
-                new.get(at),
-            )
+            {
+                "text": MASK_SYMBOL if step.masked[at] else self._tokenizer.decode(step.ids[at : at + 1]),
+                "masked": bool(step.masked[at]),
+                "given": at not in written,
+                "confidence": new.get(at),
+            }
             for at in (step.holes[0] if self._is_hole else step.shown)
         ]
 

@@ -167,7 +167,9 @@ def test_large_bodies_are_refused_whether_they_say_so_or_not(model: DreamModel) 
         assert code(http.post("/v1/chat/completions", content=pieces(), headers=kind)) == (413, "too_large")
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/chat/completions/x", "/v1/chat/completions"])
+@pytest.mark.parametrize(
+    "path", ["/page/app.py", "/page/..%2Fapp.py", "/v1/chat/completions/x", "/v1/chat/completions"]
+)
 def test_wrong_ways_get_the_envelope(model: DreamModel, path: str) -> None:
     with client(model) as http:
         refused = http.get(path)

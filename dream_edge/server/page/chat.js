@@ -1,0 +1,75 @@
+// The conversation: turns on the page, kept for as long as the tab lives.
+
+import { ask } from "./api.js";
+import { Canvas, element } from "./canvas.js";
+
+const KEPT = "dream-edge conversation";
+
+export class Chat {
+  constructor(generation, others) {
+    Object.assign(this, { generation, others });
+    this.messages = [];
+    this.turns = byId("turns");
+    this.question = byId("question");
+    byId("ask").addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
+    byId("clear").addEventListener("click", () => this.clear());
+    this.question.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.send(); }
+    });
+    for (const { role, content } of JSON.parse(sessionStorage.getItem(KEPT) ?? "[]")) {
+      this.messages.push({ role, content });
+      this.turn(role, content);
+    }
+  }
+
+  async send() {
+    const content = this.question.value.trim();
+    if (!content || this.generation.isRunning) return;
+    this.question.value = "";
+    const asked = [...this.messages, { role: "user", content }];
+    const mine = this.turn("user", content);
+    const host = this.turn("assistant", "");
+    const canvas = new Canvas(host, {
+      others: this.others,
+      alternatives: (before, after) => this.alternatives(asked, before, after),
+    });
+    host.scrollIntoView({ block: "nearest" });
+    const room = Number(byId("room").value) || 64;
+    const body = { messages: asked, max_tokens: room, end_with: byId("ending").value };
+    const answer = await this.generation.run("v1/chat/completions", body, room, canvas);
+    if (answer === null) { // the question may be asked again
+      this.question.value ||= content;
+      mine.classList.add("unanswered");
+      return;
+    }
+    this.messages = [...asked, { role: "assistant", content: answer }];
+    sessionStorage.setItem(KEPT, JSON.stringify(this.messages));
+  }
+
+  async alternatives(messages, before, after) {
+    if (this.generation.isRunning) return null;
+    try {
+      return (await ask("v1/alternatives", { messages, before, after })).alternatives;
+    } catch {
+      return null; // a hint that does not come is no trouble
+    }
+  }
+
+  turn(role, content) {
+    const item = element("li", role === "user" ? "asked" : "answered");
+    item.setAttribute("aria-label", role === "user" ? "You" : "Dream");
+    if (content) item.append(Object.assign(element("p", "canvas"), { textContent: content }));
+    this.turns.append(item);
+    return item;
+  }
+
+  clear() {
+    this.generation.stop();
+    this.messages = [];
+    sessionStorage.removeItem(KEPT);
+    this.turns.replaceChildren();
+    this.question.focus();
+  }
+}
+
+function byId(id) { return document.getElementById(id); }

@@ -1,0 +1,57 @@
+// One generation at a time: begun, shown, stopped, timed.
+
+import { stream, Trouble } from "./api.js";
+
+const PACES = [
+  { says: "fastest: what is 90 % sure", options: () => ({ threshold: 0.9 }) },
+  { says: "fast: the default", options: () => ({}) },
+  { says: "careful: two tokens a pass", options: (room) => ({ algorithm: "entropy", steps: Math.max(1, Math.ceil(room / 2)) }) },
+  { says: "exact: one token a pass", options: () => ({ exact: true }) },
+];
+
+export class Generation {
+  // `onChange(isRunning)` is called at the beginning and at the end, `onTrouble(error)` where something goes wrong.
+  constructor({ pace, paceSays, speed, onChange, onTrouble }) {
+    Object.assign(this, { pace, speed, onChange, onTrouble });
+    this.abort = null;
+    const say = () => { paceSays.textContent = PACES[pace.value].says; };
+    pace.addEventListener("input", say);
+    say();
+  }
+
+  get isRunning() { return this.abort !== null; }
+
+  stop() { this.abort?.abort(); }
+
+  // Fills `canvas`; gives the finished text, or null if it was stopped or failed.
+  async run(path, body, room, canvas) {
+    if (this.isRunning) return null;
+    this.abort = new AbortController();
+    this.onChange(true);
+    try {
+      const asked = {
+        ...PACES[this.pace.value].options(room), ...body, diffusing: true, stream_options: { include_cells: true },
+      };
+      let text = null;
+      for await (const { choices, diffusion } of stream(path, asked, this.abort.signal)) {
+        const choice = choices[0];
+        if (diffusion?.cells) canvas.add(diffusion);
+        if (choice?.finish_reason) {
+          text = choice.text ?? choice.delta.content ?? "";
+          const speed = `${diffusion.tokens_per_second.toFixed(1)} tokens/s`;
+          this.speed.textContent = speed;
+          canvas.finish(text, `${diffusion.passes} passes, ${diffusion.seconds.toFixed(1)} s, ${speed}`);
+        }
+      }
+      return text;
+    } catch (error) {
+      if (error.name === "AbortError") canvas.told.textContent = "Stopped.";
+      else if (error instanceof Trouble) { canvas.told.textContent = error.message; this.onTrouble(error); }
+      else throw error;
+      return null;
+    } finally {
+      this.abort = null;
+      this.onChange(false);
+    }
+  }
+}
