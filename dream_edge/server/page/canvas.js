@@ -61,7 +61,7 @@ export class Canvas {
         span.classList.add("fresh");
         span.style.setProperty("--sure", fresh.get(at));
       }
-      if (isLast && !cell.masked && this.alternatives) this.explain(span, cells, at);
+      if (isLast && cell.text && !cell.masked && this.alternatives) this.explain(span, cells, at);
       return span;
     }));
   }

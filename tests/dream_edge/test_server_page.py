@@ -1,0 +1,269 @@
+"""The page in a real Chromium: `apt install chromium chromium-driver`, `pip install .[browser]`, `pytest -m slow`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.serving import GatedNetwork, gated, served
+
+pytestmark = pytest.mark.slow
+
+webdriver: Any = pytest.importorskip("selenium.webdriver", reason="needs the extra [browser]")
+
+QUESTION = "What is the opposite of hot?"
+ANSWER = "The opposite of hot is cold."
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    assert chromium, "install Chromium to test the page: apt install chromium chromium-driver"
+    assert driver, "install chromedriver to test the page: apt install chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    opened.set_window_size(1280, 900)
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[tuple[Page, GatedNetwork]]:
+    model, network = gated()
+    network.gate.set()
+    with served(lambda: model) as url:
+        try:
+            browser.get(url)
+            browser.get_log("browser")  # what earlier pages said
+            browser.execute_script("sessionStorage.clear()")
+            browser.get(url)
+            opened = Page(browser, url)
+            opened.until(lambda: opened.text("#state") == "tiny")
+            yield opened, network
+            unexpected = [entry for entry in browser.get_log("browser") if "/health" not in entry["message"]]
+            assert not [entry for entry in unexpected if entry["level"] == "SEVERE"]
+        finally:
+            network.gate.set()
+
+
+class Page:
+    """What a person does."""
+
+    def __init__(self, browser: Any, url: str) -> None:
+        self.browser, self.url = browser, url
+
+    def until(self, holds: Any, seconds: float = 30) -> None:
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        waiting = WebDriverWait(self.browser, seconds, 0.05, [StaleElementReferenceException])
+        waiting.until(lambda _browser: holds())
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.browser.find_elements("css selector", selector))
+
+    def one(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+    def text(self, selector: str) -> str:
+        return str(self.one(selector).text)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.browser.execute_script(script, *arguments)
+
+    def pace(self, value: int) -> None:
+        self.run(
+            "const p = document.getElementById('pace'); p.value = arguments[0]; p.dispatchEvent(new Event('input'))",
+            value,
+        )
+
+    def ask(self, question: str) -> None:
+        self.one("#question").send_keys(question + "\n")
+
+    def select(self, words: str) -> None:
+        script = """const t = document.getElementById('text'), at = t.value.indexOf(arguments[0]);
+            t.focus(); t.setSelectionRange(at, at + arguments[0].length)"""
+        self.run(script, words)
+
+    def picture(self, name: str) -> None:
+        folder = os.environ.get("DREAM_EDGE_PICTURES")
+        if folder:
+            self.browser.save_screenshot(str(Path(folder) / name))
+
+
+def test_chat_shows_the_denoising_and_its_timeline(page: tuple[Page, GatedNetwork]) -> None:
+    opened, network = page
+    opened.pace(3)
+    network.gate.clear()
+    opened.ask(QUESTION)
+    opened.until(lambda: opened.one("#send").get_attribute("disabled"))
+    threading.Timer(0.5, network.gate.set).start()
+    opened.until(lambda: opened.text("#turns .answered .canvas") == ANSWER)
+    assert "passes" in opened.text(".told")
+    assert "tokens/s" in opened.text("#speed")
+    assert opened.text(".asked") == QUESTION
+    last = int(opened.one(".timeline input").get_attribute("max"))
+    assert last > 20
+    scrub = """const slider = document.querySelector('.timeline input');
+        slider.value = arguments[0]; slider.dispatchEvent(new Event('input'))"""
+    opened.run(scrub, 0)
+    masks = len(opened.all(".cell.masked"))
+    assert masks > 40
+    assert opened.text(".timeline output").startswith("step 1 of")
+    opened.run(scrub, last // 2)
+    assert 0 < len(opened.all(".cell.masked")) < masks
+    opened.picture("chat.png")
+    opened.run(scrub, last)
+    assert opened.text("#turns .answered .canvas") == ANSWER
+
+
+def test_a_conversation_goes_on_and_outlives_a_reload(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    opened.ask(QUESTION)
+    opened.until(lambda: opened.text("#turns .answered .canvas") == ANSWER and "passes" in opened.text(".told"))
+    opened.ask("What sound does the dog make?")
+    opened.until(lambda: len(opened.all(".told")) == 2 and "passes" in opened.all(".told")[1].text)
+    kept = [each.text for each in opened.all("#turns .answered .canvas")]
+    opened.browser.refresh()
+    opened.until(lambda: len(opened.all("#turns li")) == 4)
+    assert [each.text for each in opened.all("#turns li")] == [
+        QUESTION,
+        kept[0],
+        "What sound does the dog make?",
+        kept[1],
+    ]
+    opened.one("#clear").click()
+    assert opened.all("#turns li") == []
+
+
+def test_stop_stops_the_server_too(page: tuple[Page, GatedNetwork]) -> None:
+    opened, network = page
+    network.gate.clear()
+    opened.ask(QUESTION)
+    assert network.entered.wait(20)
+    opened.one("#stop").click()
+    opened.until(lambda: opened.text(".told") == "Stopped.")
+    assert network.cancelled.wait(5)
+    assert opened.one("#question").get_attribute("value") == QUESTION
+    network.gate.set()
+    opened.one("#send").click()
+    opened.until(lambda: opened.all(".answered .canvas")[-1].text == ANSWER)
+
+
+def test_a_selection_is_rewritten_in_place_and_pins_stay(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    text = opened.one("#text").get_attribute("value")
+    opened.select("home")
+    opened.one("#pin").click()
+    assert "home" in opened.text("#pins")
+    opened.select("walked home because")
+    opened.one("#rewrite").click()
+    opened.until(lambda: "passes" in opened.text("#edited .told"))
+    found = opened.text("#edited .canvas")
+    assert found.startswith("The old man")
+    assert " home" in found
+    assert found.endswith(" he was hungry.")
+    assert len(opened.all("#edited .cell.given")) < len(opened.all("#edited .cell"))
+    opened.picture("edit.png")
+    opened.one("#take").click()
+    assert opened.one("#text").get_attribute("value") == found
+    assert found != text or opened.one("#draft").get_attribute("hidden")
+
+
+def test_holes_are_filled_and_made(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    opened.pace(3)
+    opened.select("walked home")
+    opened.one("#hole").click()
+    assert opened.one("#text").get_attribute("value") == "The old man[[2]] because he was hungry."
+    opened.one("#fill").click()
+    opened.until(lambda: "passes" in opened.text("#edited .told"))
+    assert opened.text("#edited .canvas").endswith(" because he was hungry.")
+    assert "[[" not in opened.text("#edited .canvas")
+
+
+def test_an_ending_is_met(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    opened.one("#ending").send_keys(" is cold.")
+    opened.run("document.getElementById('room').value = 8")
+    opened.ask(QUESTION)
+    opened.until(lambda: "passes" in opened.text(".told"))
+    assert opened.text("#turns .answered .canvas").endswith(" is cold.")
+
+
+def test_alternatives_are_named(page: tuple[Page, GatedNetwork]) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    opened, _ = page
+    opened.ask(QUESTION)
+    opened.until(lambda: "passes" in opened.text(".told"))
+    cold = next(each for each in opened.all("#turns .token") if each.text.strip() == "cold")
+    ActionChains(opened.browser).move_to_element(cold).perform()
+    opened.until(lambda: opened.one("#others").is_displayed())
+    assert "cold" in opened.text("#others .chosen")
+    assert "%" in opened.text("#others")
+    opened.picture("alternatives.png")
+    ActionChains(opened.browser).send_keys("\ue00c").perform()
+    opened.until(lambda: not opened.one("#others").is_displayed())
+
+
+def test_it_finds_the_server_again(browser: Any) -> None:
+    model, network = gated()
+    with served(lambda: model) as url:
+        port = int(url.rpartition(":")[2])
+        browser.get(url)
+        opened = Page(browser, url)
+        opened.until(lambda: opened.text("#state") == "tiny")
+        opened.ask(QUESTION)
+        assert network.entered.wait(20)
+    opened.until(lambda: opened.text("#state") == "Not connected")
+    assert "Trying again" in opened.text("#trouble")
+    network.gate.set()
+    with served(lambda: model, port=port):
+        opened.until(lambda: opened.text("#state") == "tiny")
+        assert not opened.one("#trouble").is_displayed()
+        opened.one("#send").click()
+        opened.until(lambda: opened.all(".answered .canvas")[-1].text == ANSWER)
+
+
+def test_it_asks_nobody_else_and_fits_narrow_and_dark(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    opened.ask(QUESTION)
+    opened.until(lambda: "passes" in opened.text(".told"))
+    asked = [entry["name"] for entry in opened.run("return performance.getEntriesByType('resource')")]
+    assert asked
+    assert all(each.startswith(opened.url) for each in asked)
+    opened.browser.set_window_size(420, 860)
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    try:
+        opened.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
+        assert opened.run("return document.documentElement.scrollWidth <= innerWidth")
+        assert not opened.one("#edit").is_displayed()
+        opened.picture("narrow-dark.png")
+        opened.one("#show-edit").click()
+        assert opened.one("#edit").is_displayed()
+        assert not opened.one("#chat").is_displayed()
+    finally:
+        opened.browser.set_window_size(1280, 900)
+        opened.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_everything_has_a_name_for_those_who_do_not_see_it(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    opened.ask(QUESTION)
+    opened.until(lambda: "passes" in opened.text(".told"))
+    for control in opened.all("button, input, textarea"):
+        if control.is_displayed():
+            assert control.accessible_name, control.get_attribute("outerHTML")
+    assert opened.one("#turns .for-readers").get_attribute("textContent") == ANSWER
