@@ -28,7 +28,7 @@ export class Canvas {
   add(diffusion) {
     const isLatest = Number(this.slider.value) >= this.steps.length - 1;
     this.steps.push(diffusion);
-    this.timeline.hidden = false;
+    this.timeline.hidden = this.steps.length < 2;
     this.slider.max = this.steps.length - 1;
     if (isLatest) this.show(this.steps.length - 1);
     const quarter = Math.floor(diffusion.progress * 4);

@@ -1,0 +1,67 @@
+"""Requests made up from /openapi.json: whatever they are, no answer is a 5xx. Needs the extra [fuzz]."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from support.serving import served
+
+pytestmark = pytest.mark.slow
+
+schemathesis: Any = pytest.importorskip("schemathesis", reason="needs the extra [fuzz]")
+
+EXAMPLES = 500
+MOST_TOKENS = 40  # more is allowed, and takes its time
+LENGTHS = ("max_tokens", "max_completion_tokens", "n_predict")
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Any]:
+    with served() as url:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.05)
+        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
+
+
+OPERATIONS = (
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/fim/completions"),
+    ("POST", "/v1/fill"),
+    ("POST", "/v1/alternatives"),
+    ("POST", "/infill"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}"),
+    ("GET", "/health"),
+    ("GET", "/metrics"),
+)
+
+
+def test_all_operations_are_here(api: Any) -> None:
+    found = {(each.ok().method.upper(), each.ok().path) for each in api.get_all_operations()}
+    assert found == {*OPERATIONS}
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_no_request_breaks_it(api: Any, method: str, path: str) -> None:
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+    @given(case=api[path][method].as_strategy())
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[*HealthCheck], database=None)
+    def answered(case: Any) -> None:
+        if isinstance(case.body, dict):
+            for name in LENGTHS:
+                if isinstance(case.body.get(name), int) and case.body[name] > MOST_TOKENS:
+                    case.body[name] = MOST_TOKENS
+        response = case.call()
+        assert response.status_code < 500, response.text
+        # what fits the schema may still contradict itself, or end in somebody else's turn
+        case.validate_response(response, excluded_checks=[positive_data_acceptance])
+
+    answered()
