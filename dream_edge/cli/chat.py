@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dream_edge_runtime.errors import DreamEdgeError
 
 from . import options as given
+from .conversation import Conversation, Leave, utterances
 from .faults import say
-from .terminal import note, print_text
-from .watch import watch
-
-if TYPE_CHECKING:
-    from dream_edge_runtime.chat import Message
-    from dream_edge_runtime.model import DreamModel
+from .terminal import note
 
 
 def chat(
@@ -57,7 +53,8 @@ def chat(
 ) -> None:
     """Talk to a model, a line at a time.
 
-    /reset forgets the conversation; /exit or the end of input leaves; Ctrl-C stops an answer.
+    /undo, /retry, /infill, /set, /save, /reset; /help lists them. /exit or the end of input leaves; Ctrl-C stops an
+    answer. A line that ends in a backslash goes on.
     """
     settings = given.sampling(
         max_new_tokens=max_new_tokens,
@@ -95,65 +92,40 @@ def chat(
     conversation = Conversation(model, settings, visual)
     if sys.stdin.isatty():
         _talk(conversation)
-    else:
-        for line in sys.stdin:
-            if not conversation.take(line.rstrip("\r\n")):
-                break
-
-
-@dataclass
-class Conversation:
-    """What has been said so far."""
-
-    model: DreamModel
-    settings: dict[str, Any]
-    visual: bool
-    messages: list[Message] = field(default_factory=list)
-
-    def take(self, line: str) -> bool:
-        """Do what `line` says: answer it, unless it is a command. False once the user wants to leave.
-
-        A turn that fails or is stopped leaves the conversation as it was.
-        """
-        match line.strip():
-            case "":
-                pass
-            case "/exit":
-                return False
-            case "/reset":
-                self.messages.clear()
-                note("The conversation is forgotten.")
-            case _:
-                self._answer(line)
-        return True
-
-    def _answer(self, text: str) -> None:
-        messages: list[Message] = [*self.messages, {"role": "user", "content": text}]
-        answer = watch(
-            lambda cancel: self.model.stream_chat(messages, cancel=cancel, **self.settings),
-            self.model.tokenizer,
-            visual=self.visual,
-        )
-        print_text(answer.text)
-        self.messages = [*messages, {"role": "assistant", "content": answer.text}]
+        return
+    with suppress(Leave):
+        for text in utterances(line.rstrip("\r\n") for line in sys.stdin):
+            conversation.take(text)
 
 
 def _talk(conversation: Conversation) -> None:
     """At a terminal: an error or Ctrl-C ends the turn, not the program."""
     with suppress(ImportError):
         import readline  # noqa: F401 - input() edits lines and remembers them
-    note("/reset forgets the conversation, /exit leaves, Ctrl-C stops an answer.")
-    while True:
-        try:
-            if not conversation.take(_ask()):
+    note("/help lists commands, /exit leaves, Ctrl-C stops an answer.")
+    with suppress(Leave):
+        while True:
+            try:
+                for text in utterances(_lines()):
+                    _turn(conversation, text)
+                note("")
                 return
-        except EOFError:
-            note("")
-            return
-        except KeyboardInterrupt:
-            note("\nStopped. /exit leaves.")
-        except DreamEdgeError as error:
-            say(error)
+            except KeyboardInterrupt:
+                note("\nStopped. /exit leaves.")
+
+
+def _turn(conversation: Conversation, text: str) -> None:
+    try:
+        conversation.take(text)
+    except DreamEdgeError as error:
+        say(error)
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, until the end of input."""
+    with suppress(EOFError):
+        while True:
+            yield _ask()
 
 
 def _ask() -> str:

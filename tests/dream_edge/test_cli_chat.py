@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 import dream_edge
 from dream_edge.cli.app import app
-from dream_edge.cli.chat import Conversation, _talk
-from dream_edge_runtime.errors import CanvasTooLong
+from dream_edge.cli.chat import _talk
+from dream_edge.cli.conversation import ChatCommandError, Conversation, Leave, utterances
+from dream_edge_runtime.errors import CanvasTooLong, InvalidOption, InvalidTemplate
+from dream_edge_runtime.generation_config import GenerationConfig
 from dream_edge_runtime.results import Generation
 
 
@@ -44,17 +46,31 @@ class Model:
     """Numbers its answers and remembers what it was asked."""
 
     tokenizer = None
+    defaults = GenerationConfig()
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.options: dict[str, Any] = {}
 
     def stream_chat(self, messages: Sequence[Mapping[str, str]], **options: Any) -> Answering:
         self.asked.append([message["content"] for message in messages])
+        self.options = options
         if messages[-1]["content"] == "too long":
             raise CanvasTooLong(3, 2)
         if messages[-1]["content"] == "interrupt":
             raise KeyboardInterrupt
         return Answering(f"answer {len(self.asked)}")
+
+    def stream_fill(self, template: str, **options: Any) -> Answering:
+        if "[[" not in template:
+            raise InvalidTemplate("the template has no hole")
+        self.options = options
+        return Answering(template.replace("[[1]]", " mat"))
+
+
+@pytest.fixture
+def talk(model: Model) -> Conversation:
+    return Conversation(model, {"max_new_tokens": 8}, visual=False)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -114,3 +130,105 @@ def test_chat_with_a_real_model(random_artifact: Path) -> None:
     turns = [("user", "Hello"), ("assistant", first), ("user", "And again")]
     second = loaded.chat([{"role": role, "content": content} for role, content in turns], **options).text
     assert result.stdout == f"{first}\n{second}\n"
+
+
+def test_undo_takes_back_a_question_and_its_answer(model: Model, talk: Conversation) -> None:
+    for text in ("one", "two", "/undo", "three"):
+        talk.take(text)
+    assert model.asked[-1] == ["one", "answer 1", "three"]
+    talk.take("/undo")
+    talk.take("/undo")
+    assert talk.messages == []
+    with pytest.raises(ChatCommandError, match="taken back"):
+        talk.take("/undo")
+
+
+def test_retry_answers_the_same_question_again(
+    model: Model, talk: Conversation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ChatCommandError, match="no answer"):
+        talk.take("/retry")
+    talk.take("one")
+    talk.take("/retry")
+    assert model.asked == [["one"], ["one"]]
+    assert [message["content"] for message in talk.messages] == ["one", "answer 2"]
+    assert "temperature" in capsys.readouterr().err
+    talk.take("/set temperature 0.7")
+    capsys.readouterr()
+    talk.take("/retry")
+    assert "temperature" not in capsys.readouterr().err
+
+
+def test_a_turn_that_fails_leaves_the_conversation_as_it_was(talk: Conversation) -> None:
+    talk.take("one")
+    before = [*talk.messages]
+    for text in ("too long", "/set threshold 2", "/set nothing 1", "/nonsense", "/infill no holes", "/save"):
+        with pytest.raises((CanvasTooLong, InvalidOption, ChatCommandError, InvalidTemplate)):
+            talk.take(text)
+    assert talk.messages == before
+    assert talk.settings == {"max_new_tokens": 8}
+
+
+def test_options_are_set_and_unset(model: Model, talk: Conversation) -> None:
+    talk.take("/set threshold 0.9")
+    talk.take("/set exact false")
+    talk.take("one")
+    assert {name: model.options[name] for name in talk.settings} == {
+        "max_new_tokens": 8,
+        "threshold": 0.9,
+        "exact": False,
+    }
+    talk.take("/set threshold")
+    assert "threshold" not in talk.settings
+
+
+def test_infill_stands_beside_the_conversation(
+    model: Model, talk: Conversation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk.take("/set threshold 0.9")
+    talk.take("/infill The cat sat on the[[1]].")
+    assert capsys.readouterr().out == "The cat sat on the mat.\n"
+    assert talk.messages == []
+    assert model.options["threshold"] == 0.9
+    assert "max_new_tokens" not in model.options
+
+
+def test_what_is_saved_can_be_compared_with(talk: Conversation, tmp_path: Path) -> None:
+    from dream_edge.quality import Sample, read_texts
+
+    path = tmp_path / "a talk.jsonl"
+    for text in ("one", f"/save {path}", "two"):
+        talk.take(text)
+    talk.take("/save")
+    assert read_texts(path) == [Sample(tuple(talk.messages[:-1]), "answer 2")]
+    assert [*tmp_path.iterdir()] == [path]
+    talk.take("/reset")
+    talk.take("other")
+    with pytest.raises(ChatCommandError, match="exists"):
+        talk.take(f"/save {path}")
+    with pytest.raises(ChatCommandError, match="cannot be written"):
+        talk.take(f"/save {tmp_path / 'nowhere' / 'talk.jsonl'}")
+
+
+def test_help_names_every_command_and_exit_leaves(talk: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
+    talk.take("/help")
+    told = capsys.readouterr().err
+    for name in ("/undo", "/retry", "/infill", "/set", "/save", "/reset", "/exit"):
+        assert name in told
+    with pytest.raises(Leave):
+        talk.take("/exit")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["one", "two"], ["one", "two"]),
+        (["one \\", "two", "three"], ["one \ntwo", "three"]),
+        (['"""', "one", "", "/two", '"""', "three"], ["one\n\n/two", "three"]),
+        (['"""', "one"], ["one"]),
+        (["one\\"], ["one"]),
+        ([], []),
+    ],
+)
+def test_a_text_may_have_several_lines(lines: list[str], said: list[str]) -> None:
+    assert [*utterances(lines)] == said

@@ -1,0 +1,194 @@
+"""A conversation at the terminal: what has been said, and the commands that change it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dream_edge_runtime.errors import DreamEdgeError
+
+from .terminal import note, print_text
+from .watch import watch
+
+if TYPE_CHECKING:
+    from dream_edge_runtime.chat import Message
+    from dream_edge_runtime.model import DreamModel
+
+FENCE = '"""'
+
+
+class ChatCommandError(DreamEdgeError, ValueError):
+    """A command that cannot be carried out; the conversation stays as it was."""
+
+
+class Leave(Exception):
+    """The user wants to leave."""
+
+
+@dataclass
+class Conversation:
+    """What has been said so far. A turn that fails or is stopped leaves it as it was."""
+
+    model: DreamModel
+    settings: dict[str, Any]
+    visual: bool
+    messages: list[Message] = field(default_factory=list)
+    saved_to: Path | None = None
+
+    def take(self, text: str) -> None:
+        """Answer `text`, or do what it says where it is a command.
+
+        Raises:
+            Leave, ChatCommandError, and what the model raises.
+        """
+        first, _, rest = text.strip().partition(" ")
+        if not first:
+            return
+        if not first.startswith("/"):
+            self._answer([*self.messages, {"role": "user", "content": text}])
+            return
+        if first not in COMMANDS:
+            raise ChatCommandError(f"there is no command {first}. Commands: {', '.join(COMMANDS)}.")
+        COMMANDS[first].do(self, rest.strip())
+
+    def _answer(self, messages: list[Message]) -> None:
+        answer = watch(
+            lambda cancel: self.model.stream_chat(messages, cancel=cancel, **self.settings),
+            self.model.tokenizer,
+            visual=self.visual,
+        )
+        print_text(answer.text)
+        self.messages = [*messages, {"role": "assistant", "content": answer.text}]
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def undo(self, _rest: str) -> None:
+        if not self.messages:
+            raise ChatCommandError("nothing has been said that could be taken back.")
+        self.messages = self.messages[:-2]
+        last = self.messages[-1]["content"] if self.messages else None
+        note("The last question and its answer are gone." if last is None else f"Back to: {last}")
+
+    def retry(self, _rest: str) -> None:
+        if not self.messages:
+            raise ChatCommandError("there is no answer to try again.")
+        temperature = self.settings.get("temperature", self.model.defaults.temperature)
+        if self.settings.get("seed") is not None or not temperature:
+            note("(At temperature 0, or with a seed, an answer comes out as before: /set temperature 0.7)")
+        self._answer(self.messages[:-1])
+
+    def infill(self, rest: str) -> None:
+        if not rest:
+            raise ChatCommandError("give a text with holes: /infill The [[2]] sat on the [[1]].")
+        kept = {name: value for name, value in self.settings.items() if name not in _FOR_ANSWERS}
+        filled = watch(
+            lambda cancel: self.model.stream_fill(rest, cancel=cancel, **kept),
+            self.model.tokenizer,
+            visual=self.visual,
+        )
+        print_text(filled.text)
+
+    def set(self, rest: str) -> None:
+        name, _, value = rest.partition(" ")
+        if not name:
+            note("\n".join(f"{key} = {value}" for key, value in self.settings.items()) or "Nothing is set.")
+            return
+        changed = {key: kept for key, kept in self.settings.items() if key != name}
+        if value.strip():
+            changed[name] = _value(value.strip())
+        self._check(changed, name)
+        self.settings = changed
+        note(f"{name} = {changed[name]}" if name in changed else f"{name} is as by default.")
+
+    def _check(self, settings: dict[str, Any], name: str) -> None:
+        from dream_edge_runtime.generation_config import FIELDS
+        from dream_edge_runtime.options import resolve
+
+        if name not in (*FIELDS, "exact"):
+            raise ChatCommandError(f"there is no option {name}. Options: {', '.join((*FIELDS, 'exact'))}.")
+        resolve(self.model.defaults, None, settings)
+
+    def save(self, rest: str) -> None:
+        if not self.messages:
+            raise ChatCommandError("nothing has been said that could be saved.")
+        if not rest and self.saved_to is None:
+            raise ChatCommandError("name a file: /save talk.jsonl")
+        path = Path(rest).expanduser() if rest else self.saved_to
+        assert path is not None
+        if path.exists() and path != self.saved_to:
+            raise ChatCommandError(f"{path} exists. Name another file, or remove it.")
+        line = json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n"
+        beside = path.with_name(path.name + ".partial")
+        try:
+            beside.write_text(line, encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            raise ChatCommandError(f"{path} cannot be written ({error.strerror}). Name another file.") from None
+        self.saved_to = path
+        note(f"Saved to {path}.")
+
+    def reset(self, _rest: str) -> None:
+        self.messages = []
+        self.saved_to = None
+        note("The conversation is forgotten.")
+
+    def leave(self, _rest: str) -> None:
+        raise Leave
+
+    def help(self, _rest: str) -> None:
+        note("\n".join(f"{f'{name} {each.takes}'.strip():22}{each.says}" for name, each in COMMANDS.items()))
+        note(f"A line that ends in a backslash goes on; {FENCE} begins and ends a text of several lines.")
+
+
+@dataclass(frozen=True)
+class Command:
+    do: Callable[[Conversation, str], None]
+    takes: str
+    says: str
+
+
+COMMANDS = {
+    "/undo": Command(Conversation.undo, "", "take back the last question and its answer"),
+    "/retry": Command(Conversation.retry, "", "answer the last question again"),
+    "/infill": Command(Conversation.infill, "TEXT", "fill the holes of a text: The [[2]] sat."),
+    "/set": Command(Conversation.set, "[NAME [VALUE]]", "change an option; without a value, back to its default"),
+    "/save": Command(Conversation.save, "[FILE]", "write the conversation as a line of JSON"),
+    "/reset": Command(Conversation.reset, "", "forget the conversation"),
+    "/help": Command(Conversation.help, "", "this list"),
+    "/exit": Command(Conversation.leave, "", "leave"),
+}
+
+_FOR_ANSWERS = ("max_new_tokens", "grow_from", "stop", "stop_at_end")
+
+
+def utterances(lines: Iterable[str]) -> Iterator[str]:
+    """What is said, out of `lines` without their ends: several where one ends in a backslash, or between fences."""
+    held: list[str] = []
+    fenced = False
+    for line in lines:
+        if fenced:
+            if line.strip() == FENCE:
+                yield "\n".join(held)
+                held, fenced = [], False
+            else:
+                held.append(line)
+        elif not held and line.strip() == FENCE:
+            fenced = True
+        elif line.endswith("\\"):
+            held.append(line[:-1])
+        else:
+            yield "\n".join([*held, line])
+            held = []
+    if held:
+        yield "\n".join(held)
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float | bool | list) else text
