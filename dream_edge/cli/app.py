@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .batch import batch
 from .bench import bench
 from .cache import cache
 from .chat import chat
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (generate, infill, chat, serve, export, compare, sensitivity, bench, info, verify, pull, cache, demo):
+for verb in (generate, infill, chat, serve, batch, export, compare, sensitivity, bench, info, verify, pull, cache, demo):
     app.command(cls=VerbWithSections)(verb)
 
 

@@ -346,3 +346,12 @@ def _say_copy(artifact: str | Path, scheme: SchemeName | None) -> None:
         entry.artifact == str(opened.path.absolute()) for entry in cache.entries()
     ):
         note(f"Keeping a prepacked copy of about {size(cache.expected_size(opened, 'cpu'))} in {cache.directory}")
+
+
+def served_name(artifact: str, scheme: SchemeName | None) -> str:
+    """What a model is called in requests: the name of its directory, or "tiny"."""
+    import dream_edge
+
+    return (
+        artifact if artifact == "tiny" else dream_edge.resolve_artifact(artifact, scheme=scheme and scheme.value).name
+    )

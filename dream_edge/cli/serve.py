@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,8 +77,7 @@ def serve(
         queue=queue,
     )
     model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
-    directory = dream_edge.resolve_artifact(model, scheme=named)  # what is not there is said before anything listens
-    served = name or (artifact if artifact == "tiny" else Path(directory).name)
+    served = name or given.served_name(model, scheme)  # what is not there is said before anything listens
     if expand:
         model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
         named = None  # the copy has another

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.results import Generation
 from dream_edge_runtime.run import Denoising
+from dream_edge_runtime.tokenizer import Tokenizer
 
-from .dialects import Chat, Completions, Dialect, Fim, LlamaInfill
+from .dialects import Chat, Completions, Dialect, Fim, Finished, LlamaInfill
 from .requests import (
     ChatRequest,
     CompletionRequest,
@@ -30,18 +32,32 @@ class Asked:
 
     Attributes:
         texts: not yet begun; they stop within a step of `cancel`.
+        stops: strings before which a text ends.
+        is_between: whether only what stands between two given texts is told.
         before: text that is put before each of them.
     """
 
     texts: Sequence[Denoising]
     cancel: threading.Event
     dialect: Dialect
-    follow: Callable[[], SettledText]
+    tokenizer: Tokenizer
+    stops: tuple[str, ...] = ()
+    is_between: bool = False
     before: str = ""
     stream: bool = False
     diffusing: bool = False
     include_usage: bool = False
     include_cells: bool = False
+
+    def follow(self) -> SettledText:
+        """What follows one of the texts, step by step."""
+        return SettledText(self.tokenizer, self.stops, is_hole=self.is_between)
+
+    def finish(self, generation: Generation) -> Finished:
+        """One of the texts as it is told, and why it ends."""
+        text = self.follow().whole(generation)
+        is_cut = self.is_between and text != generation.holes[0]
+        return Finished(self.before + text, "stop" if is_cut else generation.finish_reason, generation)
 
 
 def chat(model: DreamModel, request: ChatRequest, served: str) -> Asked:
@@ -60,7 +76,7 @@ def chat(model: DreamModel, request: ChatRequest, served: str) -> Asked:
         )
         for seed in _seeds(request)
     ]
-    return _asked(model, request, texts, cancel, Chat(served), is_hole=False)
+    return _asked(model, request, texts, cancel, Chat(served))
 
 
 def completion(model: DreamModel, request: CompletionRequest, served: str) -> Asked:
@@ -82,7 +98,7 @@ def completion(model: DreamModel, request: CompletionRequest, served: str) -> As
         for seed in _seeds(request)
     ]
     before = request.prefix if request.echo else ""
-    return _asked(model, request, texts, cancel, Completions(served), is_hole=False, before=before)
+    return _asked(model, request, texts, cancel, Completions(served), before=before)
 
 
 def fim(model: DreamModel, request: FimRequest, served: str) -> Asked:
@@ -104,7 +120,7 @@ def fill(model: DreamModel, request: FillRequest, served: str) -> Asked:
         model.stream_fill(pieces, bos=request.bos, cancel=cancel, seed=seed, **request.options())
         for seed in _seeds(request)
     ]
-    return _asked(model, request, texts, cancel, Completions(served), is_hole=False)
+    return _asked(model, request, texts, cancel, Completions(served))
 
 
 def _piece(model: DreamModel, piece: Given | Hole | Rewritten) -> str | int:
@@ -120,7 +136,7 @@ def _between(model: DreamModel, request: Sampling, prefix: str, suffix: str, len
         for seed in _seeds(request)
     ]
     before = prefix if isinstance(request, CompletionRequest) and request.echo else ""
-    return _asked(model, request, texts, cancel, dialect, is_hole=True, before=before)
+    return _asked(model, request, texts, cancel, dialect, is_between=True, before=before)
 
 
 def _asked(
@@ -130,7 +146,7 @@ def _asked(
     cancel: threading.Event,
     dialect: Dialect,
     *,
-    is_hole: bool,
+    is_between: bool = False,
     before: str = "",
 ) -> Asked:
     extras = request.stream_options
@@ -138,7 +154,9 @@ def _asked(
         texts,
         cancel,
         dialect,
-        lambda: SettledText(model.tokenizer, request.stops, is_hole=is_hole),
+        model.tokenizer,
+        request.stops,
+        is_between,
         before,
         stream=bool(request.stream),
         diffusing=request.diffusing,

@@ -74,8 +74,7 @@ class Replies:
         async with self._watched(request, job):
             async for event in job.events(self.idle_seconds):
                 if event is not None and isinstance(event[1], Generation):
-                    follower = asked.follow()
-                    found.append(self._finish(asked, job, follower.whole(event[1]), event[1]))
+                    found.append(self._finish(asked, job, event[1]))
         return found
 
     async def _stream(self, request: Request, asked: Asked, job: Job) -> AsyncIterator[bytes]:
@@ -113,16 +112,15 @@ class Replies:
                 elif piece := follower.advance(what):
                     yield _event(dialect.chunk(index, piece))
                 continue
-            finished.append(self._finish(asked, job, follower.whole(what), what))
+            finished.append(self._finish(asked, job, what))
             rest = finished[-1].text if asked.diffusing else follower.finish(what)
             yield _event(dialect.closing(index, rest, finished[-1]))
             follower = None
         if asked.include_usage and (chunk := dialect.usage(finished)) is not None:
             yield _event(chunk)
 
-    def _finish(self, asked: Asked, job: Job, text: str, generation: Generation) -> Finished:
-        is_cut = bool(generation.holes) and text != generation.holes[0]
-        reason = "stop" if is_cut else generation.finish_reason
+    def _finish(self, asked: Asked, job: Job, generation: Generation) -> Finished:
+        finished = asked.finish(generation)
         self.metrics.generated(generation)
         log.info(
             "generated",
@@ -133,11 +131,11 @@ class Replies:
                 "passes": generation.passes,
                 "seconds": round(generation.seconds, 4),
                 "queued_seconds": round(job.queued_seconds, 4),
-                "finish": reason,
+                "finish": finished.reason,
                 "streamed": asked.stream,
             },
         )
-        return Finished(asked.before + text, reason, generation)
+        return finished
 
     @asynccontextmanager
     async def _watched(self, request: Request, job: Job) -> AsyncIterator[None]:

@@ -28,10 +28,11 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    include_usage: bool = Field(False, description="One more chunk at the end, with the usage and no choice.")
-    include_obfuscation: bool | None = Field(None, description="Accepted and without effect.")
+    include_usage: bool = Field(default=False, description="One more chunk at the end, with the usage and no choice.")
+    include_obfuscation: bool | None = Field(default=None, description="Accepted and without effect.")
     include_cells: bool = Field(
-        False, description="With `diffusing`: each chunk names the cells of the canvas, for a view of the denoising."
+        default=False,
+        description="With `diffusing`: each chunk names the cells of the canvas, for a view of the denoising.",
     )
 
 
@@ -41,43 +42,47 @@ class Sampling(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Annotated[str, Field(max_length=512)] | None = None
-    n: int | None = Field(None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
-    seed: int | None = Field(None, ge=0, le=_LARGEST_SEED)
+    n: int | None = Field(default=None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
+    seed: int | None = Field(default=None, ge=0, le=_LARGEST_SEED)
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    diffusing: bool = Field(False, description="Chunks of a stream replace the text so far instead of adding to it.")
-    user: str | None = Field(None, description="Accepted and without effect, as are metadata and store.")
+    diffusing: bool = Field(
+        default=False, description="Chunks of a stream replace the text so far instead of adding to it."
+    )
+    user: str | None = Field(default=None, description="Accepted and without effect, as are metadata and store.")
     metadata: dict[str, Any] | None = None
     store: bool | None = None
 
-    temperature: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
     top_p: Share | None = None
-    top_k: int | None = Field(None, ge=1, le=1 << 20)
-    steps: int | None = Field(None, ge=1, le=1 << 20, description="Denoising steps: the official schedule.")
-    algorithm: Algorithm | None = Field(None, description="What orders the positions: the official schedule.")
-    algorithm_temperature: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=1, le=1 << 20)
+    steps: int | None = Field(default=None, ge=1, le=1 << 20, description="Denoising steps: the official schedule.")
+    algorithm: Algorithm | None = Field(default=None, description="What orders the positions: the official schedule.")
+    algorithm_temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
     eps: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
-    eos_penalty: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
-    threshold: Share | None = Field(None, description="Reveal at once every token at least this probable.")
+    eos_penalty: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
+    threshold: Share | None = Field(default=None, description="Reveal at once every token at least this probable.")
     factor: Positive | None = None
-    entropy_bound: float | None = Field(None, ge=0, le=1e6, allow_inf_nan=False)
+    entropy_bound: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)
     sched: Positive | None = None
     local_leap: Annotated[float, Field(gt=0, le=0.9, allow_inf_nan=False)] | None = None
     klass: Positive | None = None
     block_length: Tokens | None = None
     cache: Literal["none", "prefix", "dual", "auto"] | None = None
-    suffix_window: int | None = Field(None, ge=0, le=1 << 20)
-    max_hole_tokens: int | None = Field(None, ge=0, le=1 << 20)
+    suffix_window: int | None = Field(default=None, ge=0, le=1 << 20)
+    max_hole_tokens: int | None = Field(default=None, ge=0, le=1 << 20)
     grow_from: Tokens | None = None
     stop_at_end: bool | None = None
-    exact: bool | None = Field(None, description="The official loop with the checkpoint's own settings.")
+    exact: bool | None = Field(default=None, description="The official loop with the checkpoint's own settings.")
 
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(
-        None, description="0: there is no such thing."
+        default=None, description="0: there is no such thing."
     )
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(None, description="0: there is no such thing.")
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(None, description="Empty.")
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(
+        default=None, description="0: there is no such thing."
+    )
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(default=None, description="Empty.")
 
     @field_validator("stop")
     @classmethod
@@ -121,7 +126,7 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
-    name: str | None = Field(None, description="Accepted and without effect.")
+    name: str | None = Field(default=None, description="Accepted and without effect.")
 
     def turn(self) -> dict[str, str]:
         """As the model takes it."""
@@ -143,7 +148,7 @@ class ChatRequest(Sampling):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
-    end_with: Text = Field("", description="The last words of the answer, fixed from the start.")
+    end_with: Text = Field(default="", description="The last words of the answer, fixed from the start.")
     logprobs: Literal[False] | None = None
     response_format: ResponseFormat | None = None
 
@@ -162,9 +167,11 @@ class CompletionRequest(Sampling):
     """POST /v1/completions"""
 
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
-    suffix: Text | None = Field(None, description="What comes after the text: it is then filled in between.")
+    suffix: Text | None = Field(default=None, description="What comes after the text: it is then filled in between.")
     max_tokens: Tokens = 16
-    end_with: Text = Field("", description="The last words of the text, fixed from the start. Not with a suffix.")
+    end_with: Text = Field(
+        default="", description="The last words of the text, fixed from the start. Not with a suffix."
+    )
     echo: bool = False
     logprobs: None = None
     best_of: Literal[1] | None = None
@@ -216,7 +223,7 @@ class FillRequest(Sampling):
     """POST /v1/fill"""
 
     pieces: Annotated[list[Given | Hole | Rewritten], Field(min_length=1, max_length=4096)]
-    bos: bool = Field(False, description="Begin with the bos token.")
+    bos: bool = Field(default=False, description="Begin with the bos token.")
 
     @field_validator("stop")
     @classmethod
@@ -246,13 +253,13 @@ class InfillRequest(BaseModel):
 
     input_prefix: Text = ""
     input_suffix: Text = ""
-    input_extra: list[dict[str, Any]] | None = Field(None, description="Accepted and without effect.")
-    prompt: Text = Field("", description="Added to the end of input_prefix.")
-    n_predict: Annotated[int, Field(ge=-1, le=1 << 20)] = Field(32, description="-1: 32.")
-    temperature: float | None = Field(None, ge=0, le=1e4, allow_inf_nan=False)
+    input_extra: list[dict[str, Any]] | None = Field(default=None, description="Accepted and without effect.")
+    prompt: Text = Field(default="", description="Added to the end of input_prefix.")
+    n_predict: Annotated[int, Field(ge=-1, le=1 << 20)] = Field(default=32, description="-1: 32.")
+    temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
     top_p: Share | None = None
-    top_k: int | None = Field(None, ge=0, le=1 << 20)
-    seed: int | None = Field(None, ge=-1, le=_LARGEST_SEED)
+    top_k: int | None = Field(default=None, ge=0, le=1 << 20)
+    seed: int | None = Field(default=None, ge=-1, le=_LARGEST_SEED)
     stop: Stop | None = None
     stream: bool = False
 

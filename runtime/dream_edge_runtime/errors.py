@@ -156,7 +156,7 @@ class OutputBusy(DreamEdgeError, BlockingIOError):
     def __init__(self, path: Path, holder: int | None) -> None:
         self.holder = holder
         who = "another process" if holder is None else f"process {holder}"
-        super().__init__(f"{path}: {who} is exporting there. Wait until it is done, or name another directory.")
+        super().__init__(f"{path}: {who} is writing there. Wait until it is done, or name another place.")
 
 
 class NotEnoughDisk(DreamEdgeError, OSError):

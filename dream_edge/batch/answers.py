@@ -1,0 +1,79 @@
+"""One request of a batch, answered as the server answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dream_edge.server import asked
+from dream_edge.server.errors import RequestRefused, envelope
+from dream_edge.server.requests import (
+    ChatRequest,
+    CompletionRequest,
+    FillRequest,
+    FimRequest,
+    Sampling,
+    check_model,
+    refusal,
+)
+from dream_edge_runtime.errors import Cancelled, DreamEdgeError
+from dream_edge_runtime.model import DreamModel
+
+from .requests import Line
+
+Json = dict[str, Any]
+_Make = Callable[[DreamModel, Any, str], asked.Asked]
+
+ROUTES: dict[str, tuple[type[BaseModel], _Make]] = {
+    "/v1/chat/completions": (ChatRequest, asked.chat),
+    "/v1/completions": (CompletionRequest, asked.completion),
+    "/v1/fim/completions": (FimRequest, asked.fim),
+    "/v1/fill": (FillRequest, asked.fill),
+}
+
+
+def answer(model: DreamModel, served: str, line: Line) -> Json:
+    """The result of `line`, in OpenAI's form; a request that cannot be met has its error there.
+
+    Raises:
+        Cancelled, and whatever is not the request's fault.
+    """
+    try:
+        return _result(line, 200, _body(model, served, line))
+    except RequestRefused as refused:
+        error = envelope(refused.status, str(refused), refused.param, refused.code)
+        return _result(line, refused.status, error)
+
+
+def _body(model: DreamModel, served: str, line: Line) -> Json:
+    if line.refused is not None:
+        raise line.refused
+    if line.url not in ROUTES:
+        raise RequestRefused(f"there is no url {line.url!r:.80}. Urls: {', '.join(ROUTES)}.", status=404, param="url")
+    kind, make = ROUTES[line.url]
+    try:
+        request = kind.model_validate(line.body)
+    except ValidationError as error:
+        raise refusal(error.errors()) from None
+    assert isinstance(request, Sampling)
+    if request.stream:
+        raise RequestRefused("stream does not apply to a batch.", param="stream")
+    check_model(request.model, served)
+    try:
+        made = make(model, request, served)
+        return made.dialect.whole([made.finish(text.result()) for text in made.texts])
+    except Cancelled:
+        raise
+    except DreamEdgeError as error:
+        raise RequestRefused.of(error) from None
+
+
+def _result(line: Line, status: int, body: Json) -> Json:
+    return {
+        "id": f"batch_req_{line.number}",
+        "custom_id": line.custom_id,
+        "response": {"status_code": status, "request_id": f"req_{line.number}", "body": body},
+        "error": None,
+    }

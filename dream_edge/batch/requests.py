@@ -1,0 +1,84 @@
+"""The lines of a batch: requests, or what keeps a line from being one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dream_edge.server.errors import RequestRefused
+from dream_edge.server.strict_json import parse_body
+
+from .errors import UnreadableBatch
+
+LONGEST_LINE = 1 << 24
+FIELDS = ("custom_id", "method", "url", "body")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One request of a batch.
+
+    Attributes:
+        number: counted from 1, empty lines included.
+        refused: why it is no request; `url` and `body` are empty then.
+    """
+
+    number: int
+    custom_id: str | None
+    url: str = ""
+    body: Any = None
+    refused: RequestRefused | None = None
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Every line of `path` that is not empty.
+
+    Raises:
+        UnreadableBatch: it cannot be read, or two lines have the same custom_id.
+    """
+    seen: dict[str, int] = {}
+    try:
+        with path.open("rb") as file:
+            for number, data in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+                if not data.strip():
+                    continue
+                if len(data) >= LONGEST_LINE:
+                    raise UnreadableBatch(path, f"line {number} has more than {LONGEST_LINE >> 20} MB")
+                line = _parsed(number, data)
+                if line.custom_id is not None:
+                    first = seen.setdefault(line.custom_id, number)
+                    if first != number:
+                        raise UnreadableBatch(path, f"lines {first} and {number} have the same custom_id")
+                yield line
+    except OSError as error:
+        if isinstance(error, UnreadableBatch):
+            raise
+        raise UnreadableBatch(path, f"cannot be read ({error.strerror})") from None
+
+
+def count_requests(path: Path) -> int:
+    """Lines of `path` that are to be answered. Raises UnreadableBatch as `read_lines` does."""
+    return sum(1 for _ in read_lines(path))
+
+
+def _parsed(number: int, data: bytes) -> Line:
+    custom_id: str | None = None
+    try:
+        entry = parse_body(data)
+        named = entry.get("custom_id")
+        if not isinstance(named, str) or not named:
+            raise RequestRefused("custom_id is missing: a text that tells the lines apart.", param="custom_id")
+        custom_id = named
+        unknown = next((name for name in entry if name not in FIELDS), None)
+        if unknown is not None:
+            raise RequestRefused(f"there is no field {unknown!r:.80}. Fields: {', '.join(FIELDS)}.", param=unknown)
+        if entry.get("method", "POST") != "POST":
+            raise RequestRefused("method must be POST.", param="method")
+        url = entry.get("url")
+        if not isinstance(url, str):
+            raise RequestRefused("url is missing: /v1/chat/completions, say.", param="url")
+        return Line(number, custom_id, url, entry.get("body"))
+    except RequestRefused as refused:
+        return Line(number, custom_id, refused=refused)
