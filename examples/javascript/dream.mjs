@@ -1,0 +1,68 @@
+// Dream in JavaScript: the whole loop, without caches. `node dream.mjs ARTIFACT QUESTION [ROOM] [THRESHOLD]`
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Tokenizer } from "@huggingface/tokenizers";
+import * as ort from "onnxruntime-node";
+
+// What every pass needs besides the canvas: no cache, everything seen, greedy.
+function feeds(model, ids, rows) {
+  const int64 = (values, dims) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
+  const found = {
+    input_ids: int64(ids, [1, ids.length]),
+    position_ids: int64(ids.keys(), [1, ids.length]),
+    key_mask: new ort.Tensor("bool", new Uint8Array(ids.length).fill(1), [1, ids.length]),
+    logit_rows: int64(rows, [rows.length]),
+    temperature: new ort.Tensor("float32", new Float32Array([0]), []),
+  };
+  const headDim = model.hidden_size / model.num_attention_heads;
+  for (let layer = 0; layer < model.num_hidden_layers; layer += 1) {
+    for (const part of ["key", "value"]) {
+      const none = new ort.Tensor("float32", new Float32Array(0), [1, model.num_key_value_heads, 0, headDim]);
+      found[`past_key_values.${layer}.${part}`] = none;
+    }
+  }
+  return found;
+}
+
+// Which of the proposals to reveal, best first: those of at least `threshold`, always the best; of two equal neighbours
+// only the surer one, since tokens that are revealed together do not see each other.
+function choose(proposals, threshold, ends, isLast) {
+  const best = [...proposals].sort((a, b) => b.probability - a.probability || a.position - b.position);
+  if (isLast) return best;
+  const sure = best.filter(({ probability }, rank) => rank === 0 || probability >= threshold);
+  return sure.filter(({ position, token }, rank) => ends.has(token)
+    || !sure.slice(0, rank).some((other) => other.token === token && Math.abs(other.position - position) === 1));
+}
+
+export async function generate(artifact, question, room = 64, threshold = 0.98) {
+  const { model, graphs } = JSON.parse(readFileSync(join(artifact, "manifest.json"), "utf8"));
+  const tokenizer = new Tokenizer(JSON.parse(readFileSync(join(artifact, "tokenizer.json"), "utf8")), {});
+  // Without VNNI, ONNX Runtime's fast 8-bit kernel saturates on x64; this one does not (docs/artifact.md).
+  const options = { extra: { session: { x64quantprecision: "1" } } };
+  const session = await ort.InferenceSession.create(join(artifact, graphs.cpu), options);
+  const turns = `<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n${question}<|im_end|>\n`;
+  const prompt = tokenizer.encode(`${turns}<|im_start|>assistant\n`, { add_special_tokens: false }).ids;
+  const ids = [...prompt, ...new Array(room).fill(model.mask_token_id)];
+  const turnEnd = tokenizer.encode("<|im_end|>", { add_special_tokens: false }).ids[0];
+  const ends = new Set([model.eos_token_id, model.pad_token_id, turnEnd]);
+  let masked = ids.map((_, position) => position).slice(prompt.length);
+  let steps = 0;
+  for (; masked.length; steps += 1) {
+    const rows = masked.map((position) => Math.max(0, position - model.shift)); // the row before predicts it
+    const { top_ids: tokens, top_probs: probabilities } = await session.run(feeds(model, ids, rows));
+    const k = tokens.dims[1]; // best first
+    const proposals = masked.map((position, row) => (
+      { position, token: Number(tokens.data[row * k]), probability: probabilities.data[row * k] }));
+    for (const { position, token } of choose(proposals, threshold, ends, steps === room - 1)) ids[position] = token;
+    masked = masked.filter((position) => ids[position] === model.mask_token_id);
+  }
+  const answer = ids.slice(prompt.length);
+  const end = answer.findIndex((token) => ends.has(token));
+  const kept = answer.slice(0, end < 0 ? room : end);
+  return { ids: answer, steps, text: kept.length ? tokenizer.decode(kept, { skip_special_tokens: true }) : "" };
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const [artifact, question, room, threshold] = process.argv.slice(2);
+  console.log(JSON.stringify(await generate(artifact, question, Number(room ?? 64), Number(threshold ?? 0.98))));
+}
