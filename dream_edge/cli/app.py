@@ -31,7 +31,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (generate, infill, chat, serve, batch, export, compare, sensitivity, bench, info, verify, pull, cache, demo):
+for verb in (
+    generate,
+    infill,
+    chat,
+    serve,
+    batch,
+    export,
+    compare,
+    sensitivity,
+    bench,
+    info,
+    verify,
+    pull,
+    cache,
+    demo,
+):
     app.command(cls=VerbWithSections)(verb)
 
 

@@ -348,7 +348,7 @@ def _say_copy(artifact: str | Path, scheme: SchemeName | None) -> None:
         note(f"Keeping a prepacked copy of about {size(cache.expected_size(opened, 'cpu'))} in {cache.directory}")
 
 
-def served_name(artifact: str, scheme: SchemeName | None) -> str:
+def served_name(artifact: str | Path, scheme: SchemeName | None) -> str:
     """What a model is called in requests: the name of its directory, or "tiny"."""
     import dream_edge
 

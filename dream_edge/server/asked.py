@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.results import Generation
@@ -63,7 +64,7 @@ class Asked:
 def chat(model: DreamModel, request: ChatRequest, served: str) -> Asked:
     """An answer to a conversation."""
     cancel, turns = threading.Event(), [message.turn() for message in request.messages]
-    length = {} if request.length is None else {"max_new_tokens": request.length}
+    length: dict[str, Any] = {} if request.length is None else {"max_new_tokens": request.length}
     texts = [
         model.stream_chat(
             turns,
