@@ -90,7 +90,7 @@ def test_a_client_that_goes_leaves_the_queue(gate: tuple[str, GatedNetwork]) -> 
 
 def test_answers_under_load_are_the_same() -> None:
     with served(queue=64) as url, ThreadPoolExecutor(12) as pool:
-        asked = [
+        asked: list[dict[str, Any]] = [
             {"prompt": f"The {word}", "max_tokens": 6, "temperature": 0.8, "seed": seed, "stream": stream}
             for word in ("dog", "cat")
             for seed in (1, 2)
