@@ -58,8 +58,9 @@ def rows(checkpoint: str, sensitivity: Path, sequences: int, data: Path | None, 
         options = ("--scheme", "mixed", "--bits", budget, "--sensitivity", sensitivity)
         _run("export", checkpoint, work / f"{name}-bits", *options)
     every = [work / each for name in names for each in (name, f"{name}-bits")]
-    options = ("--reference", checkpoint, "--sequences", sequences, "--json", *(("--data", data) if data else ()))
-    found = json.loads(_run("compare", *every, *options))["comparisons"]
+    options = ("--reference", checkpoint, "--sequences", sequences, *(("--data", data) if data else ()))
+    only = ("--no-noise-floor", "--no-trajectory", "--json")
+    found = json.loads(_run("compare", *every, *options, *only))["comparisons"]
     figures = {
         each.name: (_bits(each), comparison["overall"]["kl_mean"], comparison["overall"]["kl_mean_se"])
         for each, comparison in zip(every, found, strict=True)

@@ -67,7 +67,18 @@ def test_impossible_numbers_of_cases_are_refused(cases: int) -> None:
 
 def test_command_prints_scores_and_adds_them_to_the_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dream_edge.quality.tasks.TASKS", {name: TASKS[name] for name in ("Sudoku", "sentences")})
-    arguments = ["compare", "tiny", "--reference", "tiny", "--sequences", "2", "--tasks", "--cases", "2"]
+    arguments = [
+        "compare",
+        "tiny",
+        "--reference",
+        "tiny",
+        "--sequences",
+        "2",
+        "--no-trajectory",
+        "--tasks",
+        "--cases",
+        "2",
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
