@@ -95,6 +95,8 @@ def measure(
         raise MeasurementsUnfit(out, "it is of another checkpoint, other texts or another seed")
     _announce(work)
     found = work.known
+    if out is not None:
+        found.write(out)  # now, not after the first hour, it is seen whether it can be written
     with progress("Measuring", work.plan.passes, lambda done: f"{done:.1f} passes") as advance:
         for found in work.run(advance):
             if out is not None:

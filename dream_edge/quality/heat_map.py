@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.errors import InvalidOption, MissingExtra, OutputNotWritable
 from dream_edge_runtime.recipe import LM_HEAD
 
 from .sensitivity import Sensitivity, layer_matrices
@@ -34,23 +35,28 @@ def table(found: Sensitivity, format_: str) -> NDArray[np.float64]:
 
 
 def check_plot(path: Path) -> None:
-    """Raises InvalidOption for an ending other than those of `SUFFIXES`."""
+    """Before anything is measured for it.
+
+    Raises: InvalidOption for an ending other than those of `SUFFIXES`, OutputNotWritable, MissingExtra.
+    """
     if path.suffix not in SUFFIXES:
         raise InvalidOption("plot", str(path), f"must end in {', '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise OutputNotWritable(path, "there is no such directory")
+    if find_spec("matplotlib") is None:
+        raise MissingExtra("Drawing", "report")
 
 
 def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> None:
     """Write the picture as .png, .svg or .pdf.
 
-    Raises: InvalidOption for another ending, MissingExtra without matplotlib, OSError.
+    Raises: InvalidOption for another ending, OutputNotWritable, MissingExtra without matplotlib.
     """
     check_plot(path)
-    try:
-        import matplotlib
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("Drawing", "report") from None
+    import matplotlib
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
     ink, paper, colours = _INK[theme]
     tables = {format_: table(found, format_) for format_ in found.formats}
     positive = np.concatenate([values[values > 0] for values in tables.values()])
@@ -68,7 +74,10 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
         figures = " (in the cells: millionths)" if found.layers <= _MOST_WITH_FIGURES else ""
         bar.set_label(f"KL, nats a position{figures}", color=ink)
         bar.outline.set_visible(False)
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        try:
+            figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        except OSError as error:
+            raise OutputNotWritable(path, error.strerror or str(error)) from error
 
 
 def _label(panel: Any, found: Sensitivity, format_: str, values: NDArray[np.float64], scale: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.errors import DreamEdgeError, OutputNotWritable
 from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
 
 from .errors import MeasurementsUnfit
@@ -147,10 +147,13 @@ class Sensitivity:
             raise MeasurementsUnfit(path, f"it is not a file of sensitivities ({error})") from None
 
     def write(self, path: Path) -> None:
-        """Put in place whole. Raises OSError."""
+        """Put in place whole. Raises OutputNotWritable."""
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise OutputNotWritable(path, error.strerror or str(error)) from error
 
 
 def layer_matrices(index: int) -> list[str]:

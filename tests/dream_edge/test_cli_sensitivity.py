@@ -153,6 +153,8 @@ def test_measurements_of_another_checkpoint_are_refused(measured: Path, texts: P
         (["--plot", "map.jpg"], 2, ".png"),
         (["--formats", "nf4-256"], 2, "do not divide"),
         (["--data", "nowhere.txt"], 1, "nowhere.txt"),
+        (["--plot", "nowhere/map.png"], 1, "nowhere/map.png"),
+        (["--out", "nowhere/s.json"], 1, "nowhere/s.json"),
     ],
 )
 def test_what_cannot_be_measured_is_said(
