@@ -127,3 +127,16 @@ class BaseNotWritten(CompareError, OSError):
             f"{path}: cannot be written: {why}. Name a writable place with enough free space; what was finished is "
             "kept, and the same command goes on there."
         )
+
+
+class ReportForeign(CompareError, FileExistsError):
+    def __init__(self, directory: Path) -> None:
+        super().__init__(
+            f"{directory} holds something else than a report, which is not touched. Name a new directory, or one that "
+            "holds an earlier report and nothing more."
+        )
+
+
+class ReportNotWritable(CompareError, OSError):
+    def __init__(self, directory: Path, why: str) -> None:
+        super().__init__(f"{directory}: the report cannot be written ({why}). Name a place where you may write.")
