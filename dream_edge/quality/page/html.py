@@ -210,9 +210,9 @@ def _reading() -> Iterator[str]:
         "<p>Tokens of held-out texts are hidden, and both networks say what they expect there. <b>KL</b> is how far "
         "the artifact's expectations are from the original's, in nats: 0 is the same, 0.03 is what common 4-bit "
         "formats cost other language models. <b>Same best token</b>: how often both would choose the same. "
-        "<b>ΔELBO</b>: how much less likely the texts became, in nats a token. <b>RMS Δp</b>: by how much the probability of the token "
-        "that was there moved. ± is one standard error. <b>bf16 noise</b> is the original with its activations rounded "
-        "to 16 bits: what lies below it cannot be told apart.</p>"
+        "<b>ΔELBO</b>: how much less likely the texts became, in nats a token. <b>RMS Δp</b>: by how much the "
+        "probability of the token that was there moved. ± is one standard error. <b>bf16 noise</b> is the original "
+        "with its activations rounded to 16 bits: what lies below it cannot be told apart.</p>"
     )
     yield (
         '<div class="scroll" tabindex="0" role="region" aria-label="How the verdicts are found"><table class="words">'
