@@ -203,7 +203,8 @@ def _matplotlib() -> AbstractContextManager[Any]:
             ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "legend.labelcolor"), INK
         )
         fixed = {"svg.fonttype": "none", "svg.hashsalt": "dream-edge", "font.family": "DejaVu Sans", "font.size": 10}
-        with mpl.rc_context({**mpl.rcParamsDefault, **roles, **fixed, "backend": "svg"}):
+        everything: Any = {**mpl.rcParamsDefault, **roles, **fixed, "backend": "svg"}
+        with mpl.rc_context(everything):
             yield Figure
 
     return settings()
