@@ -20,6 +20,7 @@ from .info import info
 from .pull import pull
 from .sensitivity import sensitivity
 from .serve import serve
+from .sweep import sweep
 from .verify import verify
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ for verb in (
     batch,
     export,
     compare,
+    sweep,
     sensitivity,
     bench,
     info,

@@ -14,6 +14,7 @@ from .compare_table import table
 from .compare_tasks import check_learnt, with_task_scores
 from .progress import progress
 from .pull import at_hand
+from .report import AskedReport, Directory
 from .terminal import print_json
 
 TRAJECTORY = "Along the reference's own decoding"
@@ -90,6 +91,14 @@ def compare(
         int | None,
         typer.Option(metavar="N", min=1, help="At most so many of each.  [default: 32]", rich_help_panel=TRAJECTORY),
     ] = None,
+    report: Directory = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="For the report: what `dream-edge sensitivity --out` wrote."),
+    ] = None,
+    update_card: Annotated[
+        bool, typer.Option("--update-card", help="Write a summary into each artifact's README.md.")
+    ] = False,
     threads: given.Threads = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -124,6 +133,8 @@ def compare(
         texts=texts,
         new_tokens=new_tokens,
     )
+    written = AskedReport(report=report, sensitivity=sensitivity, cards=update_card)
+    written.check()
     opened = [Artifact.open(resolve_artifact(at_hand(name, Kind.ARTIFACT))) for name in artifacts]
     if tasks:
         if reference is None:
@@ -148,6 +159,7 @@ def compare(
                 )
         if tasks and checkpoint is not None:
             comparisons = with_task_scores(comparisons, opened, checkpoint, cases=cases, threads=threads)
+    written.write(opened, comparisons, obtained.name)
     if json:
         found = [comparison.to_dict() for comparison in comparisons]
         print_json(found[0] if len(found) == 1 else {"comparisons": found})

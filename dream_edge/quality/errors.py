@@ -140,3 +140,10 @@ class ReportForeign(CompareError, FileExistsError):
 class ReportNotWritable(CompareError, OSError):
     def __init__(self, directory: Path, why: str) -> None:
         super().__init__(f"{directory}: the report cannot be written ({why}). Name a place where you may write.")
+
+
+class CardNotWritable(CompareError, OSError):
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path}: the summary cannot be written into it: {why}. Copy the artifact to a directory of your own."
+        )

@@ -8,7 +8,9 @@ from typing import Any
 
 from dream_edge_runtime.artifact import Artifact
 
+from ..heat_map import COLUMNS, table
 from ..report import Comparison
+from ..sensitivity import Sensitivity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,3 +96,15 @@ class Contents:
                 "chosen": self.advice.chosen,
             },
         }
+
+
+def heat_maps(found: Sensitivity) -> tuple[HeatMap, ...]:
+    """One map for each format that was tried."""
+    return tuple(
+        HeatMap(
+            format=format_,
+            columns=COLUMNS,
+            rows=[[None if value != value else float(value) for value in row] for row in table(found, format_)],
+        )
+        for format_ in found.formats
+    )

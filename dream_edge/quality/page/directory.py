@@ -13,7 +13,7 @@ from ..errors import ReportForeign, ReportNotWritable
 from .contents import Contents
 from .html import page
 from .markdown import markdown
-from .pictures import ROLES, Picture, pictures
+from .pictures import ROLES, Picture, pictures, require_matplotlib
 
 FILES = ("report.html", "report.md", "report.json")
 PICTURES = "pictures"
@@ -23,7 +23,8 @@ _LIGHT = re.compile(r"(--[\w-]+): (#[0-9a-f]{6})")
 
 
 def check_report(directory: Path) -> None:
-    """Raises ReportForeign when `directory` holds anything but an earlier report."""
+    """Raises ReportForeign when `directory` holds anything but an earlier report, MissingExtra without Matplotlib."""
+    require_matplotlib()
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise ReportForeign(directory)
     if directory.is_dir() and any(directory.iterdir()) and not _is_report(directory):

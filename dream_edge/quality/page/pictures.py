@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -177,7 +178,8 @@ def _kinds(contents: Contents) -> list[tuple[str, int | None]]:
 
 def _picture(name: str, title: str, about: str, draw: Callable[[Axes], None]) -> Picture:
     with _matplotlib() as figure_class:
-        figure = figure_class(figsize=(6.4, 3.9), layout="constrained")
+        figure = figure_class(figsize=(6.4, 3.9))
+        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.13, top=0.97)
         axes = figure.add_subplot()
         draw(axes)
         axes.grid(color=FAINT, lw=0.6, zorder=0)
@@ -185,8 +187,15 @@ def _picture(name: str, title: str, about: str, draw: Callable[[Axes], None]) ->
         axes.spines[["top", "right"]].set_visible(False)
         data = io.StringIO()
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(data, format="svg", transparent=True, metadata=metadata)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # letters are the reader's fonts', not drawn here
+            figure.savefig(data, format="svg", transparent=True, metadata=metadata)
     return Picture(name, title, about, _inline(data.getvalue(), name))
+
+
+def require_matplotlib() -> None:
+    """Raises MissingExtra where it is not installed."""
+    _matplotlib()
 
 
 def _matplotlib() -> AbstractContextManager[Any]:
