@@ -29,7 +29,7 @@ def plot(path: Path, panels: Sequence[tuple[str, str, Sequence[Point]]]) -> None
                 )
                 edge = frontier(members)
                 axis.plot([each.bits for each in edge], [each.loss for each in edge], color=colour, lw=1, alpha=0.6)
-                for each in members:
+                for each in edge:  # names of all would hide each other
                     axis.annotate(
                         each.name, (each.bits, each.loss), (4, 4), textcoords="offset points", fontsize=7, color=colour
                     )

@@ -30,11 +30,15 @@ QUANTIZATIONS = ("Q4_0", "Q4_K_S", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
 SCHEMES = {
     "int8": ("--scheme", "int8"),
     "int4-128": ("--scheme", "int4"),
-    "int4-64": ("--scheme", "int4", "--block-size", "64"),
     "int4-32": ("--scheme", "int4", "--block-size", "32"),
     "mixed": ("--scheme", "mixed"),
-    "mixed-32": ("--scheme", "mixed", "--block-size", "32"),
     "nf4": ("--scheme", "nf4"),
+    "int8-calibrated": ("--scheme", "int8", "--calibrate"),
+    "int4-128-calibrated": ("--scheme", "int4", "--calibrate"),
+    "int4-64-calibrated": ("--scheme", "int4", "--block-size", "64", "--calibrate"),
+    "int4-32-calibrated": ("--scheme", "int4", "--block-size", "32", "--calibrate"),
+    "mixed-5.7-calibrated": ("--scheme", "mixed", "--bits", "5.7", "--calibrate"),
+    "mixed-6.6-calibrated": ("--scheme", "mixed", "--bits", "6.6", "--calibrate"),
 }
 """Name → what `dream-edge export` is given."""
 
