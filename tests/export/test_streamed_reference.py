@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from dream_edge_export import streamed_reference
 from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.reference import load_reference
+from dream_edge_export.reference import Layer, load_reference
 from dream_edge_export.streamed_reference import StreamedReference
 from support.checkpoints import write_checkpoint
 
@@ -95,6 +96,21 @@ def test_a_stage_that_was_killed_is_run_again(tmp_path: Path, monkeypatch: pytes
     assert not reference.is_there(stage)
     assert stage == 0 or reference.is_there(stage - 1)
     np.testing.assert_array_equal(run(reference, stage), expected)
+
+
+def test_one_layer_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = make(tmp_path, num_hidden_layers=4)
+    layers: list[weakref.ref[Layer]] = []
+    load = streamed_reference.load_layer
+
+    def noted(checkpoint: Checkpoint, index: int) -> Layer:
+        assert all(layer() is None for layer in layers)
+        layers.append(weakref.ref(layer := load(checkpoint, index)))
+        return layer
+
+    monkeypatch.setattr(streamed_reference, "load_layer", noted)
+    run(reference)
+    assert len(layers) == 4
 
 
 def test_two_stages_are_on_disk_at_a_time(tmp_path: Path) -> None:
