@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dream_edge_export import streamed_reference
+from dream_edge_export import streamed_reference, streaming
 from dream_edge_export.checkpoint import Checkpoint
 from dream_edge_export.reference import Layer, load_reference
 from dream_edge_export.streamed_reference import StreamedReference
@@ -101,7 +101,7 @@ def test_a_stage_that_was_killed_is_run_again(tmp_path: Path, monkeypatch: pytes
 def test_one_layer_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = make(tmp_path, num_hidden_layers=4)
     layers: list[weakref.ref[Layer]] = []
-    load = streamed_reference.load_layer
+    load = streaming.load_layer
 
     def noted(checkpoint: Checkpoint, index: int) -> Layer:
         assert all(layer() is None for layer in layers)
