@@ -153,7 +153,8 @@ def _samples(contents: Contents) -> Iterator[str]:
 
 def _sample(name: str, sample: SampleTexts) -> str:
     left, right = marked(sample.reference, sample.artifact)
-    where = "the same text" if sample.diverged is None else f"first difference at step {sample.diverged}"
+    same = "the same text" if sample.reference == sample.artifact else "another text"
+    where = same if sample.diverged is None else f"{same}; on the way something differs from step {sample.diverged} on"
     return (
         f'<article class="sample"><p class="opening">{escape(sample.opening)}</p>'
         f"<div><h3>original</h3><p>{_marked(left)}</p></div>"

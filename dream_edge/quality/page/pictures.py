@@ -68,8 +68,10 @@ def size_and_loss(contents: Contents) -> Picture:
             bits, kl, entry = points[index]
             error = entry.comparison.overall.kl_mean_se
             axes.errorbar(bits, kl, min(error, 0.9 * kl), **_style(index), ls="none", capsize=3)
-            beside = (7, -12 if place % 2 else 6)  # neighbours' names on different sides of their points
-            axes.annotate(_short(entry.name), (bits, kl), beside, textcoords="offset points", color=INK)
+            right = 2 * bits > points[by_size[0]][0] + points[by_size[-1]][0]  # names grow towards the middle
+            beside = (-7 if right else 7, -12 if place % 2 else 6)  # and neighbours' to different sides
+            side: Any = {"ha": "right" if right else "left", "color": INK}
+            axes.annotate(_short(entry.name), (bits, kl), beside, textcoords="offset points", **side)
         _floor(axes, contents)
         axes.set(xlabel="bits per weight", ylabel="mean KL, nats", yscale="log")
         axes.margins(x=0.18, y=0.2)
@@ -138,20 +140,22 @@ def flips(contents: Contents, algorithm: str, steps: int | None) -> Picture:
     def draw(axes: Axes) -> None:
         for index, figures in found:
             middle = [(part.low + part.high) / 2 for part in figures.by_step]
-            shares = [part.flips.token for part in figures.by_step]
+            shares = [part.flips.any for part in figures.by_step]
             errors = [min(share.error, share.value) for share in shares]
             label = _short(contents.entries[index].name)
             values = [share.value for share in shares]
             axes.errorbar(middle, values, errors, **_style(index), ls=_DASHES[index % 8], capsize=2, label=label)
-        axes.set(xlabel="progress of the text, in steps", ylabel="tokens that flip", xlim=(0, 1), ylim=(0, None))
+        axes.set(
+            xlabel="progress of the text, in steps", ylabel="flips of token or position", xlim=(0, 1), ylim=(0, None)
+        )
         axes.xaxis.set_major_formatter(_percent)
         axes.yaxis.set_major_formatter(_percent)
         axes.legend(**_LEGEND)
 
     pace = "one token a step" if steps is None else f"{steps} steps"
-    overall = ", ".join(f"{contents.entries[index].name} {each.flips.token.value:.2%}" for index, each in found)
+    overall = ", ".join(f"{contents.entries[index].name} {each.flips.any.value:.2%}" for index, each in found)
     name = f"flips-{re.sub('[^a-z0-9]+', '-', algorithm.lower())}-{steps or 'all'}"
-    return _picture(name, f"Tokens that flip on the way ({algorithm}, {pace})", f"Of all tokens: {overall}.", draw)
+    return _picture(name, f"Flips on the way ({algorithm}, {pace})", f"Of all tokens: {overall}.", draw)
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -179,7 +183,7 @@ def _kinds(contents: Contents) -> list[tuple[str, int | None]]:
 def _picture(name: str, title: str, about: str, draw: Callable[[Axes], None]) -> Picture:
     with _matplotlib() as figure_class:
         figure = figure_class(figsize=(6.4, 3.9))
-        figure.subplots_adjust(left=0.11, right=0.98, bottom=0.13, top=0.97)
+        figure.subplots_adjust(left=0.11, right=0.96, bottom=0.13, top=0.97)
         axes = figure.add_subplot()
         draw(axes)
         axes.grid(color=FAINT, lw=0.6, zorder=0)
