@@ -63,6 +63,7 @@ def memory(config: ModelConfig) -> int:
     hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
     attention, matrix = 2 * hidden * (hidden + kv), hidden * inner
     activations = 8 * TOKENS_AT_ONCE * inner
-    # gate and up of both networks and down, with the second moments of down's inputs and their factor
-    down = 5 * matrix + 2 * inner * inner + 4 * matrix
-    return _FLOAT * (attention + max(6 * matrix, down) + activations)
+    # gate and up of both networks, down and its drift, while the second moments of its inputs are summed; then these
+    # and their factor, with one network's gate and up, and as much again that the allocator has not given back
+    summing, factoring = 6 * matrix + inner * inner + activations, 6 * matrix + 2 * inner * inner
+    return _FLOAT * (attention + max(14 * matrix, summing, factoring))
