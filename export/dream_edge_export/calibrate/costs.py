@@ -64,6 +64,6 @@ def memory(config: ModelConfig) -> int:
     attention, matrix = 2 * hidden * (hidden + kv), hidden * inner
     activations = 8 * TOKENS_AT_ONCE * inner
     # gate and up of both networks, down and its drift, while the second moments of its inputs are summed; then these
-    # and their factor, with one network's gate and up, and as much again that the allocator has not given back
-    summing, factoring = 6 * matrix + inner * inner + activations, 6 * matrix + 2 * inner * inner
+    # and their factor, with one network's gate and up, and copies while they are solved for
+    summing, factoring = 6 * matrix + inner * inner + activations, 9 * matrix + 2 * inner * inner
     return _FLOAT * (attention + max(14 * matrix, summing, factoring))
