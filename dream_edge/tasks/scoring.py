@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -109,16 +109,15 @@ TASKS: Mapping[str, Task] = {
 def complete(
     model: DreamModel, prompts: Sequence[list[int]], new_tokens: int, options: Options, progress: Progress = _silent
 ) -> list[Generation]:
-    """What follows each of `prompts` within `new_tokens` tokens."""
-    results: list[Generation] = []
-    for batch in _batches(prompts):
-        results += model.generate_batch(batch, **{"max_new_tokens": new_tokens, **options})
-        progress(len(results))
-    return results
-
-
-def _batches(prompts: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
-    return (prompts[start : start + BATCH] for start in range(0, len(prompts), BATCH))
+    """What follows each of `prompts` within `new_tokens` tokens. Those of like length share a batch: less padding."""
+    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    found: dict[int, Generation] = {}
+    for start in range(0, len(prompts), BATCH):
+        indices = by_length[start : start + BATCH]
+        batch = model.generate_batch([prompts[index] for index in indices], **{"max_new_tokens": new_tokens, **options})
+        found.update(zip(indices, batch, strict=True))
+        progress(len(found))
+    return [found[index] for index in range(len(prompts))]
 
 
 def with_holes(model: DreamModel, text: str, holes: int, rng: np.random.Generator) -> str:

@@ -1,0 +1,146 @@
+"""The model `dream-edge` of lm-evaluation-harness. Importing this registers it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.model import DreamModel
+
+from ..models import load, resolve_checkpoint
+from .prompts import CHAT_TEMPLATE, render_chat
+from .subject import Subject
+
+try:
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+    from lm_eval.api.registry import register_model
+    from tqdm import tqdm
+except ImportError:
+    raise MissingExtra("Evaluating with lm-evaluation-harness", "eval") from None
+
+HARNESS_DEVICE = "cuda:0"
+"""What the harness's command passes where no `--device` is given, so it cannot be taken for a wish."""
+
+
+@register_model("dream-edge")
+class DreamEdgeLM(LM):  # type: ignore[misc]
+    """An artifact, or the full-precision network it was made from, as the harness's `--model_args` describe it.
+
+    Args:
+        artifact: its directory, name on a hub, or "tiny".
+        reference: instead, a checkpoint, which is run in full precision by PyTorch.
+        device, threads: where an artifact runs, as in `dream_edge.load`. A reference runs on the CPU.
+        batch_size, mc_samples, seed, check_greedy, add_bos_token: see `Subject`.
+        max_batch_size: what the harness passes to every model; it means nothing here.
+        options: how to generate: `exact`, or fields of `GenerationConfig`.
+
+    Raises:
+        InvalidOption: not one of artifact and reference, or a value that does not fit.
+        DreamEdgeError: as `dream_edge.load` raises them.
+    """
+
+    def __init__(
+        self,
+        artifact: str | None = None,
+        reference: str | None = None,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        mc_samples: int = 128,
+        seed: int = 0,
+        check_greedy: bool = True,
+        add_bos_token: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if (artifact is None) == (reference is None):
+            given = "neither" if artifact is None else "both"
+            raise InvalidOption("model_args", given, "must name one of artifact=… and reference=…")
+        chosen = {name: value for name, value in options.items() if value is not None}
+        if "cache" in options:  # the harness reads "none" as null
+            chosen["cache"] = options["cache"] or "none"
+        if artifact is not None:
+            chosen_device = "auto" if device in (None, HARNESS_DEVICE) else device
+            model = load(artifact, device=chosen_device, threads=threads)
+        else:
+            model = _reference(str(reference))
+            if chosen.setdefault("cache", "none") != "none":
+                raise InvalidOption(
+                    "cache", chosen["cache"], "does not go with a reference, which keeps no keys and values"
+                )
+        self.subject = Subject(
+            model=model,
+            mc_samples=mc_samples,
+            seed=seed,
+            check_greedy=check_greedy,
+            add_bos_token=add_bos_token,
+            batch_size=_batch_size(batch_size),
+            options=chosen,
+        )
+
+    def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        return [
+            self._kept("loglikelihood", request, self.subject.log_likelihood(*request.args))
+            for request in tqdm(requests, "Likelihoods", disable=disable_tqdm)
+        ]
+
+    def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
+        return [
+            self._kept("loglikelihood_rolling", request, self.subject.rolling_log_likelihood(*request.args))
+            for request in tqdm(requests, "Likelihoods of texts", disable=disable_tqdm)
+        ]
+
+    def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
+        asked = [request.args for request in requests]
+        texts = dict.fromkeys(range(len(asked)), "")
+        for index, text in tqdm(self.subject.generate(asked), "Texts", len(asked), disable=disable_tqdm):
+            texts[index] = self._kept("generate_until", requests[index], text)
+        return [*texts.values()]
+
+    def _kept(self, kind: str, request: Instance, result: Any) -> Any:
+        """`result`, once the harness's cache has it, so that a run that is killed goes on there."""
+        self.cache_hook.add_partial(kind, request.args, result)
+        return result
+
+    # --- conversations -----------------------------------------------------------------------------------------------
+
+    def apply_chat_template(self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        return render_chat(chat_history, opens_reply=add_generation_prompt)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """For the harness's record. There is one template: it cannot be chosen by name."""
+        if isinstance(chat_template, str):
+            raise InvalidOption("apply_chat_template", chat_template, "takes no name: Dream has one chat template")
+        return CHAT_TEMPLATE if chat_template else None
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Tells vocabularies apart in the harness's cache of requests."""
+        tokenizer = self.subject.model.tokenizer
+        texts = "\x00".join(tokenizer.token_text(token) for token in range(tokenizer.vocab_size))
+        return f"dream-edge-{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
+
+
+def _batch_size(given: int | str | None) -> int:
+    """From the harness's command a number comes as a string."""
+    if given is None:
+        return 1
+    if isinstance(given, int):
+        return given
+    if not given.isdecimal():
+        raise InvalidOption("batch_size", given, "must be a number: how much fits is not tried out")
+    return int(given)
+
+
+def _reference(name: str) -> DreamModel:
+    try:
+        from dream_edge_export.checkpoint import Checkpoint
+        from dream_edge_export.reference_network import reference_model
+    except ImportError:
+        raise MissingExtra("Evaluating the full-precision network", "export") from None
+    return reference_model(Checkpoint.open(resolve_checkpoint(name)))

@@ -1,0 +1,129 @@
+"""How likely a masked-diffusion model finds an answer: a bound on log p(answer | prompt), and whether it is its first.
+
+The bound is the model's training objective (LLaDA, Nie et al., arXiv 2502.09992, equation 6; the same weights in MDLM,
+arXiv 2406.07524, and in Dream's own evaluation). Of the n tokens of an answer, l are masked, l uniform on 1 … n, and
+which ones uniform among the subsets of that size; the prompt is visible:
+
+    log p(answer | prompt)  ≥  E_l E_subset [ (n / l) · Σ over the masked tokens of log p(token | all that is visible) ]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dream_edge_runtime.arrays import BoolArray, IntArray
+from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.errors import NonFiniteLogits
+from dream_edge_runtime.network import Network, Rows
+
+DoubleArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Which tokens of an answer are masked [masks, n], and what each mask counts for [masks]."""
+
+    masked: BoolArray
+    weights: DoubleArray
+
+
+def masks_for(length: int, samples: int, rng: np.random.Generator) -> Masks:
+    """All masks of an answer of `length` tokens where `samples` passes suffice for them, else so many drawn ones."""
+    return every_mask(length) if length < 63 and 2**length - 1 <= samples else drawn_masks(length, samples, rng)
+
+
+def every_mask(length: int) -> Masks:
+    """Each of the 2^length - 1 masks, with which the bound is exact."""
+    subsets = [subset for size in range(1, length + 1) for subset in combinations(range(length), size)]
+    masked = np.zeros((len(subsets), length), np.bool_)
+    for row, subset in enumerate(subsets):
+        masked[row, list(subset)] = True
+    return Masks(masked, np.array([1 / (len(subset) * comb(length, len(subset))) for subset in subsets]))
+
+
+def drawn_masks(length: int, samples: int, rng: np.random.Generator) -> Masks:
+    """`samples` masks, their sizes stratified: one from each of as many equal parts of the sizes 1 … length."""
+    ratios = (np.arange(samples) + rng.random(samples)) / samples
+    sizes = np.minimum(length, np.floor(ratios * length).astype(np.int64) + 1)
+    masked = np.zeros((samples, length), np.bool_)
+    for row, size in enumerate(sizes):
+        masked[row, rng.permutation(length)[:size]] = True
+    return Masks(masked, length / sizes / samples)
+
+
+def log_likelihood(
+    network: Network, prompt: Sequence[int], answer: Sequence[int], masks: Masks, *, batch_size: int = 1
+) -> float:
+    """The bound on log p(answer | prompt) in nats that `masks` give; `batch_size` of them go through a pass."""
+    tokens = np.array([*prompt, *answer], np.int64)
+    targets = tokens[len(prompt) :]
+    bound = 0.0
+    for start in range(0, len(masks.weights), batch_size):
+        masked, weights = masks.masked[start : start + batch_size], masks.weights[start : start + batch_size]
+        canvas = np.tile(tokens, (len(masked), 1))
+        canvas[:, len(prompt) :][masked] = network.config.mask_token_id
+        sequence, place = masked.nonzero()
+        rows = ask(network, canvas, sequence, len(prompt) + place)
+        logits = rows.fetch_logits()[np.arange(len(place)), targets[place]].astype(np.float64)
+        bound += float((weights[sequence] * (logits - rows.log_normalizer)).sum())
+    return bound
+
+
+def is_first_choice(network: Network, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+    """Whether the model writes `answer` by itself, where its tokens are masked and no others are.
+
+    The most confident token is revealed at each step, as LLaDA's evaluation does: confidence is the probability of
+    the most probable token; equal ones go from left to right. The first step that reveals another token decides.
+    """
+    canvas = np.array([[*prompt, *[network.config.mask_token_id] * len(answer)]], np.int64)
+    masked = np.arange(len(prompt), canvas.shape[1])
+    while len(masked):
+        rows = ask(network, canvas, np.zeros_like(masked), masked)
+        best = int(rows.top_probs[:, 0].argmax())
+        token, position = int(rows.top_ids[best, 0]), int(masked[best])
+        if token != answer[position - len(prompt)]:
+            return False
+        canvas[0, position] = token
+        masked = np.delete(masked, best)
+    return True
+
+
+def ask(network: Network, canvas: IntArray, sequence: IntArray, position: IntArray) -> Rows:
+    """What the network says of the tokens at `position` [rows] of `sequence` [rows] of `canvas` [batch, length].
+
+    Raises:
+        NonFiniteLogits: weights that nobody verified, or an overflow.
+    """
+    batch, length = canvas.shape
+    positions = np.tile(np.arange(length, dtype=np.int64), (batch, 1))
+    asked = sequence * length + _row_of(position, network.config)
+    rows = network.forward(canvas, positions, np.ones((batch, length), np.bool_), asked, 0.0, None)
+    finite = np.isfinite(rows.log_normalizer)
+    if not finite.all():
+        raise NonFiniteLogits(int(position[finite.argmin()]))
+    return rows
+
+
+def _row_of(position: IntArray, config: ModelConfig) -> IntArray:
+    """Which row of the network predicts each position; the first has only its own."""
+    rows: IntArray = np.maximum(position - config.shift, 0)
+    return rows
+
+
+def windows(text: Sequence[int], prefix: int, context: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Pieces of a long text as pairs of prompt and answer: every token is in one answer, and no pair exceeds `context`.
+
+    An answer has at most half the context; before it stands what came before it in the text, as much as fits, behind
+    `prefix` where the text begins there. By the chain rule the sum of their bounds is one of the whole text.
+    """
+    step = max(1, context // 2)
+    whole = [prefix, *text]
+    for start in range(1, len(whole), step):
+        answer = whole[start : start + step]
+        yield whole[max(0, start + len(answer) - context) : start], answer
