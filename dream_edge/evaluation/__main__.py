@@ -9,11 +9,9 @@ from dream_edge_runtime.errors import DreamEdgeError
 
 def main() -> None:
     try:
-        from lm_eval.__main__ import cli_evaluate
+        from .harness import command
 
-        from . import harness  # noqa: F401 - registers the model
-
-        cli_evaluate()
+        command()
     except DreamEdgeError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
         raise SystemExit(1) from None

@@ -144,3 +144,10 @@ def _reference(name: str) -> DreamModel:
     except ImportError:
         raise MissingExtra("Evaluating the full-precision network", "export") from None
     return reference_model(Checkpoint.open(resolve_checkpoint(name)))
+
+
+def command() -> None:
+    """The harness's command, with this model in it."""
+    from lm_eval.__main__ import cli_evaluate
+
+    cli_evaluate()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import dream_edge
+from dream_edge.evaluation.__main__ import main
 from dream_edge.evaluation.likelihood import every_mask, is_first_choice, log_likelihood
 from dream_edge.evaluation.prompts import encode, encode_pair, render_chat
 from dream_edge.evaluation.subject import Subject
@@ -228,3 +230,15 @@ def test_several_texts_drawn_from_one_prompt_differ(tiny: DreamModel) -> None:
 def test_impossible_options_are_refused(tiny: DreamModel, option: dict[str, Any]) -> None:
     with pytest.raises(InvalidOption, match=next(iter(option))):
         Subject(model=tiny, **option)
+
+
+def test_without_the_harness_the_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.api.instance", None)
+    monkeypatch.delitem(sys.modules, "dream_edge.evaluation.harness", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "dream-edge[eval]" in capsys.readouterr().err
