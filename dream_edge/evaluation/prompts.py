@@ -63,9 +63,9 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
     """Ids of a prompt and of what follows it, split as one text is: spaces at the end of the prompt belong behind it.
 
-    This is the harness's own rule, so that its scores can be compared with those of other models.
+    This is the harness's own rule, but that line ends stay: no word begins with one, and conversations end in one.
     """
-    kept = context.rstrip()
+    kept = context.rstrip(" ")
     whole = encode(tokenizer, context + continuation)
     prompt = encode(tokenizer, kept)
     return prompt, whole[len(prompt) :]
