@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,10 @@ from .progress import progress
 from .pull import at_hand
 from .report import AskedReport, Directory
 from .terminal import print_json
+
+if TYPE_CHECKING:
+    from dream_edge.quality import Base, Comparison
+    from dream_edge_runtime.artifact import Artifact
 
 TRAJECTORY = "Along the reference's own decoding"
 
@@ -111,8 +116,6 @@ def compare(
     """
     from dream_edge import resolve_artifact
     from dream_edge.hub import Kind
-    from dream_edge.quality import compare as measure
-    from dream_edge.quality.comparison import pass_count
     from dream_edge_runtime.artifact import Artifact
 
     asked = Asked(
@@ -140,23 +143,10 @@ def compare(
         if reference is None:
             raise typer.BadParameter("the reference solves them too: name it (--reference)", param_hint="--tasks")
         check_learnt(opened)
-    comparisons = []
     with obtain_base(asked, opened) as (obtained, checkpoint):
         tokenizer = opened[0].tokenizer()
         obtained = with_extras(obtained, checkpoint, extras, is_new=base is None, tokenizer=tokenizer, data=data or ())
-        recorded = () if trajectory is False else None
-        for artifact in opened:
-            total = pass_count(obtained, recorded)
-            with progress(f"Comparing {artifact.path.name}", total, lambda done: f"{done:.0f}") as advance:
-                comparisons.append(
-                    measure(
-                        artifact,
-                        obtained,
-                        recorded=recorded,
-                        threads=threads,
-                        progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
-                    )
-                )
+        comparisons = compared(opened, obtained, recorded=trajectory is not False, threads=threads)
         if tasks and checkpoint is not None:
             comparisons = with_task_scores(comparisons, opened, checkpoint, cases=cases, threads=threads)
     written.write(opened, comparisons, obtained.name)
@@ -165,3 +155,24 @@ def compare(
         print_json(found[0] if len(found) == 1 else {"comparisons": found})
     else:
         typer.echo("\n\n".join(table(comparison) for comparison in comparisons))
+
+
+def compared(artifacts: Sequence[Artifact], base: Base, *, recorded: bool, threads: int | None) -> list[Comparison]:
+    """Each of `artifacts` against `base`, with its progress shown; without its trajectories unless `recorded`."""
+    from dream_edge.quality import compare as measure
+    from dream_edge.quality.comparison import pass_count
+
+    trajectories = None if recorded else ()
+    comparisons = []
+    for artifact in artifacts:
+        total = pass_count(base, trajectories)
+        with progress(f"Comparing {artifact.path.name}", total, lambda done: f"{done:.0f}") as advance:
+            comparison = measure(
+                artifact,
+                base,
+                recorded=trajectories,
+                threads=threads,
+                progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
+            )
+        comparisons.append(comparison)
+    return comparisons

@@ -11,8 +11,8 @@ import typer
 from . import options as given
 from .base import Asked, obtain_base
 from .base_extras import AskedExtras, with_extras
+from .compare import compared
 from .export import open_checkpoint, write_artifact
-from .progress import progress
 from .report import AskedReport, Directory
 from .terminal import aligned, note, size
 
@@ -75,8 +75,6 @@ def sweep(
     Everything is kept in a directory: the artifacts, and what the full-precision network predicts. Run again, the same
     command goes on where it stopped and leaves alone what is whole.
     """
-    from dream_edge.quality import compare
-    from dream_edge.quality.comparison import pass_count
     from dream_edge.quality.page import Entry, advise
 
     from .terminal import print_json
@@ -101,23 +99,10 @@ def sweep(
         seed=seed,
     )
     extras = AskedExtras(noise_floor=None, trajectory=trajectory, algorithms=(), steps=(), texts=None, new_tokens=None)
-    recorded = () if trajectory is False else None
-    comparisons = []
     with obtain_base(asked, artifacts) as (base, _):
         tokenizer = artifacts[0].tokenizer()
         base = with_extras(base, opened, extras, is_new=True, tokenizer=tokenizer, data=data or ())
-        for artifact in artifacts:
-            total = pass_count(base, recorded)
-            with progress(f"Comparing {artifact.path.name}", total, lambda done: f"{done:.0f}") as advance:
-                comparisons.append(
-                    compare(
-                        artifact,
-                        base,
-                        recorded=recorded,
-                        threads=threads,
-                        progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
-                    )
-                )
+        comparisons = compared(artifacts, base, recorded=trajectory is not False, threads=threads)
     entries = [*map(Entry.of, artifacts, comparisons)]
     advice = advise([*zip(artifacts, entries, strict=True)], available) if available else None
     written.write(artifacts, comparisons, base.name, advice)

@@ -60,7 +60,7 @@ class TasksNotLearnt(CompareError):
         super().__init__(
             f"{name}: the tasks are those that the bundled tiny Dream was trained on, and this model has another "
             "vocabulary. Measure it on lm-evaluation-harness's tasks instead: python -m dream_edge.evaluation "
-            "(docs/quality.md), which needs dream-edge[eval]."
+            "(docs/evaluation.md), which needs dream-edge[eval]."
         )
 
 
