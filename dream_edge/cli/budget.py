@@ -44,8 +44,8 @@ def recipe_within(
     """The recipe and its origin, for the manifest."""
     from dream_edge.quality.budget import budget_recipe
     from dream_edge.quality.errors import MeasurementsUnfit
-    from dream_edge.quality.perturbation import model_digest
     from dream_edge.quality.sensitivity import Sensitivity
+    from dream_edge_export.provenance import fingerprint
 
     from .sensitivity import measure
 
@@ -55,7 +55,7 @@ def recipe_within(
         found = measure(checkpoint, out=path)
     else:
         path, found = sensitivity, Sensitivity.read(sensitivity)
-        if found.model != model_digest(checkpoint):
+        if found.model != fingerprint(checkpoint):
             raise MeasurementsUnfit(path, f"it is of another checkpoint than {checkpoint.path}")
     recipe, chosen_by = budget_recipe(found, checkpoint.config, bits, path)
     note(f"The single losses of the formats chosen add up to a KL of {chosen_by['expected_kl']:g}")

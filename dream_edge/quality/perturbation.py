@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.recipe import WeightFormat, matrix_shapes, vector_sizes
+from dream_edge_runtime.recipe import WeightFormat, matrix_shapes
 from dream_edge_runtime.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
@@ -84,6 +83,7 @@ def measuring(
     try:
         from dream_edge_export.batches import Canvas
         from dream_edge_export.perturbed import PerturbedPlan
+        from dream_edge_export.provenance import fingerprint
     except ImportError:
         raise MissingExtra("Measuring sensitivities", "export") from None
     config = checkpoint.config
@@ -92,7 +92,7 @@ def measuring(
     for format_ in formats:
         if format_.kind == "nf4" and any(inputs % format_.block_size for _, inputs in matrix_shapes(config).values()):
             raise InvalidOption("formats", name_of(format_), "has groups that do not divide this checkpoint's widths")
-    model, texts = model_digest(checkpoint), _passages_digest(masked)
+    model, texts = fingerprint(checkpoint), _passages_digest(masked)
     if known is None or (known.model, known.passages) != (model, texts):
         known = Sensitivity(
             model=model,
@@ -141,16 +141,6 @@ def _texts(checkpoint: Checkpoint, sequences: int, seed: int) -> list[Text]:
     if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
         return tiny_texts(seed, -(-sequences // 4), held_out=False)
     return calibration_texts()
-
-
-def model_digest(checkpoint: Checkpoint) -> str:
-    """Identifies the checkpoint by its geometry, its tables of tensors, its biases and norms."""
-    digest = hashlib.sha256(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
-    for file in checkpoint.tensor_files:
-        digest.update(f"{file.path.name} {file.stamp.size} {file.header_sha256}".encode())
-    for name in vector_sizes(checkpoint.config):
-        digest.update(checkpoint.tensor(name).float().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _passages_digest(masked: Sequence[MaskedPassage]) -> str:
