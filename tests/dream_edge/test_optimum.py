@@ -55,7 +55,7 @@ def test_second_copy_on_the_path_does_not_end_optimum(tmp_path: Path) -> None:
 
 def test_every_option_of_the_export_is_taken() -> None:
     help_text = CliRunner().invoke(app, ["export", "--help"]).stdout
-    offered = {word.strip(",") for word in help_text.split() if word.startswith("--") and word != "--help"}
+    offered = {word.strip(",.:;") for word in help_text.split() if word.startswith("--") and word != "--help"}
     parser = argparse.ArgumentParser()
     add_options(parser)
     taken = {name for action in parser._actions for name in action.option_strings}
