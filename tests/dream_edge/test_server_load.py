@@ -77,6 +77,8 @@ def server() -> Iterator[Server]:
     running.process.send_signal(signal.SIGTERM)
     assert running.process.wait(30) in (0, -signal.SIGTERM)
     running.drain.shutdown()
+    assert running.process.stderr is not None
+    running.process.stderr.close()
 
 
 def test_fifty_clients_and_ten_thousand_requests(server: Server) -> None:
