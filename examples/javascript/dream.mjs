@@ -53,8 +53,9 @@ export async function generate(artifact, question, room = 64, threshold = 0.98) 
     const k = tokens.dims[1]; // best first
     const proposals = masked.map((position, row) => (
       { position, token: Number(tokens.data[row * k]), probability: probabilities.data[row * k] }));
-    for (const { position, token } of choose(proposals, threshold, ends, steps === room - 1)) ids[position] = token;
-    masked = masked.filter((position) => ids[position] === model.mask_token_id);
+    const revealed = choose(proposals, threshold, ends, steps === room - 1);
+    for (const { position, token } of revealed) ids[position] = token;
+    masked = masked.filter((each) => !revealed.some(({ position }) => position === each)); // by place: a token may be any
   }
   const answer = ids.slice(prompt.length);
   const end = answer.findIndex((token) => ends.has(token));
