@@ -29,10 +29,21 @@ def plot(path: Path, panels: Sequence[tuple[str, str, Sequence[Point]]]) -> None
                 )
                 edge = frontier(members)
                 axis.plot([each.bits for each in edge], [each.loss for each in edge], color=colour, lw=1, alpha=0.6)
-                for each in edge:  # names of all would hide each other
+                for each in edge:  # names of all would hide each other; slanted, and ours below, they hide less
+                    below = family == "dream-edge"
                     axis.annotate(
-                        each.name, (each.bits, each.loss), (4, 4), textcoords="offset points", fontsize=7, color=colour
+                        each.name,
+                        (each.bits, each.loss),
+                        (-4, -4) if below else (4, 4),
+                        textcoords="offset points",
+                        ha="right" if below else "left",
+                        va="top" if below else "bottom",
+                        rotation=35,
+                        rotation_mode="anchor",
+                        fontsize=7,
+                        color=colour,
                     )
+            axis.margins(x=0.26, y=0.14)
             axis.set(title=title, xlabel="bits per weight", ylabel=label, yscale="log")
             axis.grid(alpha=0.25, which="both", lw=0.5)
             axis.spines[["top", "right"]].set_visible(False)
