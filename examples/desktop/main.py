@@ -11,7 +11,7 @@ import dream_edge
 from dream_editor.passage import filling
 
 
-def edit(path: Path | None, model: str) -> int:
+def edit(path: Path | None, model: str, *, fills: bool) -> int:
     """Open the window."""
     from PySide6.QtWidgets import QApplication  # here, since printing needs no Qt
 
@@ -24,6 +24,8 @@ def edit(path: Path | None, model: str) -> int:
     window.load(model)
     if path:
         window.open(path)
+    if fills:
+        window.fill()  # once the model is loaded: its thread does one thing after the other
     try:
         return application.exec()
     finally:
@@ -51,16 +53,17 @@ def main() -> int:
     parser.add_argument(
         "--model", default="tiny", help="the directory of an artifact (default: the bundled tiny Dream)"
     )
-    parser.add_argument("--print", action="store_true", help="print the file with its holes filled, without a window")
+    parser.add_argument("--fill", action="store_true", help="fill the holes of the file at once")
+    parser.add_argument("--print", action="store_true", help="print it filled, without a window")
     parser.add_argument("--verbose", action="store_true", help="tell on standard error what happens")
     arguments = parser.parse_args()
     if arguments.verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not arguments.print:
-        return edit(arguments.file, arguments.model)
-    if arguments.file is None:
-        parser.error("--print needs a file")
-    return print_filled(arguments.file, arguments.model)
+    if arguments.file is None and (arguments.fill or arguments.print):
+        parser.error("--fill and --print need a file")
+    if arguments.print:
+        return print_filled(arguments.file, arguments.model)
+    return edit(arguments.file, arguments.model, fills=arguments.fill)
 
 
 if __name__ == "__main__":

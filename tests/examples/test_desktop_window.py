@@ -190,7 +190,7 @@ def test_masked_fresh_and_settled_text_look_different(desk: Desk) -> None:
     desk.begin()
     desk.network.allow(1)
     desk.until(lambda: desk.shown.count("░") == 2)
-    looks = {}
+    looks: dict[tuple[str, str], list[str]] = {}
     for at, character in enumerate(desk.shown):
         cursor = QTextCursor(desk.editor.document())
         cursor.setPosition(at + 1)

@@ -148,7 +148,8 @@ class Editor(QPlainTextEdit):
 
     def _replace(self, drafts: Sequence[Draft], formats: Mapping[State, QTextCharFormat] | None = None) -> None:
         """Put `drafts` where the user's own text is, and note how long they are."""
-        edit, plain, places = QTextCursor(self.document()), QTextCharFormat(), []
+        edit, plain = QTextCursor(self.document()), QTextCharFormat()
+        places: list[Place] = []
         edit.beginEditBlock()
         for place, draft in zip(reversed(self._places), reversed(drafts), strict=True):  # so that positions stay
             edit.setPosition(place.start)

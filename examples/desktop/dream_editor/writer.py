@@ -111,7 +111,7 @@ def _drafts(model: dream_edge.DreamModel, passage: Passage, step: dream_edge.Ste
     def state(at: int) -> State:
         return "masked" if step.masked[at] else "fresh" if at in fresh else "settled"
 
-    drafts = []
+    drafts: list[Draft] = []
     for hole, places in zip(passage.holes, step.holes, strict=True):
         draft: list[Run] = []
         for kind, run in groupby(places, state):  # decoded together, since a character may span several tokens
