@@ -465,6 +465,28 @@ def test_unusual_characters_survive_opening_and_saving(desk: Desk, tmp_path: Pat
     assert file.read_bytes() == b"x" + content
 
 
+@pytest.mark.usefixtures("application")
+def test_an_empty_draft_takes_no_edit_of_the_users_with_it() -> None:
+    from PySide6.QtTest import QTest
+
+    from dream_editor.editor import Editor
+    from dream_editor.passage import Hole
+
+    editor = Editor()
+    editor.setPlainText("one two")
+    QTest.keyClicks(editor, "x")
+    editor.begin("xone two", [Hole(5, 5)])
+    editor.show_drafts([[]])
+    editor.discard()
+    assert editor.plain() == "xone two"
+    editor.begin("xone two", [Hole(5, 5)])
+    editor.finish([""])
+    editor.undo()
+    assert editor.plain() == "xone two"
+    editor.undo()
+    assert editor.plain() == "one two"
+
+
 def test_unsaved_text_is_asked_about(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from PySide6.QtWidgets import QMessageBox
 

@@ -33,7 +33,6 @@ class Editor(QPlainTextEdit):
         self._drafts: Sequence[Draft] = ()
         self._is_aside = False  # whether the drafts are out of the text for a moment
         self._own: Sequence[int] = ()  # the text then
-        self._is_undoable = False  # whether putting them in was an edit: one that changes nothing is none
         self.document().contentsChange.connect(self._follow)
 
     # --- the user's own text -----------------------------------------------------------------------------------------
@@ -117,11 +116,6 @@ class Editor(QPlainTextEdit):
         self._take_back()
         self._replace([[Run(text, "settled")] for text in texts])
         self._places = ()
-        edit = QTextCursor(self.document())
-        edit.joinPreviousEditBlock()
-        edit.insertText(" ")
-        edit.deletePreviousChar()  # after an insertion Qt would count what is typed next to the same step
-        edit.endEditBlock()
 
     def discard(self) -> None:
         """The text is the user's own again."""
@@ -130,24 +124,21 @@ class Editor(QPlainTextEdit):
             self._places = ()
 
     def _put_in(self) -> None:
-        steps = self.document().availableUndoSteps()
         anchor, position = self.textCursor().anchor(), self.textCursor().position()
         self._replace(self._drafts, self._formats())
-        self._is_undoable = self.document().availableUndoSteps() > steps
         self._select(to_shown(self._places, anchor), to_shown(self._places, position))
         self._set_flags(_GUARDED)
 
     def _take_back(self) -> None:
         cursor = self.textCursor()
         anchor, position = to_own(self._places, cursor.anchor()), to_own(self._places, cursor.position())
-        if self._is_undoable:
-            self.document().undo()
-            self.document().clearUndoRedoStacks(QTextDocument.Stacks.RedoStack)  # nobody wants a draft back
+        self.document().undo()
+        self.document().clearUndoRedoStacks(QTextDocument.Stacks.RedoStack)  # nobody wants a draft back
         self._select(anchor, position)
         self._set_flags(_FREE)
 
     def _replace(self, drafts: Sequence[Draft], formats: Mapping[State, QTextCharFormat] | None = None) -> None:
-        """Put `drafts` where the user's own text is, and note how long they are."""
+        """Put `drafts` where the user's own text is, in one step of undo, and note how long they are."""
         edit, plain = QTextCursor(self.document()), QTextCharFormat()
         places: list[Place] = []
         edit.beginEditBlock()
@@ -158,6 +149,8 @@ class Editor(QPlainTextEdit):
             for run in draft:
                 edit.insertText(run.text, formats[run.state] if formats else plain)
             places.insert(0, Place(place.start, place.stop, edit.position() - place.start))
+        edit.insertText(" ")
+        edit.deletePreviousChar()  # or Qt would count what is typed next to this step, and an empty draft as none
         edit.endEditBlock()
         self._places = tuple(places)
 
