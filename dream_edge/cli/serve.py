@@ -105,9 +105,13 @@ class _JsonLines(logging.Formatter):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "event": record.getMessage().strip(),
         }
         line |= {key: value for key, value in vars(record).items() if key not in _RESERVED}
+        if record.exc_info and record.exc_info[1]:  # its kind and place; what it says may quote a prompt
+            from dream_edge.server.errors import place_of
+
+            line |= {"error": type(record.exc_info[1]).__name__, "where": place_of(record.exc_info[1])}
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

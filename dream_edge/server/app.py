@@ -25,6 +25,7 @@ from dream_edge_runtime.model import DreamModel
 
 from . import asked
 from .alternatives import Alternatives
+from .dialects import nothing
 from .engine import Engine
 from .errors import RequestRefused, envelope, phrase
 from .guard import Guard
@@ -76,7 +77,8 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
                 CORSMiddleware,
                 allow_origins=[*settings.allowed_origins],
                 allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type"],
+                allow_headers=["*"],  # OpenAI's client for browsers adds a dozen of its own
+                expose_headers=["Retry-After"],
             ),
         )
     app = FastAPI(
@@ -117,7 +119,7 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
 
     @app.post("/infill", **responses("The same, for clients of llama.cpp.", streams=True))
     async def infill(request: Request, body: InfillRequest) -> Response:
-        return await answer(request, body, asked.infill)
+        return JSONResponse(nothing(served)) if body.n_predict == 0 else await answer(request, body, asked.infill)
 
     @app.post("/v1/fill", **responses("A text with holes anywhere, or words to be rewritten.", streams=True))
     async def fill(request: Request, body: FillRequest) -> Response:
@@ -141,6 +143,8 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
 
     @app.get("/v1/models/{name:path}", **responses("The model."))
     async def model(name: str) -> Response:
+        if not name:  # the list, with a slash at its end
+            return await models()
         check_model(name, served)
         return JSONResponse(card())
 
@@ -194,6 +198,8 @@ class Logged:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn keeps the body back
         started, status = time.perf_counter(), 500
 
         async def noting(message: Message) -> None:
@@ -224,4 +230,7 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 
 async def _on_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse(envelope(error.status_code, phrase(error.status_code)), error.status_code, error.headers)
+    message = phrase(error.status_code)
+    if error.status_code == 404:
+        message = "there is nothing here. /openapi.json lists the routes; those of OpenAI's API begin with /v1."
+    return JSONResponse(envelope(error.status_code, message), error.status_code, error.headers)

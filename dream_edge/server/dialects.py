@@ -27,6 +27,9 @@ class Finished:
 class Dialect(Protocol):
     """The words of one route for one request."""
 
+    last_line: bytes
+    """What ends a stream."""
+
     def opening(self, index: int) -> Json | None:
         """What a stream begins text `index` with, if anything."""
         ...
@@ -58,6 +61,7 @@ class OpenAI:
     prefix = "cmpl-"
     whole_object = "text_completion"
     chunk_object = "text_completion"
+    last_line = b"data: [DONE]\n\n"
 
     def choice(self, text: str) -> Json:
         """The part of a finished choice that holds its text."""
@@ -137,6 +141,7 @@ class LlamaInfill:
     """POST /infill"""
 
     model: str
+    last_line = b""
 
     def opening(self, index: int) -> Json | None:
         return None
@@ -166,6 +171,11 @@ class LlamaInfill:
 
     def whole(self, texts: Sequence[Finished]) -> Json:
         return self.closing(0, texts[0].text, texts[0])
+
+
+def nothing(model: str) -> Json:
+    """The answer of `/infill` to zero tokens, by which editors fill a cache that is not there."""
+    return {"index": 0, "content": "", "stop": True, "model": model, "tokens_predicted": 0, "tokens_evaluated": 0}
 
 
 def usage(texts: Sequence[Finished]) -> Json:

@@ -22,6 +22,7 @@ Event = tuple[int, Step | Generation]
 
 State = Literal["loading", "ready", "failed", "closed"]
 _TYPICAL_SECONDS = 5.0  # of a request, before one has been made
+_MOST_UNREAD = 256  # steps of one job; each holds a canvas, and a client may read slowly or not at all
 _LONGEST_WAIT = 600
 
 
@@ -38,9 +39,12 @@ class Job:
     asked: float = field(default_factory=time.perf_counter)
     queued_seconds: float = 0.0
     _events: asyncio.Queue[Event | BaseException | None] = field(default_factory=asyncio.Queue)
+    _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MOST_UNREAD))
 
     def put(self, event: Event | BaseException | None) -> None:
-        """From the worker's thread."""
+        """From the worker's thread. A step for which there is no room is left out: later ones hold all that it says."""
+        if _is_step(event) and not self._room.acquire(blocking=False):
+            return
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._events.put_nowait, event)
 
@@ -59,7 +63,13 @@ class Job:
                 return
             if isinstance(event, BaseException):
                 raise event
+            if _is_step(event):
+                self._room.release()
             yield event
+
+
+def _is_step(event: Event | BaseException | None) -> bool:
+    return isinstance(event, tuple) and isinstance(event[1], Step)
 
 
 class Engine:
@@ -169,7 +179,7 @@ class Engine:
                 self._typical += 0.2 * (time.perf_counter() - started - self._typical)
             except Cancelled as error:
                 job.put(ShuttingDown() if self.state == "closed" else error)
-            except Exception as error:
+            except BaseException as error:  # a panic of the tokenizer is none of Exception; the next job is waiting
                 job.put(error)
             self._current = None
 

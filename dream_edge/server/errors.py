@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError, InvalidOption, PromptError, UnknownOption
+
+log = logging.getLogger("dream_edge.server")
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -36,12 +40,23 @@ class RequestRefused(DreamEdgeError, ValueError):
         self.status, self.param, self.code, self.headers = status, param, code, dict(headers or {})
 
     @classmethod
-    def of(cls, error: DreamEdgeError) -> RequestRefused:
-        """The refusal that an error of the runtime means."""
+    def of(cls, error: Exception) -> RequestRefused:
+        """The refusal that `error` means.
+
+        Of one that nobody foresaw the log gets the kind and the place, but not the message, which may quote text.
+        """
+        if not isinstance(error, DreamEdgeError):
+            log.error("failed", extra={"error": type(error).__name__, "where": place_of(error)})
+            message = "the answer could not be computed; the server's log says why."
+            return cls(message, status=500, code="internal")
         if isinstance(error, RequestRefused):
             return error
         if isinstance(error, CanvasTooLong):
-            return cls(str(error), code="context_length_exceeded")
+            message = (
+                f"what is given and what is asked for make {error.length} tokens; the model's context is "
+                f"{error.context}. Give less, or lower max_tokens."
+            )
+            return cls(message, code="context_length_exceeded")
         if isinstance(error, InvalidOption | UnknownOption):
             return cls(str(error), param=getattr(error, "name", None), code="invalid_value")
         if isinstance(error, PromptError):
@@ -75,6 +90,12 @@ class NotLoaded(RequestRefused):
 class ShuttingDown(RequestRefused):
     def __init__(self) -> None:
         super().__init__("the server is shutting down.", status=503, code="shutting_down")
+
+
+def place_of(error: BaseException) -> str:
+    """File and line at which `error` was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
 
 
 def envelope(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:

@@ -34,16 +34,19 @@ class Guard:
         async def tracked(message: Message) -> None:
             nonlocal started
             started = True
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
             await send(message)
 
         try:
             headers = Headers(scope=scope)
             self._check(scope, headers)
             await self._app(scope, self._bounded(receive, headers), tracked)
-        except RequestRefused as refused:
+        except Exception as error:
+            refused = RequestRefused.of(error)
             if started:
                 raise
-            await refused.response()(scope, receive, send)
+            await refused.response()(scope, receive, tracked)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = self._check_host(headers)

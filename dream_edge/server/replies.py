@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from dream_edge_runtime.errors import Cancelled, DreamEdgeError
+from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.results import Generation
 
 from .alternatives import Alternatives
@@ -52,7 +51,7 @@ class Replies:
         except Cancelled:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
-            raise _refusal(error) from None
+            raise RequestRefused.of(error) from None
         return JSONResponse(asked.dialect.whole(finished), headers=_HEADERS)
 
     async def alternatives(self, request: Request, looked: Alternatives) -> Response:
@@ -66,7 +65,7 @@ class Replies:
         except Cancelled:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:
-            raise _refusal(error) from None
+            raise RequestRefused.of(error) from None
         return JSONResponse({"alternatives": looked.found}, headers=_HEADERS)
 
     async def _finished(self, request: Request, asked: Asked, job: Job) -> list[Finished]:
@@ -85,9 +84,9 @@ class Replies:
         except Cancelled:
             return
         except Exception as error:
-            refused = _refusal(error)
+            refused = RequestRefused.of(error)
             yield _event(envelope(refused.status, str(refused), refused.param, refused.code))
-        yield b"data: [DONE]\n\n"
+        yield asked.dialect.last_line
 
     async def _lines(self, asked: Asked, job: Job) -> AsyncIterator[bytes]:
         dialect, finished = asked.dialect, list[Finished]()
@@ -155,15 +154,6 @@ class Replies:
             pass
         self.metrics.left()
         self.engine.withdraw(job)
-
-
-def _refusal(error: Exception) -> RequestRefused:
-    """What the client is told; the log gets the kind of error and its place, not its message, which may quote text."""
-    if isinstance(error, DreamEdgeError):
-        return RequestRefused.of(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("failed", extra={"error": type(error).__name__, "where": f"{place.filename}:{place.lineno}"})
-    return RequestRefused("the answer could not be computed; the server's log says why.", status=500, code="internal")
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -23,10 +24,20 @@ Stop = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_leng
 Algorithm = Literal["origin", "maskgit_plus", "topk_margin", "entropy", "left_to_right"]
 
 
-class StreamOptions(BaseModel):
-    """What a stream carries besides the text."""
+class Strict(BaseModel):
+    """A JSON object whose fields are all known. Null asks for nothing, whatever the field: clients send it for all that
+    they leave out, and for all that an answer of OpenAI's could have had besides its text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"additionalProperties": {"type": "null"}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+
+class StreamOptions(Strict):
+    """What a stream carries besides the text."""
 
     include_usage: bool = Field(default=False, description="One more chunk at the end, with the usage and no choice.")
     include_obfuscation: bool | None = Field(default=None, description="Accepted and without effect.")
@@ -36,10 +47,8 @@ class StreamOptions(BaseModel):
     )
 
 
-class Sampling(BaseModel):
+class Sampling(Strict):
     """What all the ways to ask for a text share."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Annotated[str, Field(max_length=512)] | None = None
     n: int | None = Field(default=None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
@@ -50,9 +59,12 @@ class Sampling(BaseModel):
     diffusing: bool = Field(
         default=False, description="Chunks of a stream replace the text so far instead of adding to it."
     )
-    user: str | None = Field(default=None, description="Accepted and without effect, as are metadata and store.")
+    user: str | None = Field(default=None, description="Accepted and without effect, as are the five that follow.")
     metadata: dict[str, Any] | None = None
     store: bool | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: str | None = None
 
     temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
     top_p: Share | None = None
@@ -110,19 +122,15 @@ _GENERATION = (
 )  # fmt: skip
 
 
-class TextPart(BaseModel):
+class TextPart(Strict):
     """A piece of a message."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
     text: Text
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(Strict):
     """One turn of a conversation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
@@ -134,10 +142,8 @@ class ChatMessage(BaseModel):
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Strict):
     """Only text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
 
@@ -195,26 +201,20 @@ class FimRequest(Sampling):
     max_tokens: Tokens = 32
 
 
-class Given(BaseModel):
+class Given(Strict):
     """Text that stays."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: Text
 
 
-class Hole(BaseModel):
+class Hole(Strict):
     """So many tokens to be found."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     hole: Tokens
 
 
-class Rewritten(BaseModel):
+class Rewritten(Strict):
     """Text in whose place as many tokens are to be found as it has."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     rewrite: Text
 
@@ -232,10 +232,8 @@ class FillRequest(Sampling):
             raise ValueError("does not apply to texts with holes: nothing of them is cut")
 
 
-class AlternativesRequest(BaseModel):
+class AlternativesRequest(Strict):
     """POST /v1/alternatives"""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Annotated[str, Field(max_length=512)] | None = None
     messages: Annotated[list[ChatMessage], Field(max_length=1024)] = Field(
@@ -286,16 +284,48 @@ def check_model(named: str | None, served: str) -> None:
 
 
 def refusal(errors: Sequence[Mapping[str, Any]]) -> RequestRefused:
-    """The first of pydantic's `errors`, as a client should read it."""
-    error = errors[0]
-    place = ".".join(str(part) for part in error["loc"] if part != "body")
+    """The most telling of pydantic's `errors`, as a client should read it."""
+    error = max(errors, key=lambda each: (len(_field(each)), not each["type"].endswith("_type")))
+    place = ".".join(_field(error))
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not place:
+        return RequestRefused(
+            "the body is missing." if error["type"] == "missing" else f"{message}.", code="invalid_value"
+        )
+    reason = _REASONS.get(_field(error)[0])
+    if reason is not None:
+        return RequestRefused(f"{place}: {reason}. Leave it out.", param=place, code="unsupported_field")
     if error["type"] == "extra_forbidden":
-        message = f"there is no field {place!r:.120}; /openapi.json lists those there are."
+        message = f"there is no field {place!r:.120}: leave it out. /openapi.json lists those there are."
         return RequestRefused(message, param=place, code="unknown_field")
     if error["type"] == "missing":
         return RequestRefused(f"{place} is missing.", param=place, code="missing_field")
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return RequestRefused(f"{place}: {message}." if place else f"{message}.", param=place or None, code="invalid_value")
+    return RequestRefused(f"{place}: {message}.", param=place, code="invalid_value")
+
+
+def _field(error: Mapping[str, Any]) -> list[str]:
+    """The path to a field, without what pydantic calls the members of a union."""
+    path = [str(part) for part in error["loc"] if part != "body"]
+    if error["type"] == "extra_forbidden":  # its last part is the client's own word
+        return [*(part for part in path[:-1] if not _MEMBER.fullmatch(part)), path[-1]]
+    return [part for part in path if not _MEMBER.fullmatch(part)]
+
+
+_MEMBER = re.compile(r"str|constrained-str|list\[.*\]|[A-Z]\w*")
+_NO_TOOLS = "this model calls no tools"
+_REASONS = {
+    "tools": _NO_TOOLS,
+    "tool_choice": _NO_TOOLS,
+    "parallel_tool_calls": _NO_TOOLS,
+    "functions": _NO_TOOLS,
+    "function_call": _NO_TOOLS,
+    "response_format": "only text can be promised",
+    "logprobs": "there are none, since tokens are not drawn from left to right; diffusing streams have include_cells",
+    "top_logprobs": "there are none; POST /v1/alternatives has those of one place",
+    "best_of": "all texts are given: ask for n",
+    "frequency_penalty": "there is no penalty to set",
+    "presence_penalty": "there is no penalty to set",
+}
 
 
 assert set(Algorithm.__args__) == set(ALGORITHMS)  # type: ignore[attr-defined]

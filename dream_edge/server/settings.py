@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,8 @@ class ServerSettings:
         for name in ("queue", "body_bytes", "connections"):
             if getattr(self, name) < 1:
                 raise InvalidOption(name, getattr(self, name), "must be at least 1")
-        if self.api_key is not None and not (0 < len(self.api_key) <= _LONGEST_KEY and self.api_key.isascii()):
-            raise InvalidOption("api_key", "…", f"must be 1 to {_LONGEST_KEY} ASCII characters")
+        if self.api_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", self.api_key):
+            raise InvalidOption("api_key", "…", f"must be 1 to {_LONGEST_KEY} printable ASCII characters, no spaces")
         if self.api_key is None and self.host not in LOOPBACK:
             raise InvalidOption("host", self.host, "lets other machines in: give an api_key too, or use 127.0.0.1")
         for origin in self.allowed_origins:

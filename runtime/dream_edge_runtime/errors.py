@@ -283,6 +283,7 @@ class EmptyPrompt(PromptError):
 
 class CanvasTooLong(PromptError):
     def __init__(self, length: int, context: int) -> None:
+        self.length, self.context = length, context
         super().__init__(
             f"prompt and new tokens make a canvas of {length} tokens; the model's context is {context}. "
             "Shorten the prompt or lower max_new_tokens (-n)."

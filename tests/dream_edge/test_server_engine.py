@@ -20,6 +20,7 @@ from dream_edge.server.engine import Job
 from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.results import Generation
 from support.serving import GatedNetwork, gated, served
 
 ASKED: dict[str, Any] = {"prompt": "The old man", "max_tokens": 8, "exact": True}
@@ -187,6 +188,52 @@ def test_an_error_of_the_network_is_told_without_its_words(caplog: pytest.LogCap
     assert "secret" not in caplog.text
     told: Any = [record for record in caplog.records if record.message == "failed"]
     assert [(each.error, "test_server_engine.py" in each.where) for each in told] == [("RuntimeError", True)] * 2
+
+
+def test_a_client_that_does_not_read_holds_a_bounded_number_of_steps() -> None:
+    asyncio.run(_unread())
+
+
+async def _unread() -> None:
+    text = dream_edge.load("tiny", threads=1).stream("The", raw=True, max_new_tokens=1, exact=True)
+    step = next(iter(text))
+    job = Job([], threading.Event())
+    for _ in range(2):  # what has been read makes room again
+        for _ in range(10_000):
+            job.put((0, step))
+        job.put((0, text.result()))
+        await asyncio.sleep(0)
+        events = job.events(1)
+        read = [event async for event in _until_the_end(events)]
+        assert 100 < len(read) < 1000
+        assert read[-1] == (0, text.result())
+
+
+async def _until_the_end(events: Any) -> Any:
+    async for event in events:
+        yield event
+        if isinstance(event[1], Generation):
+            return
+
+
+def test_a_panic_ends_one_request_and_not_the_worker() -> None:
+    class Panic(BaseException):
+        """As the tokenizer's library raises."""
+
+    model, network = gated()
+    network.gate.set()
+    forward = network.forward
+
+    def fail(*_args: Any, **_keywords: Any) -> Any:
+        network.forward = forward  # type: ignore[method-assign]
+        raise Panic
+
+    network.forward = fail  # type: ignore[method-assign]
+    with served(lambda: model) as url:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.01)
+        assert httpx.post(f"{url}/v1/completions", json=ASKED, timeout=10).status_code == 500
+        assert httpx.post(f"{url}/v1/completions", json=ASKED, timeout=10).status_code == 200
 
 
 def test_the_queue_is_bounded_and_closes() -> None:

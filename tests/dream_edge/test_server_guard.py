@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +51,8 @@ def test_this_machine_is_answered(model: DreamModel, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.1:8080@evil", "", "a b", "localhost:"]
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "127.0.0.1:8080@evil", "", "a b", "localhost:", "localhost.", "127.1"],
 )
 def test_a_name_that_was_made_to_point_here_is_not(model: DreamModel, host: str) -> None:
     with client(model) as http:
@@ -83,14 +86,17 @@ def test_pages_of_other_origins_are_refused(model: DreamModel, headers: dict[str
 def test_an_own_page_and_an_allowed_one_may_ask(model: DreamModel) -> None:
     own = {"Origin": HERE, "Sec-Fetch-Site": "same-origin"}
     friend = {"Origin": "https://friend.example", "Sec-Fetch-Site": "cross-site"}
-    preflight = {**friend, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    own_headers = "authorization,content-type,x-stainless-lang"  # of OpenAI's client for browsers
+    preflight = {**friend, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": own_headers}
     with client(model) as http:
         answer = http.post("/v1/chat/completions", json=ASKED, headers=own)
         assert answer.status_code == 200
         assert "access-control-allow-origin" not in answer.headers
         assert http.options("/v1/chat/completions", headers=preflight).status_code == 403
     with client(model, allowed_origins=("https://friend.example",)) as http:
-        assert http.options("/v1/chat/completions", headers=preflight).status_code == 200
+        allowed = http.options("/v1/chat/completions", headers=preflight)
+        assert allowed.status_code == 200
+        assert "x-stainless-lang" in allowed.headers["access-control-allow-headers"]
         answer = http.post("/v1/chat/completions", json=ASKED, headers=friend)
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
         other = http.post("/v1/chat/completions", json=ASKED, headers={"Origin": "https://enemy.example"})
@@ -112,6 +118,39 @@ def test_with_a_key_every_route_wants_it(model: DreamModel, path: str) -> None:
             assert refused.headers["www-authenticate"].startswith("Bearer")
         for right in ("Bearer s3cret", "bearer s3cret", f"Basic {basic}"):
             assert http.get(path, headers={"Authorization": right}).status_code == (404 if path == "/nowhere" else 200)
+
+
+@pytest.mark.parametrize("key", ["", " ", "with space", "line\n", "schlüssel", "x" * 5000])
+def test_a_key_that_no_header_could_carry_is_refused(key: str) -> None:
+    with pytest.raises(InvalidOption, match="printable ASCII"):
+        ServerSettings(api_key=key)
+
+
+@pytest.mark.parametrize("path", ["/", "/page/main.js", "/health", "/nowhere", "/v1/models"])
+def test_nothing_is_taken_for_another_kind_of_file(model: DreamModel, path: str) -> None:
+    with client(model) as http:
+        assert http.get(path).headers["x-content-type-options"] == "nosniff"
+        assert http.get(path, headers={"Host": "evil.example"}).headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_may_not_be_framed_nor_ask_elsewhere(model: DreamModel) -> None:
+    with client(model) as http:
+        policy = http.get("/").headers["content-security-policy"]
+    for part in ("default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"):
+        assert part in policy
+
+
+def test_what_nobody_foresaw_gets_the_envelope_and_no_words(
+    model: DreamModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_text: str) -> list[int]:
+        raise RuntimeError("the secret prompt")
+
+    broken = replace(model, tokenizer=SimpleNamespace(encode=fail))
+    with client(broken) as http:
+        answer = http.post("/v1/completions", json={"prompt": "the secret prompt"})
+        assert code(answer) == (500, "internal")
+        assert "secret" not in answer.text + caplog.text
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "my.lan"])

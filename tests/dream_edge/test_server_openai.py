@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 import dream_edge
 from dream_edge_runtime.model import DreamModel
-from support.serving import served
+from support.serving import gated, served
 
 QUESTION: Any = [{"role": "user", "content": "What sound does the dog make?"}]
+PICTURE: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}}]}]
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +156,15 @@ def test_models(client: openai.OpenAI) -> None:
         ({"max_tokens": 0}, "greater than or equal", "max_tokens"),
         ({"max_tokens": 1 << 19}, "context", None),
         ({"n": 99}, "less than or equal to 8", "n"),
-        ({"presence_penalty": 0.5}, "less than or equal to 0", "presence_penalty"),
-        ({"logprobs": True}, "False", "logprobs"),
-        ({"tools": []}, "there is no field 'tools'", "tools"),
+        ({"presence_penalty": 0.5}, "no penalty", "presence_penalty"),
+        ({"logprobs": True}, "not drawn from left to right", "logprobs"),
+        ({"tools": []}, "calls no tools. Leave it out", "tools"),
+        ({"functions": []}, "calls no tools", "functions"),
+        ({"response_format": {"type": "json_object"}}, "only text", "response_format.type"),
+        ({"messages": PICTURE}, "should be 'text'", "messages.0.content.0.type"),
+        ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "x"}]}, "or .assistant.", "messages.0.role"),
+        ({"extra_body": {"keep_alive": "5m"}}, "no field 'keep_alive': leave it out", "keep_alive"),
+        ({"extra_body": {"stop": [5]}}, "valid string", "stop.0"),
         ({"extra_body": {"threshold": 0.9, "factor": 1.0}}, "name one", "factor"),
         ({"extra_body": {"exact": True, "threshold": 0.9}}, "exact", None),
         ({"extra_body": {"algorithm": "best"}}, "origin", "algorithm"),
@@ -173,3 +185,110 @@ def test_what_does_not_fit_is_said(
 def test_another_model_is_not_here(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="Leave `model` out"):
         client.chat.completions.create(model="gpt-4o", messages=QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "param"),
+    [
+        ({"logprobs": 2}, "not drawn from left to right", "logprobs"),
+        ({"best_of": 2}, "ask for n", "best_of"),
+        ({"prompt": ["one", "two"]}, "at most 1", "prompt"),
+        ({"prompt": [1]}, "valid string", "prompt.0"),
+        ({"prompt": ""}, "empty", None),
+        ({"prompt": "word " * 5000}, "context is 2048. Give less, or lower max_tokens", None),
+        ({"suffix": " end.", "extra_body": {"end_with": " end."}}, "contradict", None),
+    ],
+)
+def test_what_does_not_fit_a_completion_is_said(
+    client: openai.OpenAI, change: dict[str, Any], message: str, param: str | None
+) -> None:
+    asked: Any = {"model": "tiny", "prompt": "The old man", "max_tokens": 4} | change
+    with pytest.raises(openai.BadRequestError, match=message) as raised:
+        client.completions.create(**asked)
+    assert raised.value.param == param
+
+
+def test_an_answer_may_be_given_back_as_it_came(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "tiny", "max_tokens": 8}
+    message = client.chat.completions.create(messages=QUESTION, **asked).choices[0].message
+    plain = {"role": "assistant", "content": message.content}
+    answers = [
+        client.chat.completions.create(messages=[*QUESTION, each, *QUESTION], **asked).choices[0].message.content
+        for each in (plain, message, message.model_dump())  # the last with a null for all that OpenAI's could have
+    ]
+    assert len({*answers}) == 1
+
+
+def test_what_says_nothing_about_the_text_is_accepted(client: openai.OpenAI) -> None:
+    quiet: Any = {
+        "user": "me",
+        "metadata": {"a": "b"},
+        "store": False,
+        "service_tier": "auto",
+        "safety_identifier": "x",
+    }
+    nulls: Any = {"stop": None, "tools": None, "temperature": None, "extra_body": {"diffusing": None, "unknown": None}}
+    plain = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8)
+    answer = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8, **quiet, **nulls)
+    assert answer.choices == plain.choices
+
+
+def test_streams_may_be_left_by_the_async_client(url: str) -> None:
+    async def leave() -> str | None:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 64, "extra_body": {"exact": True}}
+            async with await client.chat.completions.create(stream=True, **asked) as stream:
+                async for _ in stream:
+                    break
+            asked |= {"max_tokens": 8}
+            return (await client.chat.completions.create(**asked)).choices[0].message.content
+
+    assert asyncio.run(leave())
+
+
+def test_a_key_and_a_full_queue_have_errors_of_their_own() -> None:
+    model, network = gated()
+    with served(lambda: model, api_key="s3cret", queue=1) as address, ThreadPoolExecutor(2) as pool:
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0) as stranger:
+            with pytest.raises(openai.AuthenticationError):
+                stranger.models.list()
+        with openai.OpenAI(base_url=f"{address}/v1", api_key="s3cret", max_retries=0) as client:
+            while client.get("../health", cast_to=httpx.Response).status_code != 200:
+                time.sleep(0.01)
+            asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 4}
+            first = pool.submit(client.chat.completions.create, **asked)
+            assert network.entered.wait(10)
+            second = pool.submit(client.chat.completions.create, **asked)
+            while client.get("../health", cast_to=httpx.Response).json()["waiting"] != 1:
+                time.sleep(0.01)
+            with pytest.raises(openai.RateLimitError) as raised:
+                client.chat.completions.create(**asked)
+            assert int(raised.value.response.headers["retry-after"]) >= 1
+            network.gate.set()
+            assert first.result().choices[0].message == second.result().choices[0].message
+
+
+def test_llama_vim_is_understood(url: str, model: DreamModel) -> None:
+    own: Any = {"n_indent": 0, "samplers": ["top_k", "infill"], "cache_prompt": True, "t_max_predict_ms": 500}
+    own |= {"top_k": 40, "top_p": 0.99, "response_fields": ["content"], "input_extra": [{"text": "a", "filename": "b"}]}
+    asked: Any = {"input_prefix": "Yesterday", "prompt": " the boys", "input_suffix": " the garden.", **own}
+    expected = model.infill("Yesterday the boys", " the garden.", 2, top_k=40, top_p=0.99).holes[0]
+    assert httpx.post(f"{url}/infill", json=asked | {"n_predict": 2}).json()["content"] == expected
+    lines = httpx.post(f"{url}/infill", json=asked | {"n_predict": 2, "stream": True}).text.splitlines()
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line]  # [DONE] is OpenAI's
+    assert "".join(event["content"] for event in events) == expected
+    assert [event["stop"] for event in events] == [False] * (len(events) - 1) + [True]
+    warm = httpx.post(f"{url}/infill", json=asked | {"n_predict": 0}).json()
+    assert (warm["content"], warm["tokens_predicted"]) == ("", 0)
+
+
+def test_other_ways_to_ask_for_a_route(url: str) -> None:
+    assert httpx.get(f"{url}/v1/models/").json() == httpx.get(f"{url}/v1/models").json()
+    asked = {"prompt": "The old man", "max_tokens": 1}
+    assert httpx.post(f"{url}/v1/completions/", json=asked, follow_redirects=True).status_code == 200
+    for path in ("/", "/health", "/v1/models"):
+        head, got = httpx.head(url + path), httpx.get(url + path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
+    assert "begin with /v1" in httpx.post(f"{url}/chat/completions", json=asked).json()["error"]["message"]
+    assert "body is missing" in httpx.post(f"{url}/infill", headers={"Content-Type": "application/json"}).text
