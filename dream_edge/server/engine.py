@@ -140,19 +140,20 @@ class Engine:
         job.put(Cancelled())
 
     def close(self, seconds: float) -> None:
-        """Refuse what is waiting, give the job under way `seconds` to end, then stop it."""
+        """Refuse what is waiting, give the job under way `seconds` to end, then stop it. May be called again."""
         with self._changed:
             self.state = "closed"
             refused, self._waiting = [*self._waiting], deque()
             self._changed.notify()
         for job in refused:
             job.put(ShuttingDown())
-        if self._thread.is_alive():
-            self._thread.join(seconds)
-            current = self._current
-            if current is not None:
-                current.cancel.set()
-                self._thread.join()
+        if self._model is None:
+            return  # nothing stops the loading; the thread ends with the process
+        self._thread.join(seconds)
+        current = self._current
+        if current is not None:
+            current.cancel.set()
+            self._thread.join()
 
     # --- the worker's thread -----------------------------------------------------------------------------------------
 

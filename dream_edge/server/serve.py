@@ -20,6 +20,7 @@ from .settings import ServerSettings
 
 _LARGEST_HEAD = 1 << 14
 _BACKLOG = 256
+_LAST_WORDS_SECONDS = 2  # for clients to hear that the server stops
 
 
 class AddressInUse(DreamEdgeError, OSError):
@@ -64,11 +65,11 @@ def serve(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=round(settings.idle_seconds),
-        timeout_graceful_shutdown=round(settings.shutdown_seconds),
+        timeout_graceful_shutdown=round(settings.shutdown_seconds) + _LAST_WORDS_SECONDS,
         limit_concurrency=settings.connections,
         h11_max_incomplete_event_size=_LARGEST_HEAD,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, engine, settings.shutdown_seconds)
     listener = listen(settings.host, settings.port)
     try:
         host, port = listener.getsockname()[:2]
@@ -95,6 +96,27 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise AddressInUse(host, port, error.strerror or str(error)) from None
     return listener
+
+
+class _Server(uvicorn.Server):
+    """Stops the engine at the signal, so that whoever waits hears of it, instead of after the last connection.
+
+    A second Ctrl-C gives the request under way no more time.
+    """
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, seconds: float) -> None:
+        super().__init__(config)
+        self._engine, self._seconds = engine, seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        closing = asyncio.create_task(asyncio.to_thread(self._engine.close, self._seconds))
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await asyncio.to_thread(self._engine.close, 0)
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_SECONDS)
+            await self.lifespan.shutdown()
+        await closing
 
 
 def _protocol(head_seconds: float) -> type[asyncio.Protocol]:

@@ -53,7 +53,9 @@ class ServerSettings:
         if self.api_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", self.api_key):
             raise InvalidOption("api_key", "…", f"must be 1 to {_LONGEST_KEY} printable ASCII characters, no spaces")
         if self.api_key is None and self.host not in LOOPBACK:
-            raise InvalidOption("host", self.host, "lets other machines in: give an api_key too, or use 127.0.0.1")
+            raise InvalidOption(
+                "host", self.host, "lets other machines in: give a key (api_key, --api-key), or use 127.0.0.1"
+            )
         for origin in self.allowed_origins:
             if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
                 raise InvalidOption("allowed_origins", origin, "must be an origin such as https://example.org")

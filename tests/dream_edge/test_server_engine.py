@@ -155,6 +155,23 @@ def test_the_request_under_way_may_end_before_the_server_does() -> None:
         assert running.result().status_code == 200
 
 
+def test_whoever_waits_hears_that_the_server_stops() -> None:
+    model, network = gated()
+    with ThreadPoolExecutor(2) as pool:
+        with served(lambda: model, shutdown_seconds=1) as url:
+            while httpx.get(f"{url}/health").status_code == 503:
+                time.sleep(0.01)
+            asked = {"url": f"{url}/v1/completions", "timeout": 60}
+            running = pool.submit(httpx.post, json=ASKED | {"stream": True}, **asked)
+            assert network.entered.wait(10)
+            next_one = pool.submit(httpx.post, json=ASKED, **asked)
+            waiting(url, 1)
+        assert (next_one.result().status_code, next_one.result().json()["error"]["code"]) == (503, "shutting_down")
+        *_, told, done = running.result().text.strip().split("\n\n")
+        assert json.loads(told.removeprefix("data: "))["error"]["code"] == "shutting_down"
+        assert done == "data: [DONE]"
+
+
 def test_a_stream_is_kept_alive_while_it_waits() -> None:
     model, network = gated()
     with served(lambda: model, idle_seconds=1) as url:

@@ -249,9 +249,9 @@ def test_streams_may_be_left_by_the_async_client(url: str) -> None:
 def test_a_key_and_a_full_queue_have_errors_of_their_own() -> None:
     model, network = gated()
     with served(lambda: model, api_key="s3cret", queue=1) as address, ThreadPoolExecutor(2) as pool:
-        with openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0) as stranger:
-            with pytest.raises(openai.AuthenticationError):
-                stranger.models.list()
+        stranger = openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0)
+        with stranger, pytest.raises(openai.AuthenticationError):
+            stranger.models.list()
         with openai.OpenAI(base_url=f"{address}/v1", api_key="s3cret", max_retries=0) as client:
             while client.get("../health", cast_to=httpx.Response).status_code != 200:
                 time.sleep(0.01)
