@@ -13,10 +13,11 @@ from dream_edge_runtime.tokenizer import Tokenizer
 
 _CUT_CHARACTER = "\ufffd"
 """What the tokens of a character decode to as long as some of its bytes are missing."""
+_MOST_BYTES = 4  # of a character, and so the most tokens it can be spread over
 
 
 class Cell(TypedDict):
-    """One token of a canvas."""
+    """One token of a canvas. A character that several tokens spell stands in the first of them."""
 
     text: str
     masked: bool
@@ -62,15 +63,28 @@ class SettledText:
         """Every cell of the text as it stands."""
         new = dict(zip(step.revealed.tolist(), step.confidence.tolist(), strict=True))
         written = {at for hole in step.holes for at in hole}
+        place = step.holes[0] if self._is_hole else step.shown
         return [
-            {
-                "text": MASK_SYMBOL if step.masked[at] else self._tokenizer.decode(step.ids[at : at + 1]),
-                "masked": bool(step.masked[at]),
-                "given": at not in written,
-                "confidence": new.get(at),
-            }
-            for at in (step.holes[0] if self._is_hole else step.shown)
+            {"text": text, "masked": bool(step.masked[at]), "given": at not in written, "confidence": new.get(at)}
+            for at, text in zip(place, self._texts(step, place), strict=True)
         ]
+
+    def _texts(self, step: Step, place: range) -> list[str]:
+        found: list[str] = []
+        while len(found) < len(place):
+            at = place.start + len(found)
+            found += [MASK_SYMBOL] if step.masked[at] else self._character(step, at, place.stop)
+        return found
+
+    def _character(self, step: Step, at: int, stop: int) -> list[str]:
+        """The text of the token `at`, and "" for each further one that it takes to spell its last character."""
+        for end in range(at + 1, min(at + _MOST_BYTES, stop) + 1):
+            if step.masked[end - 1]:
+                break
+            text = self._tokenizer.decode(step.ids[at:end])
+            if not text.endswith(_CUT_CHARACTER):
+                return [text, *[""] * (end - at - 1)]
+        return [self._tokenizer.decode(step.ids[at : at + 1])]
 
     def _hole(self, step: Step, *, settled: bool) -> str:
         place = step.holes[0]

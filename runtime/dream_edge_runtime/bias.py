@@ -27,6 +27,9 @@ class Bias(Protocol):
         ...
 
 
+_LEAST = np.finfo(np.float32).tiny  # of which there is a logarithm; an eps may be less
+
+
 @dataclass(frozen=True)
 class EosPenalty:
     """weight · log(1 - t + eps) for the end of text: much at the start, next to nothing at the end.
@@ -44,7 +47,8 @@ class EosPenalty:
 
     def amount(self, canvas: Canvas, row: int, moment: Moment) -> float:
         time = moment.time if self.scheduled else np.float32(canvas.masked_share(row))
-        return self.weight * float(np.log(np.float32(1) - time + np.float32(self.eps)))
+        passed = np.float32(1) - time + np.float32(self.eps)
+        return self.weight * float(np.log(max(passed, _LEAST)))
 
 
 @dataclass(frozen=True)

@@ -93,3 +93,17 @@ def test_a_stop_string_that_has_begun_is_held_back(stop: tuple[str, ...], kept: 
         handed += follower.advance(step)
         assert kept.startswith(handed)
     assert handed + follower.finish(generation) == kept
+
+
+def test_cells_spell_every_character() -> None:
+    text = "né 語😀!"
+    ids = MODEL.tokenizer.encode(text)
+    assert any("\ufffd" in MODEL.tokenizer.decode(np.array([each])) for each in ids)  # or this shows nothing
+    steps, _ = steps_of(ids, [*range(len(ids))], (), 0)
+    follower = SettledText(MODEL.tokenizer, (), is_hole=False)
+    cells = follower.cells(steps[-1])
+    assert len(cells) == len(ids)
+    assert "".join(cell["text"] for cell in cells) == text
+    half = follower.cells(steps[-3])  # the emoji's last bytes are missing
+    assert len(half) == len(ids)
+    assert [cell["masked"] for cell in half[-2:]] == [True, True]

@@ -75,6 +75,12 @@ def test_penalty_holds_back_the_end_at_the_beginning_only() -> None:
     assert sevens == 7  # 2 · log(1 - t) reaches -1 where t falls below 0.4
 
 
+def test_an_eps_that_vanishes_holds_the_end_back_at_first() -> None:
+    held = run_loop(wants_to_end(12), [[1, 2]], 12, algorithm="left_to_right", eos_penalty=2.0, eps=1e-300)
+    assert held[-1][0, 2] == 7
+    assert held[-1][0, -1] == END
+
+
 @pytest.mark.parametrize("options", [{"threshold": 1.0}, {"block_length": 3}])
 def test_time_is_the_masked_share_where_the_schedule_does_not_tell(options: dict[str, Any]) -> None:
     """By its schedule a threshold's first steps, and those of each block, would never end a text."""
