@@ -77,6 +77,18 @@ class QueueFull(RequestRefused):
         )
 
 
+class WrongKey(RequestRefused):
+    def __init__(self) -> None:
+        message = "the API key is missing or wrong. Send it as `Authorization: Bearer KEY`; a browser asks for it."
+        super().__init__(message, status=401, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+    def response(self) -> JSONResponse:
+        response = super().response()
+        # in a header of its own, or Chromium does not see it
+        response.headers.append("WWW-Authenticate", 'Basic realm="dream-edge", charset="UTF-8"')
+        return response
+
+
 class NotLoaded(RequestRefused):
     def __init__(self) -> None:
         super().__init__(

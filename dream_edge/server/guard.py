@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import RequestRefused
+from .errors import RequestRefused, WrongKey
 from .settings import ServerSettings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?")
@@ -77,12 +77,7 @@ class Guard:
     def _check_key(self, headers: Headers) -> None:
         key = self._settings.api_key
         if key is not None and not hmac.compare_digest(_given_key(headers).encode(), key.encode()):
-            raise RequestRefused(
-                "the API key is missing or wrong. Send it as `Authorization: Bearer KEY`.",
-                status=401,
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": 'Bearer, Basic realm="dream-edge", charset="UTF-8"'},
-            )
+            raise WrongKey
 
     def _bounded(self, receive: Receive, headers: Headers) -> Receive:
         """`receive`, refusing bodies that are too large or too slow."""

@@ -161,7 +161,7 @@ def test_whoever_waits_hears_that_the_server_stops() -> None:
         with served(lambda: model, shutdown_seconds=1) as url:
             while httpx.get(f"{url}/health").status_code == 503:
                 time.sleep(0.01)
-            asked = {"url": f"{url}/v1/completions", "timeout": 60}
+            asked: Any = {"url": f"{url}/v1/completions", "timeout": 60}
             running = pool.submit(httpx.post, json=ASKED | {"stream": True}, **asked)
             assert network.entered.wait(10)
             next_one = pool.submit(httpx.post, json=ASKED, **asked)

@@ -6,9 +6,11 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from support.serving import GatedNetwork, gated, served
@@ -178,7 +180,9 @@ def test_a_selection_is_rewritten_in_place_and_pins_stay(page: tuple[Page, Gated
     opened.picture("edit.png")
     opened.one("#take").click()
     assert opened.one("#text").get_attribute("value") == found
-    assert found != text or opened.one("#draft").get_attribute("hidden")
+    assert not opened.one("#draft").is_displayed()
+    opened.one("#text").send_keys("\ue009z")  # Ctrl+Z
+    assert opened.one("#text").get_attribute("value") == text
 
 
 def test_holes_are_filled_and_made(page: tuple[Page, GatedNetwork]) -> None:
@@ -248,7 +252,7 @@ def test_it_asks_nobody_else_and_fits_narrow_and_dark(page: tuple[Page, GatedNet
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     try:
         opened.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
-        assert opened.run("return document.documentElement.scrollWidth <= innerWidth")
+        assert opened.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         assert not opened.one("#edit").is_displayed()
         opened.picture("narrow-dark.png")
         opened.one("#show-edit").click()
@@ -266,4 +270,86 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(page: tuple[Page, Gat
     for control in opened.all("button, input, textarea"):
         if control.is_displayed():
             assert control.accessible_name, control.get_attribute("outerHTML")
-    assert opened.one("#turns .for-readers").get_attribute("textContent") == ANSWER
+    text = opened.one("#turns .answered .canvas")
+    assert text.get_attribute("aria-hidden") is None
+    assert len(opened.all("#turns .answered [tabindex='0']")) == 1  # one stop of Tab, whatever its length
+    assert opened.one("#said").get_attribute("textContent") == ANSWER
+    assert opened.run("return getSelection().selectAllChildren(arguments[0]) ?? String(getSelection())", text) == ANSWER
+
+
+def test_words_are_gone_through_by_keyboard(page: tuple[Page, GatedNetwork]) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    opened, _ = page
+    opened.ask(QUESTION)
+    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.run("document.querySelector('#turns .token').focus()")
+    ActionChains(opened.browser).send_keys("\ue010\ue012").perform()  # End, to the left
+    assert opened.browser.switch_to.active_element.text.strip() == "cold"
+    opened.until(lambda: opened.one("#others").is_displayed())
+    assert "cold" in opened.text("#others .chosen")
+    assert "Here could stand: cold" in opened.one("#said").get_attribute("textContent")
+    ActionChains(opened.browser).send_keys("\ue011").perform()  # Home
+    assert opened.browser.switch_to.active_element.text == "The"
+
+
+def test_what_looks_like_markup_is_text(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    markup = "<img src=x onerror=\"document.title='mine'\"> **bold** <b>"
+    opened.one("#ending").send_keys(markup)
+    opened.ask(f"<i>{QUESTION}</i>")
+    opened.until(lambda: "passes" in opened.text(".told"))
+    assert opened.text("#turns .answered .canvas").endswith(markup)
+    assert opened.text(".asked") == f"<i>{QUESTION}</i>"
+    assert opened.all("#turns img, #turns b, #turns i") == []
+    assert opened.browser.title == "dream-edge"
+
+
+def test_selections_grow_to_words_and_holes_in_them_stay(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    cut = """const { pieces, grown } = await import("/page/edit.js");
+        const [text, from, to, pinned] = arguments;
+        return pieces(text, [grown(text, from, to)], pinned);"""
+
+    def pieces(text: str, words: str, *pinned: str) -> Any:
+        start = len(text[: text.index(words)].encode("utf-16-le")) // 2  # as JavaScript counts
+        return opened.run(cut, text, start, start + len(words.encode("utf-16-le")) // 2, list(pinned))
+
+    assert pieces("A naïve cat", "ïv") == [{"text": "A"}, {"rewrite": " naïve"}, {"text": " cat"}]
+    assert pieces("Кот спит", "от") == [{"rewrite": "Кот"}, {"text": " спит"}]
+    assert pieces("a 👩‍🚀 b", "🚀") == [{"text": "a"}, {"rewrite": " 👩‍🚀"}, {"text": " b"}]
+    assert pieces("We [[2]] it all", "e [[") == [{"rewrite": "We "}, {"hole": 2}, {"text": " it all"}]
+    assert pieces("He ate the cake", "ate the cake", "he") == [{"text": "He"}, {"rewrite": " ate the cake"}]
+    pinned = [{"text": "He"}, {"rewrite": " ate"}, {"text": " the"}, {"rewrite": " cake"}]
+    assert pieces("He ate the cake", "ate the cake", "the") == pinned
+
+
+def test_a_full_queue_is_told_and_forgotten(browser: Any) -> None:
+    model, network = gated()
+    with served(lambda: model, queue=1) as url:
+        browser.get(url)
+        browser.execute_script("sessionStorage.clear()")
+        opened = Page(browser, url)
+        opened.until(lambda: opened.text("#state") == "tiny")
+        with ThreadPoolExecutor(2) as pool:
+            asked = {"prompt": "The", "max_tokens": 1}
+            others = [pool.submit(httpx.post, f"{url}/v1/completions", json=asked, timeout=60) for _ in range(2)]
+            opened.until(lambda: httpx.get(f"{url}/health").json() == {"status": "busy", "waiting": 1})
+            opened.ask(QUESTION)
+            opened.until(lambda: "Ask again in" in opened.text("#trouble"))
+            assert opened.one("#question").get_attribute("value") == QUESTION
+            network.gate.set()
+            assert all(each.result().status_code == 200 for each in others)
+        opened.one("#send").click()
+        opened.until(lambda: opened.all(".answered .canvas")[-1].text == ANSWER)
+        assert not opened.one("#trouble").is_displayed()
+
+
+def test_with_a_key_the_browser_asks_for_it(browser: Any) -> None:
+    with served(lambda: gated()[0], api_key="s3cret") as url:
+        browser.get(url)
+        assert "API key" in browser.page_source
+        browser.get(url.replace("//", "//anybody:s3cret@"))
+        browser.get(url)  # the browser remembers what it was told
+        opened = Page(browser, url)
+        opened.until(lambda: opened.text("#state") == "tiny")

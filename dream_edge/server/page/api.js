@@ -4,7 +4,7 @@ export class Trouble extends Error {
   constructor(message, { status = 0, isGone = false } = {}) {
     super(message);
     this.status = status;
-    this.isGone = isGone; // nobody answers at all
+    this.isGone = isGone; // nobody answers, or not for now
   }
 }
 
@@ -25,7 +25,10 @@ async function refused(response) {
     message = (await response.json()).error.message;
   } catch { /* not ours: the number has to do */ }
   const after = response.headers.get("Retry-After");
-  return new Trouble(after && !message.includes(after) ? `${message} (in ${after} s)` : message, { status: response.status });
+  return new Trouble(after && !message.includes(after) ? `${message} (in ${after} s)` : message, {
+    status: response.status,
+    isGone: response.status === 503,
+  });
 }
 
 function post(body, signal) {
@@ -66,7 +69,7 @@ export async function* stream(path, body, signal) {
         if (!event.startsWith("data: ")) continue;
         if (event === "data: [DONE]") { isWhole = true; continue; }
         const chunk = JSON.parse(event.slice(6));
-        if (chunk.error) throw new Trouble(chunk.error.message);
+        if (chunk.error) throw new Trouble(chunk.error.message, { isGone: chunk.error.code === "shutting_down" });
         yield chunk;
       }
     }

@@ -1,18 +1,19 @@
 // A text while it is denoised, and afterwards: cells, a timeline to go back through, alternatives for a token.
 
 const FRESH_FOR = 3; // steps that a new token stays coloured
+const PATIENCE = 350; // ms that a pointer or the focus rests on a word before it is asked about
 
 export class Canvas {
-  // `alternatives(before, token, after)` gives what else could stand there, or null to leave that out.
-  constructor(host, { alternatives = null, others = null } = {}) {
+  // `alternatives(before, after, signal)` gives what else could stand between the two, or null; shown by `others`.
+  constructor(host, { alternatives, others }) {
     this.steps = [];
     this.alternatives = alternatives;
     this.others = others;
     this.isDone = false;
+    this.looking = null;
     this.text = element("p", "canvas");
-    this.text.setAttribute("aria-hidden", "true");
-    this.words = element("p", "for-readers");
-    this.words.setAttribute("role", "status");
+    this.text.dir = "auto";
+    this.text.setAttribute("aria-hidden", "true"); // while it changes; announce() tells how far it is
     this.timeline = element("div", "timeline");
     this.slider = element("input");
     Object.assign(this.slider, { type: "range", min: 0, max: 0, value: 0 });
@@ -21,8 +22,11 @@ export class Canvas {
     this.timeline.append(this.slider, this.label);
     this.timeline.hidden = true;
     this.told = element("p", "told");
-    host.append(this.text, this.words, this.timeline, this.told);
+    host.append(this.text, this.timeline, this.told);
     this.slider.addEventListener("input", () => this.show(Number(this.slider.value)));
+    for (const come of ["pointerover", "focusin"]) this.text.addEventListener(come, (event) => this.look(event.target));
+    for (const go of ["pointerout", "focusout"]) this.text.addEventListener(go, () => this.leave());
+    this.text.addEventListener("keydown", (event) => this.move(event));
   }
 
   add(diffusion) {
@@ -34,14 +38,19 @@ export class Canvas {
     const quarter = Math.floor(diffusion.progress * 4);
     if (quarter !== this.quarter) {
       this.quarter = quarter;
-      if (quarter < 4) this.words.textContent = `${quarter * 25} percent written`;
+      if (quarter < 4) announce(`${quarter * 25} percent written`);
     }
   }
 
   finish(text, told) {
     this.isDone = true;
-    this.words.textContent = text;
-    this.told.textContent = told;
+    announce(text || "An empty text.");
+    this.told.textContent = text ? told : `An empty text: ${told}`;
+    this.text.removeAttribute("aria-hidden");
+    this.text.setAttribute("role", "group");
+    this.text.setAttribute("aria-label", "Text; the arrow keys go through its words");
+    const last = this.steps.at(-1);
+    last.cells = upTo(text, last.cells); // what comes after its end is none of it
     this.show(this.steps.length - 1);
   }
 
@@ -61,7 +70,10 @@ export class Canvas {
         span.classList.add("fresh");
         span.style.setProperty("--sure", fresh.get(at));
       }
-      if (isLast && cell.text && !cell.masked && this.alternatives) this.explain(span, cells, at);
+      if (isLast && cell.text) {
+        span.classList.add("token");
+        span.tabIndex = at ? -1 : 0;
+      }
       return span;
     }));
   }
@@ -80,22 +92,36 @@ export class Canvas {
     return found;
   }
 
-  explain(span, cells, at) {
-    span.classList.add("token");
-    span.tabIndex = 0;
-    let timer;
-    const look = () => {
-      timer = setTimeout(async () => {
-        const words = cells.map((cell) => cell.text);
-        const found = await this.alternatives(words.slice(0, at).join(""), words.slice(at + 1).join(""));
-        if (found && span.isConnected) this.others.show(span, cells[at].text, found);
-      }, 350);
-    };
-    const leave = () => { clearTimeout(timer); this.others.hide(); };
-    span.addEventListener("pointerenter", look);
-    span.addEventListener("focus", look);
-    span.addEventListener("pointerleave", leave);
-    span.addEventListener("blur", leave);
+  // After a moment, what else could stand where `span` does.
+  look(span) {
+    this.leave();
+    if (!span.classList.contains("token")) return;
+    const looking = new AbortController();
+    this.looking = looking;
+    setTimeout(async () => {
+      if (looking.signal.aborted) return;
+      const at = [...this.text.children].indexOf(span);
+      const words = this.steps.at(-1).cells.map((cell) => cell.text);
+      const found = await this.alternatives(words.slice(0, at).join(""), words.slice(at + 1).join(""), looking.signal);
+      if (found && !looking.signal.aborted) this.others.show(span, words[at], found);
+    }, PATIENCE);
+  }
+
+  leave() {
+    this.looking?.abort();
+    this.others.hide();
+  }
+
+  // Tab stops once at a text; inside, the arrow keys go from word to word.
+  move(event) {
+    const tokens = [...this.text.querySelectorAll(".token")];
+    const at = tokens.indexOf(event.target);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tokens.length - 1 }[event.key];
+    if (to === undefined || !tokens[to]) return;
+    event.preventDefault();
+    tokens[at].tabIndex = -1;
+    tokens[to].tabIndex = 0;
+    tokens[to].focus();
   }
 }
 
@@ -111,9 +137,10 @@ export class Others {
     for (const { text, probability } of found) {
       const row = table.insertRow();
       row.insertCell().textContent = visible(text);
-      row.insertCell().textContent = `${(100 * probability).toFixed(1)} %`;
+      row.insertCell().textContent = percent(probability);
       if (text === chosen) row.classList.add("chosen");
     }
+    announce(`Here could stand: ${found.map((each) => `${each.text.trim()} ${percent(each.probability)}`).join(", ")}`);
     this.host.replaceChildren(table);
     this.host.hidden = false;
     const place = span.getBoundingClientRect();
@@ -133,4 +160,24 @@ export function element(name, className = "") {
 
 function visible(text) {
   return text === "" ? "(end of text)" : text.replaceAll("\n", "⏎").replaceAll(" ", "·");
+}
+
+function percent(probability) {
+  return probability < 0.0005 ? "< 0.1 %" : `${(100 * probability).toFixed(1)} %`;
+}
+
+// The cells that spell `text`; it alone where they do not.
+function upTo(text, cells) {
+  let spelt = "";
+  const found = cells.filter((cell) => {
+    const isOfIt = spelt.length < text.length;
+    if (isOfIt) spelt += cell.text;
+    return isOfIt;
+  });
+  return spelt === text ? found : [{ text, masked: false, given: false, confidence: null }];
+}
+
+// To those who do not see the page.
+function announce(text) {
+  document.getElementById("said").textContent = text;
 }

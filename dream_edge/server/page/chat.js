@@ -1,6 +1,5 @@
 // The conversation: turns on the page, kept for as long as the tab lives.
 
-import { ask } from "./api.js";
 import { Canvas, element } from "./canvas.js";
 
 const KEPT = "dream-edge conversation";
@@ -31,13 +30,14 @@ export class Chat {
     const host = this.turn("assistant", "");
     const canvas = new Canvas(host, {
       others: this.others,
-      alternatives: (before, after) => this.alternatives(asked, before, after),
+      alternatives: (before, after, signal) => this.generation.alternatives({ messages: asked, before, after }, signal),
     });
     host.scrollIntoView({ block: "nearest" });
     const room = Number(byId("room").value) || 64;
     const body = { messages: asked, max_tokens: room, end_with: byId("ending").value };
     const answer = await this.generation.run("v1/chat/completions", body, room, canvas);
     if (answer === null) { // the question may be asked again
+      if (!mine.isConnected) return; // but not in a new conversation
       this.question.value ||= content;
       mine.classList.add("unanswered");
       return;
@@ -46,19 +46,10 @@ export class Chat {
     sessionStorage.setItem(KEPT, JSON.stringify(this.messages));
   }
 
-  async alternatives(messages, before, after) {
-    if (this.generation.isRunning) return null;
-    try {
-      return (await ask("v1/alternatives", { messages, before, after })).alternatives;
-    } catch {
-      return null; // a hint that does not come is no trouble
-    }
-  }
-
   turn(role, content) {
     const item = element("li", role === "user" ? "asked" : "answered");
     item.setAttribute("aria-label", role === "user" ? "You" : "Dream");
-    if (content) item.append(Object.assign(element("p", "canvas"), { textContent: content }));
+    if (content) item.append(Object.assign(element("p", "canvas"), { textContent: content, dir: "auto" }));
     this.turns.append(item);
     return item;
   }

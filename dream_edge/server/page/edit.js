@@ -1,9 +1,10 @@
 // Any text: a selection written anew in place, holes filled, pinned words kept.
 
-import { ask } from "./api.js";
 import { Canvas, element } from "./canvas.js";
 
-const HOLE = /\[\[(\d+)\]\]/;
+const HOLE = /\[\[(\d+)\]\]/g;
+const WORDS = new Intl.Segmenter(undefined, { granularity: "word" });
+const ROOM = 3; // tokens of a hole that replaces nothing
 
 export class Edit {
   constructor(generation, others) {
@@ -20,75 +21,66 @@ export class Edit {
     byId("take").addEventListener("click", () => this.take());
   }
 
-  // The selection, grown to whole words; null and a word to the user where nothing is selected.
+  // The selection, grown to whole words; null where nothing is selected.
   selection() {
-    let { selectionStart: start, selectionEnd: end } = this.text;
-    const text = this.text.value;
-    if (start === end) {
-      byId("edit-hint").textContent = "Select some words first.";
-      return null;
-    }
-    while (start > 0 && /\w/.test(text[start - 1]) && /\w/.test(text[start])) start -= 1;
-    while (end < text.length && /\w/.test(text[end]) && /\w/.test(text[end - 1])) end += 1;
-    return [start, end];
+    const { selectionStart: start, selectionEnd: end, value } = this.text;
+    return start === end ? null : grown(value, start, end);
   }
 
   rewrite() {
     const range = this.selection();
-    if (range) this.begin(pieces(this.text.value, [range], this.pinned));
+    this.begin(range ? pieces(this.text.value, [range], this.pinned) : []);
   }
 
   makeHole() {
-    const range = this.selection() ?? [this.text.selectionStart, this.text.selectionStart];
-    const words = this.text.value.slice(...range).split(/\s+/).filter(Boolean).length;
-    const lead = /^\s/.test(this.text.value.slice(...range)) || this.text.value[range[0] - 1] !== " " ? 0 : 1;
-    this.text.setRangeText(`[[${Math.max(1, words)}]]`, range[0] - lead, range[1], "end");
-    this.text.focus();
+    const [start, end] = this.selection() ?? [this.text.selectionStart, this.text.selectionStart];
+    const words = this.text.value.slice(start, end).split(/\s+/).filter(Boolean).length;
+    const from = this.text.value[start - 1] === " " ? start - 1 : start; // a word brings its own space
+    type(this.text, from, end, `[[${words || ROOM}]]`);
   }
 
   pin() {
     const range = this.selection();
     const word = range && this.text.value.slice(...range).trim();
+    this.say(word ? "" : "Select the words that shall stay.");
     if (!word || this.pinned.includes(word)) return;
     this.pinned.push(word);
-    const button = Object.assign(element("button", "pin"), { type: "button", textContent: `📌 ${word} ×` });
+    const button = Object.assign(element("button", "pin"), { type: "button", textContent: `${word} ×` });
     button.setAttribute("aria-label", `Unpin ${word}`);
     button.addEventListener("click", () => {
       this.pinned = this.pinned.filter((each) => each !== word);
       button.remove();
+      byId("pin").focus();
     });
     byId("pins").append(button);
   }
 
+  say(text) { byId("edit-says").textContent = text; }
+
   async begin(parts) {
     if (this.generation.isRunning) return;
-    if (!parts.some((part) => part.text === undefined)) {
-      byId("edit-hint").textContent = "Nothing to write: select words, or put a hole such as [[3]].";
-      return;
-    }
+    const isSomething = parts.some((part) => part.text === undefined);
+    this.say(isSomething ? "" : "Nothing to write yet: select words, or put a hole such as [[3]].");
+    if (!isSomething) return;
     this.last = parts;
     byId("draft").hidden = false;
     const host = byId("edited");
     host.replaceChildren();
     const canvas = new Canvas(host, {
       others: this.others,
-      alternatives: async (before, after) => {
-        if (this.generation.isRunning) return null;
-        try { return (await ask("v1/alternatives", { before, after })).alternatives; } catch { return null; }
-      },
+      alternatives: (before, after, signal) => this.generation.alternatives({ before, after }, signal),
     });
     const surprise = Number(byId("surprise").value);
     const room = parts.reduce((sum, part) => sum + (part.hole ?? (part.rewrite ? part.rewrite.split(/\s+/).length : 0)), 0);
     const exactly = Number(this.generation.pace.value) === 3;
     const how = exactly || surprise === 0 ? {} : { temperature: surprise, top_p: 0.95 };
     this.result = await this.generation.run("v1/fill", { pieces: parts, ...how }, room, canvas);
+    byId("take").disabled = this.result === null;
   }
 
   take() {
-    if (this.result == null) return;
-    this.text.value = this.result;
     byId("draft").hidden = true;
-    this.text.focus();
+    type(this.text, 0, this.text.value.length, this.result);
   }
 }
 
@@ -103,26 +95,48 @@ export function pieces(text, ranges, pinned) {
     if (from < start && before?.text) before.text = before.text.slice(0, -1);
     for (const [pinStart, pinEnd] of places(text, from, end, pinned)) {
       const lead = text[pinStart - 1] === " " && pinStart - 1 >= from ? 1 : 0;
-      if (pinStart - lead > from) found.push({ rewrite: text.slice(from, pinStart - lead) });
+      if (pinStart - lead > from) found.push(...holes(text.slice(from, pinStart - lead), "rewrite"));
       found.push({ text: text.slice(pinStart - lead, pinEnd) });
       from = pinEnd;
     }
-    if (end > from) found.push({ rewrite: text.slice(from, end) });
+    if (end > from) found.push(...holes(text.slice(from, end), "rewrite"));
     at = end;
   }
   found.push(...holes(text.slice(at)));
-  return found.filter((piece) => piece.text !== "");
+  return found.filter((piece) => piece.text !== "" && piece.rewrite !== "");
 }
 
-function holes(text) {
-  return text.split(HOLE).map((part, index) => (index % 2 ? { hole: Number(part) } : { text: part }));
+// `text` cut at its holes; what is between them is `kind`: "text" or "rewrite".
+function holes(text, kind = "text") {
+  return text.split(HOLE).map((part, index) => (index % 2 ? { hole: Number(part) } : { [kind]: part }));
+}
+
+// A range of `text`, grown so that it cuts no word, no character and no hole.
+export function grown(text, start, end) {
+  const whole = [...WORDS.segment(text), ...[...text.matchAll(HOLE)].map(({ index, 0: segment }) => ({ index, segment }))];
+  for (const { index, segment } of whole) {
+    const stop = index + segment.length;
+    if (index < start && start < stop) start = index;
+    if (index < end && end < stop) end = stop;
+  }
+  return [start, end];
+}
+
+// Puts `text` in the place of a range as typing would, so that Ctrl+Z takes it back.
+function type(area, start, end, text) {
+  area.focus();
+  area.setSelectionRange(start, end);
+  if (!document.execCommand(text ? "insertText" : "delete", false, text)) area.setRangeText(text, start, end, "end");
 }
 
 function places(text, start, end, words) {
   const found = [];
   for (const word of words) {
     for (let at = text.indexOf(word, start); at >= 0 && at + word.length <= end; at = text.indexOf(word, at + 1)) {
-      if (!found.some(([first, last]) => at < last && first < at + word.length)) found.push([at, at + word.length]);
+      const stop = at + word.length;
+      const [first, last] = grown(text, at, stop);
+      if (first < at || stop < last) continue; // inside another word
+      if (!found.some(([start_, stop_]) => at < stop_ && start_ < stop)) found.push([at, stop]);
     }
   }
   return found.sort(([first], [second]) => first - second);

@@ -1,6 +1,6 @@
 // One generation at a time: begun, shown, stopped, timed.
 
-import { stream, Trouble } from "./api.js";
+import { ask, stream, Trouble } from "./api.js";
 
 const PACES = [
   { says: "fastest: what is 90 % sure", options: () => ({ threshold: 0.9 }) },
@@ -22,6 +22,16 @@ export class Generation {
   get isRunning() { return this.abort !== null; }
 
   stop() { this.abort?.abort(); }
+
+  // What else could stand in a place, or null: a hint that does not come is no trouble.
+  async alternatives(place, signal) {
+    if (this.isRunning) return null;
+    try {
+      return (await ask("v1/alternatives", place, signal)).alternatives;
+    } catch {
+      return null;
+    }
+  }
 
   // Fills `canvas`; gives the finished text, or null if it was stopped or failed.
   async run(path, body, room, canvas) {

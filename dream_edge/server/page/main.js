@@ -16,6 +16,7 @@ const generation = new Generation({
   paceSays: byId("pace-says"),
   speed: byId("speed"),
   onChange: (isRunning) => {
+    if (isRunning) say(""); // of the last time
     for (const id of runs) byId(id).disabled = isRunning;
     for (const id of ["stop", "edit-stop"]) byId(id).disabled = !isRunning;
   },
