@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError
 
 from .terminal import note, print_text
 from .watch import watch
@@ -22,6 +23,14 @@ FENCE = '"""'
 
 class ChatCommandError(DreamEdgeError, ValueError):
     """A command that cannot be carried out; the conversation stays as it was."""
+
+
+class ConversationTooLong(ChatCommandError):
+    def __init__(self, error: CanvasTooLong) -> None:
+        super().__init__(
+            f"the conversation and the room for an answer make {error.length} tokens; the model's context is "
+            f"{error.context}. /undo and /reset shorten the one, /set max_new_tokens N the other."
+        )
 
 
 class Leave(Exception):
@@ -42,7 +51,7 @@ class Conversation:
         """Answer `text`, or do what it says where it is a command.
 
         Raises:
-            Leave, ChatCommandError, and what the model raises.
+            Leave, ChatCommandError, ConversationTooLong, and what the model raises.
         """
         first, _, rest = text.strip().partition(" ")
         if not first:
@@ -55,11 +64,14 @@ class Conversation:
         COMMANDS[first].do(self, rest.strip())
 
     def _answer(self, messages: list[Message]) -> None:
-        answer = watch(
-            lambda cancel: self.model.stream_chat(messages, cancel=cancel, **self.settings),
-            self.model.tokenizer,
-            visual=self.visual,
-        )
+        try:
+            answer = watch(
+                lambda cancel: self.model.stream_chat(messages, cancel=cancel, **self.settings),
+                self.model.tokenizer,
+                visual=self.visual,
+            )
+        except CanvasTooLong as error:
+            raise ConversationTooLong(error) from None
         print_text(answer.text)
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
 
@@ -116,19 +128,33 @@ class Conversation:
             raise ChatCommandError("nothing has been said that could be saved.")
         if not rest and self.saved_to is None:
             raise ChatCommandError("name a file: /save talk.jsonl")
-        path = Path(rest).expanduser() if rest else self.saved_to
+        path = Path(rest) if rest else self.saved_to
         assert path is not None
-        if path.exists() and path != self.saved_to:
-            raise ChatCommandError(f"{path} exists. Name another file, or remove it.")
-        line = json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n"
-        beside = path.with_name(path.name + ".partial")
         try:
-            beside.write_text(line, encoding="utf-8")
-            beside.replace(path)
+            path = path.expanduser()
+            is_taken = path != self.saved_to and path.exists()
+            if not is_taken:
+                self._write(path)
         except OSError as error:
             raise ChatCommandError(f"{path} cannot be written ({error.strerror}). Name another file.") from None
+        except (ValueError, RuntimeError) as error:  # a NUL; ~nobody
+            raise ChatCommandError(f"{rest!r} is no name of a file ({error}). Name another.") from None
+        if is_taken:
+            raise ChatCommandError(f"{path} exists. Name another file, or remove it.")
         self.saved_to = path
         note(f"Saved to {path}.")
+
+    def _write(self, path: Path) -> None:
+        """All of it or nothing."""
+        beside = path.with_name(path.name + ".partial")
+        try:
+            line = json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n"
+            beside.write_text(line, encoding="utf-8")
+            beside.replace(path)
+        except OSError:
+            with suppress(OSError):
+                beside.unlink()
+            raise
 
     def reset(self, _rest: str) -> None:
         self.messages = []

@@ -210,6 +210,19 @@ def test_what_is_saved_can_be_compared_with(talk: Conversation, tmp_path: Path) 
         talk.take(f"/save {tmp_path / 'nowhere' / 'talk.jsonl'}")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "a/\0b", "~nobody-of-that-name/talk.jsonl", "."])
+def test_a_name_that_no_file_can_have_is_refused(talk: Conversation, tmp_path: Path, name: str) -> None:
+    talk.take("one")
+    with pytest.raises(ChatCommandError, match="Name another"):
+        talk.take(f"/save {name if name.startswith('~') else tmp_path / name}")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_conversation_that_is_too_long_says_how_to_go_on(talk: Conversation) -> None:
+    with pytest.raises(ChatCommandError, match=r"/undo and /reset.*/set max_new_tokens"):
+        talk.take("too long")
+
+
 def test_help_names_every_command_and_exit_leaves(talk: Conversation, capsys: pytest.CaptureFixture[str]) -> None:
     talk.take("/help")
     told = capsys.readouterr().err

@@ -348,7 +348,7 @@ def test_a_full_queue_is_told_and_forgotten(browser: Any) -> None:
 def test_with_a_key_the_browser_asks_for_it(browser: Any) -> None:
     with served(lambda: gated()[0], api_key="s3cret") as url:
         browser.get(url)
-        assert "API key" in browser.page_source
+        assert browser.find_elements("css selector", "#state") == []  # nobody types it here
         browser.get(url.replace("//", "//anybody:s3cret@"))
         browser.get(url)  # the browser remembers what it was told
         opened = Page(browser, url)
