@@ -1,4 +1,4 @@
-"""A directory where the names that the manual uses exist: small random models stand in for Dream 7B and its artifacts."""
+"""A directory where the names that the manual uses exist: small random models stand in for Dream 7B."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from dream_edge.quality.data import builtin_texts
 from dream_edge_export.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.recipe import Recipe
@@ -62,6 +64,27 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shelf
 
 
+@pytest.fixture(autouse=True)
+def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons see a few of the built-in texts and short trajectories, unless there is time."""
+    if request.node.get_closest_marker("slow") is None:
+        texts = builtin_texts()[:4]
+        monkeypatch.setattr("dream_edge.quality.building.builtin_texts", lambda: texts)
+        monkeypatch.setattr("dream_edge.quality.recording.TEXTS", 2)
+        monkeypatch.setattr("dream_edge.quality.recording.NEW_TOKENS", 4)
+        monkeypatch.setattr("dream_edge.cli.demo._COMPARED", 4)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small models gain nothing from a second one, which waits in vain on a busy machine."""
+    monkeypatch.setattr("dream_edge_runtime.session.default_threads", lambda: 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def shell(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A shell in a new directory with the stand-ins, whose hub is on loopback and whose cache is empty."""
@@ -74,6 +97,7 @@ def shell(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name, text in FILES.items():
         (directory / name).write_text(text, encoding="utf-8")
     (directory / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    shutil.copytree(ROOT / "dream_edge" / "tiny", directory / "dream_edge" / "tiny")
     monkeypatch.chdir(directory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "DREAM_EDGE_API_KEY"):

@@ -36,8 +36,8 @@ from dream_edge.cli.app import app
 from .documents import ROOT, Block
 
 DOCUMENTED_PORT = "8080"
-READ_ONLY = ("pip", "pytest", "ruff", "mypy", "mkdocs", "npm", "optimum-cli", "source")
-"""Programs that are not run; of those with a reader below, the arguments are checked."""
+READ_ONLY = ("pip", "python3", "source", "pytest", "ruff", "mypy", "mkdocs", "npm", "node", "optimum-cli")
+"""Programs that are not run: environments, tests, and what other tests run with other languages' programs."""
 _SHELL_LANGUAGE = re.compile(r"[;|<>()&]+")
 _EXPANDED = re.compile(r"[$*~`]")
 
@@ -81,7 +81,7 @@ class Shell:
 
     def _python(self, block: Block) -> str:
         printed = io.StringIO()
-        code = compile("\n" * block.line + block.text.replace(DOCUMENTED_PORT, self._port), block.page, "exec")
+        code = compile("\n" * block.line + block.text.replace(DOCUMENTED_PORT, self._port), f"<{block}>", "exec")
         try:
             with redirect_stdout(printed):
                 exec(code, self._names)
