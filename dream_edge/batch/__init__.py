@@ -1,9 +1,35 @@
-"""Many requests from a file, answers into another: OpenAI's batch format, on this machine."""
+"""Many requests from a file, answers into another: OpenAI's batch format, on this machine or over a Ray cluster."""
 
 from __future__ import annotations
 
-from .errors import BatchError, MismatchedResults, UnreadableBatch
+from .engine import Engine
+from .errors import (
+    BatchError,
+    ClusterFailed,
+    ClusterUnreachable,
+    MismatchedResults,
+    NoRoomOnCluster,
+    UnreadableBatch,
+    WorkerUnfit,
+)
+from .local_engine import LocalEngine
+from .ray_engine import RayEngine, Source
 from .requests import count_requests
 from .run import BatchProgress, run_batch
 
-__all__ = ["BatchError", "BatchProgress", "MismatchedResults", "UnreadableBatch", "count_requests", "run_batch"]
+__all__ = [
+    "BatchError",
+    "BatchProgress",
+    "ClusterFailed",
+    "ClusterUnreachable",
+    "Engine",
+    "LocalEngine",
+    "MismatchedResults",
+    "NoRoomOnCluster",
+    "RayEngine",
+    "Source",
+    "UnreadableBatch",
+    "WorkerUnfit",
+    "count_requests",
+    "run_batch",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -34,17 +35,27 @@ ROUTES: dict[str, tuple[type[BaseModel], _Make]] = {
 }
 
 
-def answer(model: DreamModel, served: str, line: Line) -> Json:
-    """The result of `line`, in OpenAI's form; a request that cannot be met has its error there.
+@dataclass(frozen=True)
+class Answer:
+    """What a request gets: a body in OpenAI's form, which says what is wrong unless the status (of HTTP) is 200."""
+
+    number: int
+    custom_id: str | None
+    status: int
+    body: Json
+
+
+def answer(model: DreamModel, served: str, line: Line) -> Answer:
+    """The answer to `line`; a request that cannot be met has its error there.
 
     Raises:
         Cancelled, and whatever is not the request's fault.
     """
     try:
-        return _result(line, 200, _body(model, served, line))
+        return Answer(line.number, line.custom_id, 200, _body(model, served, line))
     except RequestRefused as refused:
         error = envelope(refused.status, str(refused), refused.param, refused.code)
-        return _result(line, refused.status, error)
+        return Answer(line.number, line.custom_id, refused.status, error)
 
 
 def _body(model: DreamModel, served: str, line: Line) -> Json:
@@ -68,12 +79,3 @@ def _body(model: DreamModel, served: str, line: Line) -> Json:
         raise
     except DreamEdgeError as error:
         raise RequestRefused.of(error) from None
-
-
-def _result(line: Line, status: int, body: Json) -> Json:
-    return {
-        "id": f"batch_req_{line.number}",
-        "custom_id": line.custom_id,
-        "response": {"status_code": status, "request_id": f"req_{line.number}", "body": body},
-        "error": None,
-    }

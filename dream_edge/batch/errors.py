@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dream_edge_runtime.errors import DreamEdgeError
@@ -27,3 +28,41 @@ class MismatchedResults(BatchError):
 class ResultsNotWritable(BatchError, OSError):
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} cannot be written ({why}). What it holds stays; run the same command again.")
+
+
+class ClusterUnreachable(BatchError, ConnectionError):
+    def __init__(self, address: str | None, why: str) -> None:
+        if address is None:
+            super().__init__(f"Ray does not start here ({why}). Answer the batch without it: --engine local.")
+        else:
+            super().__init__(
+                f"there is no Ray cluster to join at {address} ({why}). Run this on one of its machines, with the "
+                "address that `ray start` printed, or without an address for a cluster of this machine alone."
+            )
+
+
+class NoRoomOnCluster(BatchError, RuntimeError):
+    def __init__(self, wanted: str, machines: Sequence[str]) -> None:
+        there = "; ".join(machines) or "no machine"
+        super().__init__(
+            f"the cluster has no room for {wanted}. It has: {there}. Ask for fewer workers (--workers) or threads "
+            "(--threads), name an artifact with a smaller scheme, or add machines."
+        )
+
+
+class WorkerUnfit(BatchError, RuntimeError):
+    """A machine of the cluster cannot load the model, or has another one."""
+
+    def __init__(self, host: str, why: str) -> None:
+        super().__init__(
+            f"on {host}: {why} Every machine of the cluster needs the same artifact at the same place (or its name on "
+            "a hub, and each fetches it). What is answered is kept; then run the same command again."
+        )
+
+
+class ClusterFailed(BatchError, RuntimeError):
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the Ray cluster cannot go on: {why} What is answered is kept; run the same command again, with fewer "
+            "workers (--workers) if memory ran out."
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,20 @@ class Line:
     refused: RequestRefused | None = None
 
 
+@dataclass(frozen=True)
+class Remaining:
+    """The requests of the batch at `path` but those whose numbers are `answered`.
+
+    Iterating reads them from the file, each as its number and its bytes: for `parse`, wherever that is to happen.
+    """
+
+    path: Path
+    answered: Container[int]
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        return ((number, data) for number, data in _raw_lines(self.path) if number not in self.answered)
+
+
 def read_lines(path: Path) -> Iterator[Line]:
     """Every line of `path` that is not empty.
 
@@ -39,23 +53,13 @@ def read_lines(path: Path) -> Iterator[Line]:
         UnreadableBatch: it cannot be read, or two lines have the same custom_id.
     """
     seen: dict[str, int] = {}
-    try:
-        with path.open("rb") as file:
-            for number, data in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
-                if not data.strip():
-                    continue
-                if len(data) >= LONGEST_LINE:
-                    raise UnreadableBatch(path, f"line {number} has more than {LONGEST_LINE >> 20} MB")
-                line = _parsed(number, data)
-                if line.custom_id is not None:
-                    first = seen.setdefault(line.custom_id, number)
-                    if first != number:
-                        raise UnreadableBatch(path, f"lines {first} and {number} have the same custom_id")
-                yield line
-    except OSError as error:
-        if isinstance(error, UnreadableBatch):
-            raise
-        raise UnreadableBatch(path, f"cannot be read ({error.strerror})") from None
+    for number, data in _raw_lines(path):
+        line = parse(number, data)
+        if line.custom_id is not None:
+            first = seen.setdefault(line.custom_id, number)
+            if first != number:
+                raise UnreadableBatch(path, f"lines {first} and {number} have the same custom_id")
+        yield line
 
 
 def count_requests(path: Path) -> int:
@@ -63,7 +67,8 @@ def count_requests(path: Path) -> int:
     return sum(1 for _ in read_lines(path))
 
 
-def _parsed(number: int, data: bytes) -> Line:
+def parse(number: int, data: bytes) -> Line:
+    """The request in `data`, or why there is none."""
     custom_id: str | None = None
     try:
         entry = parse_body(data)
@@ -82,3 +87,17 @@ def _parsed(number: int, data: bytes) -> Line:
         return Line(number, custom_id, url, entry.get("body"))
     except RequestRefused as refused:
         return Line(number, custom_id, refused=refused)
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            for number, data in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
+                if len(data) >= LONGEST_LINE:
+                    raise UnreadableBatch(path, f"line {number} has more than {LONGEST_LINE >> 20} MB")
+                if data.strip():
+                    yield number, data
+    except OSError as error:
+        if isinstance(error, UnreadableBatch):
+            raise
+        raise UnreadableBatch(path, f"cannot be read ({error.strerror})") from None

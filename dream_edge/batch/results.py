@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from dream_edge_export.lock import exclusive
 
+from .answers import Answer
 from .errors import MismatchedResults, ResultsNotWritable
 from .requests import Line
+
+_ID = "batch_req_"
 
 
 class Results:
@@ -35,8 +38,14 @@ class Results:
                 self.path, line.number, f"answers {self.done[line.number]!r}, not {line.custom_id!r}"
             )
 
-    def add(self, result: dict[str, Any]) -> None:
+    def add(self, answer: Answer) -> None:
         """Write a line, and see that it is on the disk."""
+        result = {
+            "id": f"{_ID}{answer.number}",
+            "custom_id": answer.custom_id,
+            "response": {"status_code": answer.status, "request_id": f"req_{answer.number}", "body": answer.body},
+            "error": None,
+        }
         data = json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         try:
             self._file.write(data)
@@ -44,6 +53,7 @@ class Results:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise ResultsNotWritable(self.path, error.strerror or str(error)) from None
+        self.done[answer.number] = answer.custom_id
 
     def __enter__(self) -> Results:
         return self
@@ -67,7 +77,7 @@ class Results:
     def _remember(self, number: int, data: bytes) -> None:
         try:
             entry = json.loads(data)
-            request = int(entry["id"].removeprefix("batch_req_"))
+            request = int(entry["id"].removeprefix(_ID))
             custom_id = entry["custom_id"]
         except (ValueError, TypeError, KeyError, AttributeError):
             raise MismatchedResults(self.path, number, "is no result of a batch") from None

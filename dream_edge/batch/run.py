@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from dream_edge_runtime.errors import Cancelled
-from dream_edge_runtime.model import DreamModel
 
-from .answers import answer
+from .engine import Engine
 from .errors import UnreadableBatch
-from .requests import count_requests, read_lines
+from .requests import Remaining, count_requests, read_lines
 from .results import open_results
 
 
@@ -30,26 +30,24 @@ Progress = Callable[[BatchProgress], None]
 
 
 def run_batch(
-    load: Callable[[], DreamModel],
-    served: str,
+    engine: Engine,
     source: Path,
     out: Path,
     *,
     cancel: threading.Event | None = None,
     progress: Progress = lambda _: None,
 ) -> BatchProgress:
-    """Answer every request of `source` in `out`, one line each, in the order they come.
+    """Answer every request of `source` in `out`, one line each, as the answers come.
 
-    Killed at any moment, it leaves whole lines; the same call goes on after them. A request that cannot be met gets its
-    error in its line, and the others go on.
+    Killed at any moment, it leaves whole lines; the same call, with this engine or another, goes on after them. A request
+    that cannot be met gets its error in its line, and the others go on.
 
     Args:
-        load: gives the model; not called where nothing is left to do.
-        served: its name, the only one that requests may ask for.
-        cancel: set it and the batch ends before the next request.
+        engine: computes the answers; not asked where nothing is left to do.
+        cancel: set it and the batch ends after the next answer.
 
     Raises:
-        UnreadableBatch, MismatchedResults, ResultsNotWritable, OutputBusy, Cancelled, and what `load` raises.
+        UnreadableBatch, MismatchedResults, ResultsNotWritable, OutputBusy, Cancelled, and what the engine raises.
     """
     if out.exists() and source.exists() and out.samefile(source):
         raise UnreadableBatch(source, "it would be overwritten by its results")
@@ -63,15 +61,17 @@ def run_batch(
         progress(found)
         if before == total:
             return found
-        model = load()
-        for line in read_lines(source):
-            if line.number in results.done:
-                continue
-            if cancel is not None and cancel.is_set():
-                raise Cancelled
-            result = answer(model, served, line)
-            results.add(result)
-            refused = found.refused + (result["response"]["status_code"] != 200)
-            found = BatchProgress(found.done + 1, before, refused, total)
-            progress(found)
+        remaining = Remaining(source, frozenset(results.done))
+        with closing(engine.answers(remaining)) as answers:
+            while found.done < total:
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled
+                answer = next(answers, None)
+                if answer is None:
+                    raise UnreadableBatch(source, "lines went missing while it was being answered")
+                if answer.number in results.done:
+                    continue
+                results.add(answer)
+                found = BatchProgress(found.done + 1, before, found.refused + (answer.status != 200), total)
+                progress(found)
     return found

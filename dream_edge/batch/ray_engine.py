@@ -1,0 +1,98 @@
+"""The engine for many machines: Ray Data, with one model in each worker."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dream_edge
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.cores import default_threads
+from dream_edge_runtime.expand import expanded_recipe
+from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.memory import estimate_memory
+from dream_edge_runtime.model import DreamModel
+
+from .answers import Answer
+from .placement import place
+from .ray_cluster import joined, machines
+from .requests import Remaining
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What each worker loads, in the words of `dream_edge.load`. A directory must be the same on every machine.
+
+    Attributes:
+        device: "cpu", or "cuda" for a GPU to each worker.
+    """
+
+    name: str | Path
+    device: str = "cpu"
+    scheme: str | None = None
+    expand: bool = False
+    prepacked: bool = False
+    memory_check: bool = True
+
+    def load(self, threads: int) -> DreamModel:
+        return dream_edge.load(
+            self.name,
+            device=self.device,
+            threads=threads,
+            scheme=self.scheme,
+            expand=self.expand,
+            prepacked=self.prepacked,
+            memory_check=self.memory_check,
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest, which holds those of all other files."""
+        return hashlib.sha256((self._directory() / MANIFEST).read_bytes()).hexdigest()
+
+    def memory(self) -> int:
+        """Bytes that a worker needs of its machine's memory, as far as they are known beforehand and to be looked at."""
+        if self.device != "cpu" or not self.memory_check:
+            return 0
+        artifact = Artifact.open(self._directory())
+        recipe = expanded_recipe(artifact) if self.expand else artifact.manifest.recipe
+        return estimate_memory(artifact.manifest.config, recipe.targets["cpu"]).total
+
+    def _directory(self) -> Path:
+        return dream_edge.resolve_artifact(self.name, scheme=self.scheme)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayEngine:
+    """Answers in the order in which they come. Requests on a worker that is lost are computed again on another.
+
+    Attributes:
+        served: what the model is called in requests.
+        workers: how many; by default one on each machine, or for each GPU.
+        threads: of each worker; by default as many as there is room for.
+        address: of a cluster that this machine belongs to, HOST:PORT or "auto"; None starts one here for the batch.
+    """
+
+    source: Source
+    served: str
+    workers: int | None = None
+    threads: int | None = None
+    address: str | None = None
+
+    def answers(self, remaining: Remaining) -> Generator[Answer, None, None]:
+        """Raises MissingExtra, InvalidOption, ClusterUnreachable, NoRoomOnCluster, WorkerUnfit and ClusterFailed."""
+        digest, memory = self.source.digest(), self.source.memory()
+        cores = default_threads() or os.cpu_count() or 1
+        with joined(self.address, max(cores, (self.workers or 1) * (self.threads or 1))):
+            from .ray_dataset import answered
+
+            placement = place(
+                machines(),
+                workers=self.workers,
+                threads=self.threads,
+                gpus=int(self.source.device == "cuda"),
+                memory=memory,
+            )
+            yield from answered(remaining, self.source, digest, self.served, placement)
