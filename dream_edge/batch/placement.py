@@ -17,8 +17,8 @@ class Machine:
     memory: float
 
     def __str__(self) -> str:
-        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
-        return f"{self.cpus:g} CPUs{gpus}, {self.memory / 1e9:.1f} GB"
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{self.cpus:g} CPU{gpus}, {self.memory / 1e9:.1f} GB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Worker:
     def __str__(self) -> str:
         gpus = f", {self.gpus} GPU" if self.gpus else ""
         memory = f", {self.memory / 1e9:.1f} GB" if self.memory else ""
-        return f"{self.threads} threads{gpus}{memory} each"
+        return f"{self.threads} thread{'s' * (self.threads > 1)}{gpus}{memory} each"
 
 
 @dataclass(frozen=True)

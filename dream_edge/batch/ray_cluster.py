@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
-from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.errors import MissingExtra
 
 from .errors import ClusterUnreachable
 from .placement import Machine
@@ -25,6 +25,10 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for clusters of several machines, whatever the system: without them it listens on 127.0.0.1 only."""
 
 
+def missing_ray() -> MissingExtra:
+    return MissingExtra("Answering batches over Ray", "ray")
+
+
 @contextmanager
 def joined(address: str | None, cpus: int) -> Iterator[None]:
     """Ray, connected to the cluster at `address` while the block runs; None starts one here, with so many `cpus`.
@@ -32,17 +36,15 @@ def joined(address: str | None, cpus: int) -> Iterator[None]:
     A session of Ray's that this process has open already is used as it is, and left open.
 
     Raises:
-        MissingExtra, InvalidOption, ClusterUnreachable.
+        MissingExtra, ClusterUnreachable.
     """
-    if address is not None and "://" in address:
-        raise InvalidOption("address", address, 'must be HOST:PORT, or "auto" on a machine of the cluster')
     for name, value in {**_QUIET, **(_LOOPBACK if address is None else {})}.items():
         os.environ.setdefault(name, value)
     try:
         import ray
-        import ray.data  # noqa: F401  (Ray Data is an extra of Ray's own)
+        import ray.data
     except ImportError:
-        raise MissingExtra("Answering batches over Ray", "ray") from None
+        raise missing_ray() from None
 
     with _without_console():
         if ray.is_initialized():
@@ -98,7 +100,7 @@ def _descriptor_closed() -> Iterator[None]:
     """While it starts, Ray's C++ half says on descriptor 2, past all settings, that its log level was set."""
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         yield
     finally:

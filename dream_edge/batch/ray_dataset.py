@@ -11,7 +11,6 @@ import socket
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow

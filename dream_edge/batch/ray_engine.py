@@ -6,11 +6,13 @@ import hashlib
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import dream_edge
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
+from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.expand import expanded_recipe
 from dream_edge_runtime.manifest import MANIFEST
 from dream_edge_runtime.memory import estimate_memory
@@ -18,7 +20,7 @@ from dream_edge_runtime.model import DreamModel
 
 from .answers import Answer
 from .placement import place
-from .ray_cluster import joined, machines
+from .ray_cluster import joined, machines, missing_ray
 from .requests import Remaining
 
 
@@ -53,7 +55,7 @@ class Source:
         return hashlib.sha256((self._directory() / MANIFEST).read_bytes()).hexdigest()
 
     def memory(self) -> int:
-        """Bytes that a worker needs of its machine's memory, as far as they are known beforehand and to be looked at."""
+        """Bytes that a worker takes of its machine's memory; 0 where they are not known or not to be looked at."""
         if self.device != "cpu" or not self.memory_check:
             return 0
         artifact = Artifact.open(self._directory())
@@ -73,6 +75,9 @@ class RayEngine:
         workers: how many; by default one on each machine, or for each GPU.
         threads: of each worker; by default as many as there is room for.
         address: of a cluster that this machine belongs to, HOST:PORT or "auto"; None starts one here for the batch.
+
+    Raises:
+        InvalidOption, MissingExtra.
     """
 
     source: Source
@@ -81,8 +86,18 @@ class RayEngine:
     threads: int | None = None
     address: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidOption(name, value, "must be at least 1")
+        if self.address is not None and "://" in self.address:
+            raise InvalidOption("address", self.address, 'must be HOST:PORT, or "auto" on a machine of the cluster')
+        if find_spec("ray") is None:  # said before anything is written
+            raise missing_ray()
+
     def answers(self, remaining: Remaining) -> Generator[Answer, None, None]:
-        """Raises MissingExtra, InvalidOption, ClusterUnreachable, NoRoomOnCluster, WorkerUnfit and ClusterFailed."""
+        """Raises MissingExtra, ClusterUnreachable, NoRoomOnCluster, WorkerUnfit and ClusterFailed."""
         digest, memory = self.source.digest(), self.source.memory()
         cores = default_threads() or os.cpu_count() or 1
         with joined(self.address, max(cores, (self.workers or 1) * (self.threads or 1))):

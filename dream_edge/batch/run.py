@@ -39,8 +39,8 @@ def run_batch(
 ) -> BatchProgress:
     """Answer every request of `source` in `out`, one line each, as the answers come.
 
-    Killed at any moment, it leaves whole lines; the same call, with this engine or another, goes on after them. A request
-    that cannot be met gets its error in its line, and the others go on.
+    Killed at any moment, it leaves whole lines; the same call, with this engine or another, goes on after them. A
+    request that cannot be met gets its error in its line, and the others go on.
 
     Args:
         engine: computes the answers; not asked where nothing is left to do.

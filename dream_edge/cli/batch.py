@@ -47,7 +47,7 @@ def batch(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help='Cluster that this machine belongs to, or "auto".  [default: one of this machine alone, for the batch]',
+            help='Cluster that this machine belongs to, or "auto".  [default: one of this machine, for the batch]',
             rich_help_panel=CLUSTER,
         ),
     ] = None,
