@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,8 @@ def _connect(address: str | None, cpus: int) -> None:
 
     here = {} if address is not None else {"num_cpus": cpus, "include_dashboard": False}
     try:
+        if address is not None and address != "auto":
+            _knock(address)
         with _descriptor_closed():
             ray.init(
                 address=address or "local",
@@ -81,6 +84,12 @@ def _connect(address: str | None, cpus: int) -> None:
             )
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise ClusterUnreachable(address, str(error).strip().split("\n")[0]) from error
+
+
+def _knock(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens at `address`, on which Ray would spend minutes."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 @contextmanager

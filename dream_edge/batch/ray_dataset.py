@@ -91,7 +91,7 @@ def _context() -> DataContext:
     return context
 
 
-class _Lines(Datasource):
+class _Lines(Datasource):  # type: ignore[misc]  # mypy reads nothing of Ray
     """The file of requests, read where the program runs, as far ahead as Ray Data finds right."""
 
     def __init__(self, remaining: Remaining) -> None:

@@ -34,6 +34,7 @@ from dream_edge_runtime.errors import Cancelled
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="/proc says which processes are Ray's"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # it sets its own deprecated defaults
 ]
 
 COMMAND = (sys.executable, "-m", "dream_edge", "batch", "tiny")
@@ -195,7 +196,7 @@ def test_cancelled_it_goes_on_with_another_engine(cluster: Cluster, expected: di
 
 
 def test_a_machine_without_the_artifact(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digest is asked for here, so that it is there although the artifact is not; the workers ask for themselves."""
+    """Here a digest is made up, as if the artifact were there; the workers look for themselves."""
     source, out = write_batch(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
     absent = engine_of(cluster, source=Source(name=tmp_path / "absent", memory_check=False))
     monkeypatch.setattr(Source, "digest", lambda _: "of an artifact")
@@ -208,14 +209,14 @@ def test_a_machine_without_the_artifact(cluster: Cluster, tmp_path: Path, monkey
 
 def test_more_than_the_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
     source, out = write_batch(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
-    with pytest.raises(NoRoomOnCluster, match="3 workers of 1 thread.*1 CPU, .*; 1 CPU, "):
+    with pytest.raises(NoRoomOnCluster, match=r"3 workers of 1 thread.*1 CPU, .*; 1 CPU, "):
         run_batch(engine_of(cluster, workers=3), source, out)
 
 
 def test_no_cluster_at_an_address(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     source = write_batch(tmp_path / "in.jsonl", 4)
-    with pytest.raises(ClusterUnreachable, match="no Ray cluster to join at 127.0.0.1:1 "):
+    with pytest.raises(ClusterUnreachable, match=r"no Ray cluster to join at 127\.0\.0\.1:1 "):
         run_batch(
             RayEngine(source=Source(name="tiny"), served="tiny", address="127.0.0.1:1"), source, tmp_path / "out.jsonl"
         )
