@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dream_edge.server.errors import RequestRefused
 from dream_edge_runtime.errors import DreamEdgeError
 
 
@@ -62,7 +63,16 @@ class WorkerUnfit(BatchError, RuntimeError):
 
 class ClusterFailed(BatchError, RuntimeError):
     def __init__(self, why: str) -> None:
+        super().__init__(f"the Ray cluster cannot go on: {why} What is answered is kept; run the same command again.")
+
+
+class EndsWorkers(RequestRefused):
+    """Stands in the request's own line."""
+
+    def __init__(self, workers: int) -> None:
         super().__init__(
-            f"the Ray cluster cannot go on: {why} What is answered is kept; run the same command again, with fewer "
-            "workers (--workers) if memory ran out."
+            f"{workers} workers have ended while they computed it, probably for want of memory. Ask for fewer tokens "
+            "(max_tokens) or texts (n), or let fewer workers share a machine (--workers).",
+            status=500,
+            code="worker_lost",
         )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import socket
-import warnings
+from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow
@@ -18,18 +18,17 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask, read_datasource
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError, RayTaskError
-from ray.util.annotations import RayDeprecationWarning
 
 from dream_edge_runtime.errors import DreamEdgeError
 
 from .answers import Answer, answer
-from .errors import ClusterFailed, WorkerUnfit
+from .errors import ClusterFailed, EndsWorkers, WorkerUnfit
 from .placement import Placement
 from .ray_engine import Source
-from .requests import Remaining, parse
+from .requests import Line, Remaining, parse
 
-_RETRIES = 3
-"""How often a request is given to another worker after its own was lost. It may be the request that ends them."""
+_MOST_BEGINNINGS = 4
+"""A request that has ended so many workers is given to no other."""
 
 _REQUEST = pyarrow.schema([("number", pyarrow.int64()), ("data", pyarrow.binary())])
 _ANSWER = pyarrow.schema([("answer", pyarrow.binary()), ("host", pyarrow.string()), ("unfit", pyarrow.string())])
@@ -59,26 +58,19 @@ def answered(
 
 
 def _dataset(remaining: Remaining, source: Source, digest: str, served: str, placement: Placement) -> Dataset:
-    each = placement.each
-    with DataContext.current(_context()), warnings.catch_warnings():
-        # of max_task_retries, which has no other name yet; the extra's upper bound is the version that drops it
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        lines = read_datasource(
-            _Lines(remaining),
-            override_num_blocks=1,
-            num_cpus=0,
-            label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
-        )
+    each, here = placement.each, {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    begun = ray.remote(num_cpus=0, label_selector=here)(_Begun).remote()
+    with DataContext.current(_context()):
+        lines = read_datasource(_Lines(remaining), override_num_blocks=1, num_cpus=0, label_selector=here)
         return lines.map_batches(
             _Answering,
-            fn_constructor_args=(source, digest, served, each.threads),
+            fn_constructor_args=(source, digest, served, each.threads, begun),
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=placement.workers, max_tasks_in_flight_per_actor=2),
             num_cpus=each.threads,
             num_gpus=each.gpus,
             memory=each.memory or None,
-            max_task_retries=_RETRIES,
         )
 
 
@@ -115,14 +107,28 @@ def _blocks(remaining: Remaining) -> Iterator[pyarrow.Table]:
         yield pyarrow.Table.from_pylist([{"number": number, "data": data}], _REQUEST)
 
 
+class _Begun:
+    """How often each of the requests under way was begun. Ray itself would try one that ends its workers for ever."""
+
+    def __init__(self) -> None:
+        self._times = Counter[int]()
+
+    def begin(self, number: int) -> int:
+        self._times[number] += 1
+        return self._times[number]
+
+    def end(self, number: int) -> None:
+        del self._times[number]
+
+
 class _Answering:
     """A worker: a model in a process of its own, somewhere in the cluster.
 
     What keeps it from its work is sent like an answer: an exception's class need not survive the way.
     """
 
-    def __init__(self, source: Source, digest: str, served: str, threads: int) -> None:
-        self._served, self._unfit = served, None
+    def __init__(self, source: Source, digest: str, served: str, threads: int, begun: Any) -> None:
+        self._served, self._begun, self._unfit = served, begun, ""
         try:
             if source.digest() != digest:
                 self._unfit = f"{source.name} is not the artifact that it is where the batch was started."
@@ -132,7 +138,17 @@ class _Answering:
             self._unfit = str(error)
 
     def __call__(self, requests: pyarrow.Table) -> pyarrow.Table:
-        if self._unfit is not None:
-            return pyarrow.Table.from_pylist([{"host": socket.gethostname(), "unfit": self._unfit}], _ANSWER)
-        answers = [answer(self._model, self._served, parse(row["number"], row["data"])) for row in requests.to_pylist()]
-        return pyarrow.Table.from_pylist([{"answer": json.dumps(asdict(each)).encode()} for each in answers], _ANSWER)
+        rows: list[dict[str, Any]]
+        if self._unfit:
+            rows = [{"host": socket.gethostname(), "unfit": self._unfit}]
+        else:
+            answers = (self._answer(parse(row["number"], row["data"])) for row in requests.to_pylist())
+            rows = [{"answer": json.dumps(asdict(each)).encode()} for each in answers]
+        return pyarrow.Table.from_pylist(rows, _ANSWER)
+
+    def _answer(self, line: Line) -> Answer:
+        if ray.get(self._begun.begin.remote(line.number)) > _MOST_BEGINNINGS:
+            line = replace(line, refused=EndsWorkers(_MOST_BEGINNINGS))
+        found = answer(self._model, self._served, line)
+        self._begun.end.remote(line.number)
+        return found

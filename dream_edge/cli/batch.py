@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,7 +106,11 @@ def batch(
             ),
             given.served_name(artifact, scheme),
         )
-    with progress("Answering", max(total, 1), lambda done: f"{done:.0f}") as advance:
+    with (
+        progress("Answering", max(total, 1), lambda done: f"{done:.0f}") as advance,
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),  # where Ray prints that a worker was lost
+    ):
         done = run_batch(chosen, requests, results, progress=lambda found: advance(found.done))
     went_on = f", {done.before} of them before" if done.before else ""
     failed = f"; {done.refused} could not be met, their lines say why" if done.refused else ""

@@ -152,6 +152,7 @@ def test_options_that_make_no_sense(tmp_path: Path, arguments: list[str], part: 
 
 
 def test_options_from_python() -> None:
-    for named in ({"workers": 0}, {"threads": -1}, {"address": "http://head"}):
+    bad: tuple[dict[str, Any], ...] = ({"workers": 0}, {"threads": -1}, {"address": "http://head"})
+    for named in bad:
         with pytest.raises(InvalidOption, match=next(iter(named))):
-            RayEngine(source=Source(name="tiny"), served="tiny", **named)  # type: ignore[arg-type]
+            RayEngine(source=Source(name="tiny"), served="tiny", **named)

@@ -59,9 +59,10 @@ def read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line in path.read_text().splitlines():
         result = json.loads(line)
-        for volatile in ("id", "created"):
-            result["response"]["body"].pop(volatile, None)
-        result["response"]["body"].get("diffusion", {}).pop("tokens_per_second", None)
+        body = result["response"]["body"]
+        told = body.get("diffusion", {})
+        for part, name in ((body, "id"), (body, "created"), (told, "seconds"), (told, "tokens_per_second")):
+            part.pop(name, None)
         assert result["custom_id"] not in found
         found[result["custom_id"]] = result
     return found
@@ -142,7 +143,7 @@ def test_answers_are_those_of_one_machine(cluster: Cluster, expected: dict[str, 
     run_batch(engine_of(cluster), source, out, progress=lambda _: seen.append(len(out.read_bytes().splitlines())))
     assert read(out) == expected
     assert seen == list(range(61)), "an answer is written when it is there"
-    assert not workers(os.getpid()), "the models are gone"
+    await_end_of(workers(os.getpid()))
 
 
 def test_lost_workers_cost_nothing_and_repeat_nothing(
@@ -160,6 +161,23 @@ def test_lost_workers_cost_nothing_and_repeat_nothing(
     run_batch(engine_of(cluster), source, out, progress=progress)
     assert len(killed) == 4
     assert read(out) == expected
+
+
+def test_a_request_that_ends_its_workers_has_that_in_its_line(
+    cluster: Cluster, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    from support.deadly import DeadlySource
+
+    source, out = write_batch(tmp_path / "in.jsonl", 12), tmp_path / "out.jsonl"
+    deadly = json.dumps({"custom_id": "deadly", "url": "/v1/completions", "body": {"prompt": "The"}})
+    source.write_text(source.read_text() + deadly + "\n")
+    run_batch(engine_of(cluster, source=DeadlySource(name="tiny")), source, out)
+    found = read(out)
+    response = found.pop("deadly")["response"]
+    assert (response["status_code"], response["body"]["error"]["code"]) == (500, "worker_lost")
+    assert "max_tokens" in response["body"]["error"]["message"]
+    assert found == {name: expected[name] for name in found}
+    assert len(found) == 12
 
 
 def test_a_machine_that_goes(cluster: Cluster, expected: dict[str, Any], tmp_path: Path) -> None:
@@ -190,7 +208,7 @@ def test_cancelled_it_goes_on_with_another_engine(cluster: Cluster, expected: di
         with pytest.raises(Cancelled):
             run_batch(engine, source, out, cancel=cancel, progress=progress)
         assert len(read(out)) == 15 * turn
-    assert not workers(os.getpid())
+    await_end_of(workers(os.getpid()))
     assert run_batch(engine_of(cluster), source, out).before == 45
     assert read(out) == expected
 
