@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dream_edge_runtime.errors import MissingExtra
 
@@ -24,6 +25,8 @@ _QUIET = {
 }
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's switch for clusters of several machines, whatever the system: without them it listens on 127.0.0.1 only."""
+_OBJECTS = 1 << 28
+"""Bytes for requests and answers on their way. Ray would keep a third of the memory for them: it is the models'."""
 
 
 def missing_ray() -> MissingExtra:
@@ -71,7 +74,9 @@ def machines() -> list[Machine]:
 def _connect(address: str | None, cpus: int) -> None:
     import ray
 
-    here = {} if address is not None else {"num_cpus": cpus, "include_dashboard": False}
+    here: dict[str, Any] = {}
+    if address is None:
+        here = {"num_cpus": cpus, "object_store_memory": _OBJECTS, "include_dashboard": False}
     try:
         if address is not None and address != "auto":
             _knock(address)

@@ -16,7 +16,7 @@ from .pull import at_hand
 from .terminal import note
 
 if TYPE_CHECKING:
-    from dream_edge.batch import Engine
+    from dream_edge.batch import BatchProgress, Engine
 
 CLUSTER = "With --engine ray"
 
@@ -106,12 +106,17 @@ def batch(
             ),
             given.served_name(artifact, scheme),
         )
+
+    def shown(found: BatchProgress) -> None:
+        if found.done > found.before:  # so that what is left is not reckoned by the start
+            advance(found.done)
+
     with (
         progress("Answering", max(total, 1), lambda done: f"{done:.0f}") as advance,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray prints that a worker was lost
     ):
-        done = run_batch(chosen, requests, results, progress=lambda found: advance(found.done))
+        done = run_batch(chosen, requests, results, progress=shown)
     went_on = f", {done.before} of them before" if done.before else ""
     failed = f"; {done.refused} could not be met, their lines say why" if done.refused else ""
     note(f"{results}: {done.done} answers{went_on}{failed}.")
