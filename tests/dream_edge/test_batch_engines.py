@@ -112,9 +112,7 @@ def test_by_default_a_worker_goes_to_each_machine_or_gpu() -> None:
 
 def test_no_room_says_what_there_is() -> None:
     cluster = [machine(4, memory=8e9), machine(2, gpus=1, memory=6e9)]
-    with pytest.raises(
-        NoRoomOnCluster, match=r"3 workers of 1 threads, 5.0 GB.*4 CPUs, 8.0 GB; 2 CPUs, 1 GPUs, 6.0 GB"
-    ):
+    with pytest.raises(NoRoomOnCluster, match=r"3 workers of 1 thread, 5.0 GB.*4 CPU, 8.0 GB; 2 CPU, 1 GPU, 6.0 GB"):
         place(cluster, workers=3, threads=None, gpus=0, memory=5_000_000_000)
     with pytest.raises(NoRoomOnCluster, match="8 threads"):
         place(cluster, workers=None, threads=8, gpus=0, memory=0)
