@@ -260,10 +260,10 @@ def test_killed_again_and_again_with_either_engine(expected: dict[str, Any], tmp
             time.sleep(0.002)
         time.sleep(chance.random() * 0.2)
         assert process.poll() is None, "it ended before it was killed: ask for more"
-        below = ray_processes(process.pid)
+        models = workers(process.pid)
         process.kill()
         process.wait()
-        await_end_of(below)
+        await_end_of(models)  # two small processes of Ray's look after a minute only whether they are needed
     assert out.read_bytes().count(b"\n") < 60
     subprocess.run([*COMMAND, source, out, *RAY], check=True, timeout=300)
     assert read(out) == expected
