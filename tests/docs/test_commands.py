@@ -13,6 +13,7 @@ from support.documents import PAGES, ROOT, Block, blocks, commands_in_prose, pro
 from support.manual_shell import Shell, commands, in_turn, unfit
 
 NOT_RUN = {
+    "docs/batch.md": 1,
     "docs/desktop.md": 4,
     "docs/embedding.md": 1,
     "docs/evaluation.md": 4,
