@@ -55,15 +55,16 @@ class WorkerUnfit(BatchError, RuntimeError):
     """A machine of the cluster cannot load the model, or has another one."""
 
     def __init__(self, host: str, why: str) -> None:
-        super().__init__(
-            f"on {host}: {why} Every machine of the cluster needs the same artifact at the same place (or its name on "
-            "a hub, and each fetches it). What is answered is kept; then run the same command again."
-        )
+        super().__init__(f"on {host}: {why} What is answered is kept; mend it and run the same command again.")
 
 
 class ClusterFailed(BatchError, RuntimeError):
     def __init__(self, why: str) -> None:
-        super().__init__(f"the Ray cluster cannot go on: {why} What is answered is kept; run the same command again.")
+        super().__init__(
+            f"the Ray cluster cannot go on ({why.strip()}). Every machine of it needs the same versions of dream-edge "
+            "and Ray; Ray's logs (/tmp/ray/session_latest/logs) say more. What is answered is kept; run the same "
+            "command again."
+        )
 
 
 class EndsWorkers(RequestRefused):

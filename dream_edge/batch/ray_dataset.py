@@ -19,7 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError, RayTaskError
 
-from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.errors import ArtifactError, DreamEdgeError
 
 from .answers import Answer, answer
 from .errors import ClusterFailed, EndsWorkers, WorkerUnfit
@@ -30,6 +30,7 @@ from .requests import Line, Remaining, parse
 _MOST_BEGINNINGS = 4
 """A request that has ended so many workers is given to no other."""
 
+_SAME = "Every machine of the cluster needs the same artifact at the same place (or its name on a hub, and each fetches it)."
 _REQUEST = pyarrow.schema([("number", pyarrow.int64()), ("data", pyarrow.binary())])
 _ANSWER = pyarrow.schema([("answer", pyarrow.binary()), ("host", pyarrow.string()), ("unfit", pyarrow.string())])
 
@@ -54,7 +55,7 @@ def answered(
     except RayTaskError:
         raise
     except RayError as error:
-        raise ClusterFailed(str(error).strip().split("\n")[0]) from error
+        raise ClusterFailed(str(error).strip().splitlines()[-1]) from error  # under the traceback of a worker
 
 
 def _dataset(remaining: Remaining, source: Source, digest: str, served: str, placement: Placement) -> Dataset:
@@ -131,9 +132,11 @@ class _Answering:
         self._served, self._begun, self._unfit = served, begun, ""
         try:
             if source.digest() != digest:
-                self._unfit = f"{source.name} is not the artifact that it is where the batch was started."
+                self._unfit = f"{source.name} is not the artifact that it is where the batch was started. {_SAME}"
             else:
                 self._model = source.load(threads)
+        except ArtifactError as error:
+            self._unfit = f"{error} {_SAME}"
         except (DreamEdgeError, OSError) as error:
             self._unfit = str(error)
 

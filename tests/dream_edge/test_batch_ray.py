@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ import pytest
 import dream_edge
 from dream_edge.batch import (
     BatchProgress,
+    ClusterFailed,
     ClusterUnreachable,
     Engine,
     LocalEngine,
@@ -223,6 +225,16 @@ def test_a_machine_without_the_artifact(cluster: Cluster, tmp_path: Path, monkey
     with pytest.raises(WorkerUnfit, match="tiny is not the artifact that it is where the batch was started"):
         run_batch(engine_of(cluster), source, out)
     assert out.read_bytes() == b""
+
+
+def test_a_machine_without_the_package(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a worker sees it: what it is sent is of a module that it does not have."""
+    monkeypatch.setitem(sys.modules, "elsewhere", elsewhere := ModuleType("elsewhere"))
+    foreign = type("Foreign", (Source,), {"__module__": "elsewhere"})
+    monkeypatch.setattr(elsewhere, "Foreign", foreign, raising=False)
+    source, out = write_batch(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
+    with pytest.raises(ClusterFailed, match="No module named 'elsewhere'.*same versions of dream-edge"):
+        run_batch(engine_of(cluster, source=foreign(name="tiny")), source, out)
 
 
 def test_more_than_the_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
