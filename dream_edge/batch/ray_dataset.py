@@ -30,7 +30,10 @@ from .requests import Line, Remaining, parse
 _MOST_BEGINNINGS = 4
 """A request that has ended so many workers is given to no other."""
 
-_SAME = "Every machine of the cluster needs the same artifact at the same place (or its name on a hub, and each fetches it)."
+_SAME = (
+    "Every machine of the cluster needs the same artifact at the same place, or its name on a hub, and each fetches it."
+)
+
 _REQUEST = pyarrow.schema([("number", pyarrow.int64()), ("data", pyarrow.binary())])
 _ANSWER = pyarrow.schema([("answer", pyarrow.binary()), ("host", pyarrow.string()), ("unfit", pyarrow.string())])
 

@@ -233,7 +233,7 @@ def test_a_machine_without_the_package(cluster: Cluster, tmp_path: Path, monkeyp
     foreign = type("Foreign", (Source,), {"__module__": "elsewhere"})
     monkeypatch.setattr(elsewhere, "Foreign", foreign, raising=False)
     source, out = write_batch(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
-    with pytest.raises(ClusterFailed, match="No module named 'elsewhere'.*same versions of dream-edge"):
+    with pytest.raises(ClusterFailed, match=r"No module named 'elsewhere'.*same versions of dream-edge"):
         run_batch(engine_of(cluster, source=foreign(name="tiny")), source, out)
 
 
