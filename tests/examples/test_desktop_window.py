@@ -123,7 +123,9 @@ def application() -> QApplication:
 @pytest.fixture
 def desk(application: QApplication, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     from dream_editor.window import Window
+    from PySide6.QtWidgets import QMessageBox
 
+    monkeypatch.setattr(QMessageBox, "warning", lambda *_: QMessageBox.StandardButton.Discard)  # nobody is there to ask
     model = dream_edge.load("tiny", threads=1)
     network = SteppedNetwork(model.network)
     real = dream_edge.load
