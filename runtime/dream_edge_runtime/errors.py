@@ -286,7 +286,7 @@ class CanvasTooLong(PromptError):
         self.length, self.context = length, context
         super().__init__(
             f"prompt and new tokens make a canvas of {length} tokens; the model's context is {context}. "
-            "Shorten the prompt or lower max_new_tokens (-n)."
+            "Shorten the prompt, lower max_new_tokens (-n) or make the holes smaller."
         )
 
 

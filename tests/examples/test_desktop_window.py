@@ -122,8 +122,9 @@ def application() -> QApplication:
 
 @pytest.fixture
 def desk(application: QApplication, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    from dream_editor.window import Window
     from PySide6.QtWidgets import QMessageBox
+
+    from dream_editor.window import Window
 
     monkeypatch.setattr(QMessageBox, "warning", lambda *_: QMessageBox.StandardButton.Discard)  # nobody is there to ask
     model = dream_edge.load("tiny", threads=1)
@@ -219,6 +220,24 @@ def test_escape_stops_within_a_step_and_gives_the_text_back(desk: Desk) -> None:
     desk.press("Ctrl+R")
     desk.finish()
     assert desk.editor.plain() != TEXT, "and it can be asked again"
+
+
+def test_what_a_stopped_job_still_tells_is_not_shown(desk: Desk) -> None:
+    desk.begin()
+    begun = desk.network.begun
+    desk.network.allow(1)
+    while desk.network.begun == begun:  # a step is made, and waits for the window
+        time.sleep(0.01)
+    desk.window.stop()
+    desk.editor.setPlainText("The [[1]] man [[1]] because [[1]].")
+    desk.window.fill()
+    desk.rest(0.05)
+    assert desk.shown == "The [[1]] man [[1]] because [[1]]."
+    desk.finish()
+    text = desk.editor.plain()
+    assert text.startswith("The ")
+    assert " man " in text
+    assert " because " in text
 
 
 def test_one_undo_takes_a_rewriting_back_and_nothing_else(desk: Desk) -> None:
@@ -407,6 +426,16 @@ def test_a_missing_artifact_is_told_and_the_model_stays(desk: Desk) -> None:
     assert not desk.window.notice.isVisible()
     desk.finish()
     assert desk.editor.plain() != TEXT
+
+
+def test_whatever_goes_wrong_in_the_thread_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_name: str) -> dream_edge.DreamModel:
+        raise RuntimeError("a surprise")
+
+    monkeypatch.setattr(dream_edge, "load", load)
+    desk.window.load("tiny")
+    desk.until(desk.window.notice.isVisible)
+    assert "a surprise" in desk.window.notice.text.text()
 
 
 def test_without_a_model_it_says_how_to_get_one(desk: Desk, tmp_path: Path) -> None:
