@@ -12,6 +12,7 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.text import Text
 
+from dream_edge_runtime.reader import CUT_CHARACTER, character_at
 from dream_edge_runtime.results import MASK_SYMBOL, Step
 from dream_edge_runtime.tokenizer import Tokenizer
 
@@ -19,7 +20,6 @@ from .terminal import is_control
 
 MASK, GIVEN, SETTLED, SPECIAL = "grey50", "dim", "", "grey35"
 SPECIAL_SYMBOL = "·"
-_LONGEST_CHARACTER = 4  # bytes, and so at most as many tokens
 _RECENT = 3  # steps for which a token keeps a tint of its confidence
 _GRADES = ((0.9, "green"), (0.7, "yellow"), (0.4, "dark_orange"), (0.0, "red"))
 """Probability from which a colour stands."""
@@ -102,14 +102,8 @@ class CanvasView:
         token = int(step.ids[position])
         if self.tokenizer.is_special(token):
             return SPECIAL_SYMBOL, 1
-        for count in range(1, _LONGEST_CHARACTER + 1):
-            stop = position + count
-            if stop > end or step.masked[position:stop].any():
-                break
-            text = self.tokenizer.decode(step.ids[position:stop])
-            if not text.endswith("�"):
-                return text, count
-        return self.tokenizer.decode([token]) or "�", 1
+        text, count = character_at(self.tokenizer, step.ids, step.masked, position, end)
+        return text or CUT_CHARACTER, count
 
 
 def wrap(pieces: Iterable[Piece], width: int) -> Iterator[tuple[Text, bool]]:

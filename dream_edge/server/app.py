@@ -31,6 +31,7 @@ from .errors import RequestRefused, envelope, phrase
 from .guard import Guard
 from .metrics import Metrics
 from .openapi import DESCRIPTION, responses
+from .refusals import check_model, refusal
 from .replies import CLIENT_GONE, Replies
 from .requests import (
     AlternativesRequest,
@@ -40,8 +41,6 @@ from .requests import (
     FimRequest,
     InfillRequest,
     Sampling,
-    check_model,
-    refusal,
 )
 from .settings import ServerSettings
 from .static import INDEX, page_file

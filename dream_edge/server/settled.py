@@ -7,13 +7,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from dream_edge_runtime.reader import Reader
+from dream_edge_runtime.reader import CUT_CHARACTER, Reader, character_at
 from dream_edge_runtime.results import MASK_SYMBOL, Generation, Step
 from dream_edge_runtime.tokenizer import Tokenizer
-
-_CUT_CHARACTER = "\ufffd"
-"""What the tokens of a character decode to as long as some of its bytes are missing."""
-_MOST_BYTES = 4  # of a character, and so the most tokens it can be spread over
 
 
 class Cell(TypedDict):
@@ -73,18 +69,12 @@ class SettledText:
         found: list[str] = []
         while len(found) < len(place):
             at = place.start + len(found)
-            found += [MASK_SYMBOL] if step.masked[at] else self._character(step, at, place.stop)
+            if step.masked[at]:
+                found.append(MASK_SYMBOL)
+            else:
+                text, count = character_at(self._tokenizer, step.ids, step.masked, at, place.stop)
+                found += [text, *[""] * (count - 1)]
         return found
-
-    def _character(self, step: Step, at: int, stop: int) -> list[str]:
-        """The text of the token `at`, and "" for each further one that it takes to spell its last character."""
-        for end in range(at + 1, min(at + _MOST_BYTES, stop) + 1):
-            if step.masked[end - 1]:
-                break
-            text = self._tokenizer.decode(step.ids[at:end])
-            if not text.endswith(_CUT_CHARACTER):
-                return [text, *[""] * (end - at - 1)]
-        return [self._tokenizer.decode(step.ids[at : at + 1])]
 
     def _hole(self, step: Step, *, settled: bool) -> str:
         place = step.holes[0]
@@ -99,6 +89,6 @@ class SettledText:
 
     def _unsure(self, text: str) -> int:
         """How many characters at the end may yet change: half a character, or the beginning of a stop string."""
-        sure = text.rstrip(_CUT_CHARACTER)
+        sure = text.rstrip(CUT_CHARACTER)
         begun = (size for stop in self._stop for size in range(1, len(stop)) if sure.endswith(stop[:size]))
         return len(text) - len(sure) + max(begun, default=0)

@@ -11,6 +11,24 @@ from .arrays import BoolArray, IntArray
 from .results import MASK_SYMBOL
 from .tokenizer import Tokenizer
 
+CUT_CHARACTER = "\ufffd"
+"""What tokens decode to that hold some of a character's bytes."""
+_MOST_BYTES = 4  # of a character, and so the most tokens it can be spread over
+
+
+def character_at(tokenizer: Tokenizer, ids: IntArray, masked: BoolArray, at: int, stop: int) -> tuple[str, int]:
+    """The text of the settled token at position `at` of a canvas, and how many tokens before `stop` it takes.
+
+    That is one, unless it takes more to spell the token's last character. U+FFFD where some of them are missing.
+    """
+    for end in range(at + 1, min(at + _MOST_BYTES, stop) + 1):
+        if masked[end - 1]:
+            break
+        text = tokenizer.decode(ids[at:end])
+        if not text.endswith(CUT_CHARACTER):
+            return text, end - at
+    return tokenizer.decode(ids[at : at + 1]), 1
+
 
 @dataclass(frozen=True)
 class Ending:

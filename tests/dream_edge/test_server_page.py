@@ -112,7 +112,7 @@ def test_chat_shows_the_denoising_and_its_timeline(page: tuple[Page, GatedNetwor
     opened.until(lambda: opened.one("#send").get_attribute("disabled"))
     threading.Timer(0.5, network.gate.set).start()
     opened.until(lambda: opened.text("#turns .answered .canvas") == ANSWER)
-    assert "passes" in opened.text(".told")
+    assert "pass" in opened.text(".told")
     assert "tokens/s" in opened.text("#speed")
     assert opened.text(".asked") == QUESTION
     last = int(opened.one(".timeline input").get_attribute("max"))
@@ -133,9 +133,9 @@ def test_chat_shows_the_denoising_and_its_timeline(page: tuple[Page, GatedNetwor
 def test_a_conversation_goes_on_and_outlives_a_reload(page: tuple[Page, GatedNetwork]) -> None:
     opened, _ = page
     opened.ask(QUESTION)
-    opened.until(lambda: opened.text("#turns .answered .canvas") == ANSWER and "passes" in opened.text(".told"))
+    opened.until(lambda: opened.text("#turns .answered .canvas") == ANSWER and "pass" in opened.text(".told"))
     opened.ask("What sound does the dog make?")
-    opened.until(lambda: len(opened.all(".told")) == 2 and "passes" in opened.all(".told")[1].text)
+    opened.until(lambda: len(opened.all(".told")) == 2 and "pass" in opened.all(".told")[1].text)
     kept = [each.text for each in opened.all("#turns .answered .canvas")]
     opened.browser.refresh()
     opened.until(lambda: len(opened.all("#turns li")) == 4)
@@ -171,7 +171,7 @@ def test_a_selection_is_rewritten_in_place_and_pins_stay(page: tuple[Page, Gated
     assert "home" in opened.text("#pins")
     opened.select("walked home because")
     opened.one("#rewrite").click()
-    opened.until(lambda: "passes" in opened.text("#edited .told"))
+    opened.until(lambda: "pass" in opened.text("#edited .told"))
     found = opened.text("#edited .canvas")
     assert found.startswith("The old man")
     assert " home" in found
@@ -192,7 +192,7 @@ def test_holes_are_filled_and_made(page: tuple[Page, GatedNetwork]) -> None:
     opened.one("#hole").click()
     assert opened.one("#text").get_attribute("value") == "The old man[[2]] because he was hungry."
     opened.one("#fill").click()
-    opened.until(lambda: "passes" in opened.text("#edited .told"))
+    opened.until(lambda: "pass" in opened.text("#edited .told"))
     assert opened.text("#edited .canvas").endswith(" because he was hungry.")
     assert "[[" not in opened.text("#edited .canvas")
 
@@ -202,7 +202,7 @@ def test_an_ending_is_met(page: tuple[Page, GatedNetwork]) -> None:
     opened.one("#ending").send_keys(" is cold.")
     opened.run("document.getElementById('room').value = 8")
     opened.ask(QUESTION)
-    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.until(lambda: "pass" in opened.text(".told"))
     assert opened.text("#turns .answered .canvas").endswith(" is cold.")
 
 
@@ -211,7 +211,7 @@ def test_alternatives_are_named(page: tuple[Page, GatedNetwork]) -> None:
 
     opened, _ = page
     opened.ask(QUESTION)
-    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.until(lambda: "pass" in opened.text(".told"))
     cold = next(each for each in opened.all("#turns .token") if each.text.strip() == "cold")
     ActionChains(opened.browser).move_to_element(cold).perform()
     opened.until(lambda: opened.one("#others").is_displayed())
@@ -244,7 +244,7 @@ def test_it_finds_the_server_again(browser: Any) -> None:
 def test_it_asks_nobody_else_and_fits_narrow_and_dark(page: tuple[Page, GatedNetwork]) -> None:
     opened, _ = page
     opened.ask(QUESTION)
-    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.until(lambda: "pass" in opened.text(".told"))
     asked = [entry["name"] for entry in opened.run("return performance.getEntriesByType('resource')")]
     assert asked
     assert all(each.startswith(opened.url) for each in asked)
@@ -266,7 +266,7 @@ def test_it_asks_nobody_else_and_fits_narrow_and_dark(page: tuple[Page, GatedNet
 def test_everything_has_a_name_for_those_who_do_not_see_it(page: tuple[Page, GatedNetwork]) -> None:
     opened, _ = page
     opened.ask(QUESTION)
-    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.until(lambda: "pass" in opened.text(".told"))
     for control in opened.all("button, input, textarea"):
         if control.is_displayed():
             assert control.accessible_name, control.get_attribute("outerHTML")
@@ -282,7 +282,7 @@ def test_words_are_gone_through_by_keyboard(page: tuple[Page, GatedNetwork]) -> 
 
     opened, _ = page
     opened.ask(QUESTION)
-    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.until(lambda: "pass" in opened.text(".told"))
     opened.run("document.querySelector('#turns .token').focus()")
     ActionChains(opened.browser).send_keys("\ue010\ue012").perform()  # End, to the left
     assert opened.browser.switch_to.active_element.text.strip() == "cold"
@@ -298,7 +298,7 @@ def test_what_looks_like_markup_is_text(page: tuple[Page, GatedNetwork]) -> None
     markup = "<img src=x onerror=\"document.title='mine'\"> **bold** <b>"
     opened.one("#ending").send_keys(markup)
     opened.ask(f"<i>{QUESTION}</i>")
-    opened.until(lambda: "passes" in opened.text(".told"))
+    opened.until(lambda: "pass" in opened.text(".told"))
     assert opened.text("#turns .answered .canvas").endswith(markup)
     assert opened.text(".asked") == f"<i>{QUESTION}</i>"
     assert opened.all("#turns img, #turns b, #turns i") == []

@@ -1,6 +1,9 @@
 // A text while it is denoised, and afterwards: cells, a timeline to go back through, alternatives for a token.
 
+import { announce, element } from "./dom.js";
+
 const FRESH_FOR = 3; // steps that a new token stays coloured
+const GAP = 6; // px between a word and what else could stand there
 const PATIENCE = 350; // ms that a pointer or the focus rests on a word before it is asked about
 
 export class Canvas {
@@ -144,18 +147,14 @@ export class Others {
     this.host.replaceChildren(table);
     this.host.hidden = false;
     const place = span.getBoundingClientRect();
-    const left = Math.min(place.left, innerWidth - this.host.offsetWidth - 8);
-    this.host.style.left = `${Math.max(8, left) + scrollX}px`;
-    this.host.style.top = `${place.bottom + 6 + scrollY}px`;
+    const left = Math.min(place.left, document.documentElement.clientWidth - this.host.offsetWidth - GAP);
+    this.host.style.left = `${Math.max(GAP, left) + scrollX}px`;
+    const below = place.bottom + GAP;
+    const isRoom = below + this.host.offsetHeight <= innerHeight;
+    this.host.style.top = `${(isRoom ? below : Math.max(0, place.top - GAP - this.host.offsetHeight)) + scrollY}px`;
   }
 
   hide() { this.host.hidden = true; }
-}
-
-export function element(name, className = "") {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  return made;
 }
 
 function visible(text) {
@@ -175,9 +174,4 @@ function upTo(text, cells) {
     return isOfIt;
   });
   return spelt === text ? found : [{ text, masked: false, given: false, confidence: null }];
-}
-
-// To those who do not see the page.
-function announce(text) {
-  document.getElementById("said").textContent = text;
 }

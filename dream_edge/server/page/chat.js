@@ -1,6 +1,7 @@
 // The conversation: turns on the page, kept for as long as the tab lives.
 
-import { Canvas, element } from "./canvas.js";
+import { Canvas } from "./canvas.js";
+import { byId, element } from "./dom.js";
 
 const KEPT = "dream-edge conversation";
 
@@ -62,5 +63,3 @@ export class Chat {
     this.question.focus();
   }
 }
-
-function byId(id) { return document.getElementById(id); }

@@ -1,6 +1,7 @@
 // Any text: a selection written anew in place, holes filled, pinned words kept.
 
-import { Canvas, element } from "./canvas.js";
+import { Canvas } from "./canvas.js";
+import { byId, element } from "./dom.js";
 
 const HOLE = /\[\[(\d+)\]\]/g;
 const WORDS = new Intl.Segmenter(undefined, { granularity: "word" });
@@ -141,5 +142,3 @@ function places(text, start, end, words) {
   }
   return found.sort(([first], [second]) => first - second);
 }
-
-function byId(id) { return document.getElementById(id); }

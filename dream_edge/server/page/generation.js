@@ -50,7 +50,8 @@ export class Generation {
           text = choice.text ?? choice.delta.content ?? "";
           const speed = `${diffusion.tokens_per_second.toFixed(1)} tokens/s`;
           this.speed.textContent = speed;
-          canvas.finish(text, `${diffusion.passes} passes, ${diffusion.seconds.toFixed(1)} s, ${speed}`);
+          const passes = diffusion.passes === 1 ? "1 pass" : `${diffusion.passes} passes`;
+          canvas.finish(text, `${passes}, ${diffusion.seconds.toFixed(1)} s, ${speed}`);
         }
       }
       return text;

@@ -3,12 +3,12 @@
 import { health, modelName } from "./api.js";
 import { Others } from "./canvas.js";
 import { Chat } from "./chat.js";
+import { byId } from "./dom.js";
 import { Edit } from "./edit.js";
 import { Generation } from "./generation.js";
 
 const RETRY = 2000; // ms
 
-const byId = (id) => document.getElementById(id);
 const runs = ["send", "rewrite", "fill", "again", "take"];
 
 const generation = new Generation({
