@@ -49,6 +49,7 @@ from .strict_json import parse_body
 log = logging.getLogger("dream_edge.server")
 
 Body = TypeVar("Body", bound=BaseModel)
+_LONGEST_TOKEN = 256  # bytes of a body that one token may take
 
 
 def build_app(engine: Engine, served: str, settings: ServerSettings, version: str) -> FastAPI:
@@ -96,8 +97,16 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
     )
     app.router.route_class = StrictRoute
 
+    async def check_size(request: Request) -> None:
+        """Refuses, before it is tokenized, a text of which no canvas could hold all."""
+        context = engine.model.context or engine.model.config.context
+        if len(await request.body()) > context * _LONGEST_TOKEN:
+            message = f"this is far more text than the model's context of {context} tokens holds. Give less."
+            raise RequestRefused(message, code="context_length_exceeded")
+
     async def answer(request: Request, body: Body, make: Callable[[DreamModel, Body, str], asked.Asked]) -> Response:
         check_model(body.model if isinstance(body, Sampling) else None, served)
+        await check_size(request)
         try:
             found = await asyncio.to_thread(make, engine.model, body, served)
         except DreamEdgeError as error:
@@ -127,6 +136,7 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
     @app.post("/v1/alternatives", **responses("The likeliest tokens in one place of a text."))
     async def alternatives(request: Request, body: AlternativesRequest) -> Response:
         check_model(body.model, served)
+        await check_size(request)
         try:
             looked = await asyncio.to_thread(Alternatives, engine.model, body)
         except DreamEdgeError as error:

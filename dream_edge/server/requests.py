@@ -97,6 +97,14 @@ class Sampling(Strict):
     def _stop_is_text(cls, stop: Stop | None) -> Stop | None:
         return stop or None  # "" and [] mean none, as clients send them
 
+    @model_validator(mode="after")
+    def _streams_only(self) -> Sampling:
+        if not self.stream and (self.diffusing or self.stream_options):
+            raise ValueError("diffusing and stream_options are for streams: give stream too, or leave them out")
+        if self.stream_options and self.stream_options.include_cells and not self.diffusing:
+            raise ValueError("include_cells is for streams with diffusing: give that too, or leave it out")
+        return self
+
     @property
     def texts(self) -> int:
         return self.n or 1

@@ -154,6 +154,18 @@ def test_what_nobody_foresaw_gets_the_envelope_and_no_words(
         assert "secret" not in answer.text + caplog.text
 
 
+def test_a_text_that_no_canvas_holds_is_refused_before_it_is_tokenized(model: DreamModel) -> None:
+    asked = {
+        "/v1/completions": {"prompt": "a" * 600_000},
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": "a" * 100_000}] * 6},
+        "/v1/alternatives": {"before": "a" * 600_000},
+    }
+    unusable = replace(model, tokenizer=SimpleNamespace())  # type: ignore[arg-type]
+    with client(unusable) as http:
+        for path, body in asked.items():
+            assert code(http.post(path, json=body)) == (400, "context_length_exceeded")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "my.lan"])
 def test_other_machines_are_let_in_with_a_key_only(host: str) -> None:
     with pytest.raises(InvalidOption, match="api_key"):

@@ -60,6 +60,12 @@ class Server:
     def descriptors(self) -> int:
         return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
 
+    def noticed(self) -> int:
+        """Clients that went before the end of their answer."""
+        found = re.search(r"^dream_edge_disconnects_total (\S+)$", httpx.get(f"{self.url}/metrics").text, re.MULTILINE)
+        assert found
+        return int(float(found[1]))
+
     def settle(self) -> None:
         deadline = time.monotonic() + 60
         while httpx.get(f"{self.url}/health").json() != {"status": "ready", "waiting": 0}:
@@ -135,10 +141,12 @@ def test_a_thousand_clients_that_leave(server: Server) -> None:
         server.settle()
 
     round_of(100)
-    memory, descriptors = server.memory(), server.descriptors()
+    memory, descriptors, noticed = server.memory(), server.descriptors(), server.noticed()
+    start = time.perf_counter()
     round_of(DISCONNECTS)
-    grown = server.memory() - memory
-    print(f"\n{DISCONNECTS} clients left; {grown / 1e6:+.1f} MB")  # noqa: T201
+    seconds, grown, noticed = time.perf_counter() - start, server.memory() - memory, server.noticed() - noticed
+    print(f"\n{DISCONNECTS} clients left in {seconds:.0f} s; {noticed} noticed; {grown / 1e6:+.1f} MB")  # noqa: T201
+    assert noticed == DISCONNECTS
     assert server.descriptors() <= descriptors + 2
     assert grown < 16e6
     answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "The old man", "max_tokens": 4}, timeout=60)

@@ -169,6 +169,9 @@ def test_models(client: openai.OpenAI) -> None:
         ({"extra_body": {"exact": True, "threshold": 0.9}}, "exact", None),
         ({"extra_body": {"algorithm": "best"}}, "origin", "algorithm"),
         ({"max_tokens": 3, "max_completion_tokens": 4}, "contradict", None),
+        ({"stream_options": {"include_usage": True}}, "give stream too", None),
+        ({"extra_body": {"diffusing": True}}, "give stream too", None),
+        ({"stream": True, "extra_body": {"stream_options": {"include_cells": True}}}, "with diffusing", None),
     ],
 )
 def test_what_does_not_fit_is_said(
