@@ -10,15 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from dream_edge.server import asked
 from dream_edge.server.errors import RequestRefused, envelope
-from dream_edge.server.requests import (
-    ChatRequest,
-    CompletionRequest,
-    FillRequest,
-    FimRequest,
-    Sampling,
-    check_model,
-    refusal,
-)
+from dream_edge.server.refusals import check_model, refusal
+from dream_edge.server.requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, Sampling
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError
 from dream_edge_runtime.model import DreamModel
 
