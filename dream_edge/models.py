@@ -62,9 +62,18 @@ def load(
             size. The first load writes it; later ones map it, so that processes share its memory.
         memory_check: refuse to load what the free memory cannot hold.
 
-    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, DeviceUnavailable, InvalidOption, MissingExtra,
-        TooLittleMemory, NothingToExpand, NoRoomForCache, UnsafeCache, and `dream_edge.hub`'s HubError for a model that
-        must be fetched.
+    Raises:
+        ArtifactNotFound: there is none of that name.
+        CorruptArtifact: it is damaged, or a file of it is missing.
+        UnsupportedArtifact: it is a checkpoint, of another scheme than the one asked for, or of a newer format.
+        DeviceUnavailable: the device, its driver or the graph for it is missing.
+        TooLittleMemory: the model does not fit what is free; the error names schemes that would.
+        InvalidOption: `device`, `scheme` or `threads` is none.
+        MissingExtra: what this takes is not installed.
+        NothingToExpand: `expand`, and its weights are not in 4 bits.
+        NoRoomForCache: `expand` or `prepacked`, and the copy does not fit the disk.
+        UnsafeCache: `expand` or `prepacked`, and others can write to the user's cache.
+        HubError: the model has to be fetched, and cannot be.
     """
     artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
     if verify:
@@ -94,7 +103,12 @@ def expanded(
 ) -> Artifact:
     """The copy of `artifact` with 8-bit weights in the user's cache, made if there is none; see `load`.
 
-    Raises: NothingToExpand, TooLittleMemory, NoRoomForCache, UnsafeCache, CorruptArtifact.
+    Raises:
+        NothingToExpand: its weights are not in 4 bits.
+        TooLittleMemory: the copy could not be loaded.
+        NoRoomForCache: it does not fit the disk.
+        UnsafeCache: others can write to the user's cache.
+        CorruptArtifact: `artifact` is damaged.
     """
     recipe = expanded_recipe(artifact)
     if memory_check:  # before a copy is written that could not be loaded
@@ -104,7 +118,14 @@ def expanded(
 
 
 def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
-    """The directory of the artifact called `name`; a checkpoint or an empty place is an error that says what to do."""
+    """The directory of the artifact called `name`, fetched from a hub if it is not here. See `load` for the arguments.
+
+    Raises:
+        ArtifactNotFound: there is none of that name.
+        UnsupportedArtifact: it is a checkpoint, or of another scheme.
+        InvalidOption: `scheme` is none.
+        HubError: it has to be fetched, and cannot be.
+    """
     if scheme is not None:
         check_scheme(scheme)  # an unknown name is said before anything is read
     if str(name) == TINY and not Path(TINY).is_dir():
@@ -124,7 +145,12 @@ def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
-    """The directory of the checkpoint called `name`."""
+    """The directory of the checkpoint called `name` ("tiny" is one too), fetched from a hub if it is not here.
+
+    Raises:
+        CheckpointNotFound: there is no such directory.
+        HubError: it has to be fetched, and cannot be.
+    """
     if str(name) == TINY and not Path(TINY).is_dir():
         return bundled("tiny")
     path = _directory(name, Kind.CHECKPOINT)

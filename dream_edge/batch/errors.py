@@ -14,6 +14,8 @@ class BatchError(DreamEdgeError, ValueError):
 
 
 class UnreadableBatch(BatchError, OSError):
+    """The file of requests cannot be read, or a line of it is no request."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
             f"{path}: {why}. Each line is one request: "
@@ -22,11 +24,15 @@ class UnreadableBatch(BatchError, OSError):
 
 
 class MismatchedResults(BatchError):
+    """The file of results holds answers to other requests."""
+
     def __init__(self, path: Path, line: int, why: str) -> None:
         super().__init__(f"{path}: line {line} {why}. Name another file for the results, or remove this one.")
 
 
 class ResultsNotWritable(BatchError, OSError):
+    """The disk fails, or the place is read-only."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path} cannot be written ({why}). What it holds stays; run the same command again.")
 

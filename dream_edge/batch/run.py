@@ -47,7 +47,16 @@ def run_batch(
         cancel: set it and the batch ends after the next answer.
 
     Raises:
+<<<<<<< HEAD
         UnreadableBatch, MismatchedResults, ResultsNotWritable, OutputBusy, Cancelled, and what the engine raises.
+=======
+        UnreadableBatch: a line of `source` is no request, or two have the same id.
+        MismatchedResults: `out` holds answers to other requests.
+        ResultsNotWritable: the disk fails, or the place is read-only.
+        OutputBusy: another process writes there.
+        Cancelled: `cancel` was set.
+        DreamEdgeError: what `load` raises.
+>>>>>>> 85576de (The manual as a site, with a reference of the public API)
     """
     if out.exists() and source.exists() and out.samefile(source):
         raise UnreadableBatch(source, "it would be overwritten by its results")

@@ -33,7 +33,12 @@ def pull(repo: str, revision: str | None = None) -> Path:
     What has arrived is kept when the connection breaks off: called again, it goes on from there. Each file is compared
     with the digest that the hub lists, those of an artifact with its manifest as well.
 
-    Raises: HubError (in `dream_edge.hub.errors`), PickleCheckpoint, CorruptArtifact, MissingExtra.
+    Raises:
+        HubError: it could not be had; `dream_edge.hub.errors` tells the cases apart.
+        PickleCheckpoint: all it holds are pickled weights, which are never opened.
+        CorruptArtifact: what lies in the cache is damaged.
+        MissingExtra: huggingface_hub is not installed.
+        InvalidOption: the revision is none, or contradicts the one in `repo`.
     """
     repository = named(repo, revision)
     path = (cached(repository) if is_offline() else None) or fetch(plan(repository))
@@ -43,7 +48,12 @@ def pull(repo: str, revision: str | None = None) -> Path:
 
 
 def named(repo: str, revision: str | None = None) -> Repository:
-    """The repository called `repo`. Raises NotARepository, InvalidOption."""
+    """The repository called `repo`.
+
+    Raises:
+        NotARepository: that is no name of one.
+        InvalidOption: the revision is none, or contradicts the one in `repo`.
+    """
     repository = Repository.parse(repo)
     if repository is None:
         raise NotARepository(repo)
@@ -58,7 +68,7 @@ def named(repo: str, revision: str | None = None) -> Repository:
 
 
 def obtain(repository: Repository, kind: Kind) -> Path:
-    """The directory of `repository`: from the cache if it is complete there, else fetched. Errors as `pull`."""
+    """The directory of `repository`: from the cache if it is complete there, else fetched. Raises what `pull` does."""
     return cached(repository) or fetch(plan(repository, kind))
 
 
@@ -67,8 +77,12 @@ def plan(repository: Repository, kind: Kind | None = None) -> Plan:
 
     Raises:
         NotCached: HF_HUB_OFFLINE is set.
-        RepositoryNotFound, RepositoryClosed, RevisionNotFound, HubUnreachable
-        NotADream, PickleCheckpoint: there is nothing in it that could be used.
+        RepositoryNotFound: the hub has no such model, or does not show it.
+        RepositoryClosed: its terms have not been accepted, or the token does not open it.
+        RevisionNotFound: it has no such branch, tag or commit.
+        HubUnreachable: the hub does not answer.
+        NotADream: there is nothing in it that could be used.
+        PickleCheckpoint: nor anything but pickled weights.
         UnsupportedArtifact: it is the other kind than `kind`.
         MissingExtra: huggingface_hub is not installed.
     """
@@ -84,7 +98,11 @@ def plan(repository: Repository, kind: Kind | None = None) -> Plan:
 def fetch(plan: Plan, progress: Progress = lambda _: None) -> Path:
     """Fetch what is missing and return the directory.
 
-    Raises: CacheTooSmall before anything is fetched; DownloadInterrupted, DamagedDownload, CacheNotWritable.
+    Raises:
+        CacheTooSmall: before anything is fetched.
+        DownloadInterrupted: the connection broke off; what arrived is kept.
+        DamagedDownload: a file has another digest than the hub lists.
+        CacheNotWritable: the disk fails, or the place is read-only.
     """
     from .transfer import fetch as bring
 

@@ -49,6 +49,7 @@ class Repository:
         return cache_directory() / f"models--{self.name.replace('/', '--')}"
 
     def snapshot(self, commit: str) -> Path:
+        """Where the cache keeps the files of `commit`."""
         return self.directory / "snapshots" / commit
 
     @property
@@ -68,6 +69,7 @@ def endpoint() -> str:
 
 
 def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids asking the hub."""
     chosen = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return chosen.upper() in {"1", "ON", "YES", "TRUE"}
 

@@ -12,11 +12,15 @@ class HubError(DreamEdgeError, OSError):
 
 
 class NotARepository(HubError, ValueError):
+    """That is not owner/name."""
+
     def __init__(self, text: str) -> None:
         super().__init__(f"{text!r} is not the name of a model on a hub. Write owner/name or owner/name@revision.")
 
 
 class RepositoryNotFound(HubError, FileNotFoundError):
+    """The hub has no such model, or does not show it."""
+
     def __init__(self, repository: object, endpoint: str) -> None:
         super().__init__(
             f"{repository}: there is no such directory here and no such model on {endpoint}. Check the name; for a "
@@ -35,6 +39,8 @@ class RepositoryClosed(HubError, PermissionError):
 
 
 class RevisionNotFound(HubError, LookupError):
+    """The model has no such branch, tag or commit."""
+
     def __init__(self, name: str, revision: str | None) -> None:
         super().__init__(
             f"{name} has no revision {revision}. Name a branch, a tag or a commit of it, or none for its newest."
@@ -42,6 +48,8 @@ class RevisionNotFound(HubError, LookupError):
 
 
 class NotCached(HubError, FileNotFoundError):
+    """The hub must not be asked, and the cache does not hold the model."""
+
     def __init__(self, repository: object, cache: Path) -> None:
         super().__init__(
             f"{repository}: there is no such directory here and no complete copy in {cache}, and HF_HUB_OFFLINE "
@@ -50,6 +58,8 @@ class NotCached(HubError, FileNotFoundError):
 
 
 class HubUnreachable(HubError, ConnectionError):
+    """The hub does not answer, or not as a hub."""
+
     def __init__(self, repository: object, endpoint: str, why: str) -> None:
         super().__init__(
             f"{repository}: there is no such directory here, and {endpoint} does not answer as a hub should: {why}. "
@@ -58,6 +68,8 @@ class HubUnreachable(HubError, ConnectionError):
 
 
 class DownloadInterrupted(HubError, ConnectionError):
+    """The connection broke off; what arrived is kept."""
+
     def __init__(self, repository: object, file: str, why: str) -> None:
         super().__init__(
             f"{repository}: the connection broke off at {file} ({why}). What has arrived is kept: run the same command "
@@ -66,6 +78,8 @@ class DownloadInterrupted(HubError, ConnectionError):
 
 
 class DamagedDownload(HubError):
+    """A file has another digest than the hub lists."""
+
     def __init__(self, repository: object, file: str) -> None:
         super().__init__(
             f"{repository}: {file} arrived, but its bytes are not the ones that the hub lists. They were discarded: "
@@ -74,6 +88,8 @@ class DamagedDownload(HubError):
 
 
 class CacheTooSmall(HubError):
+    """The model does not fit the disk."""
+
     def __init__(self, cache: Path, needed: int, free: int) -> None:
         super().__init__(
             f"{cache}: {needed / 1e9:.2f} GB are to be downloaded and {free / 1e9:.2f} GB are free. Make room, or set "
@@ -82,11 +98,15 @@ class CacheTooSmall(HubError):
 
 
 class CacheNotWritable(HubError):
+    """The disk fails, or the place is read-only."""
+
     def __init__(self, cache: Path, why: str) -> None:
         super().__init__(f"{cache}: cannot write there: {why}. Make room, or set HF_HUB_CACHE to another directory.")
 
 
 class NotADream(HubError, ValueError):
+    """The repository is neither a checkpoint nor an artifact."""
+
     def __init__(self, repository: object, why: str) -> None:
         super().__init__(
             f"{repository}: {why}, so this is neither a Dream checkpoint nor an artifact; nothing was downloaded. Name "

@@ -17,6 +17,8 @@ from .errors import NotADream
 
 
 class Kind(StrEnum):
+    """What a repository holds."""
+
     ARTIFACT = "artifact"
     CHECKPOINT = "checkpoint"
 
@@ -50,14 +52,17 @@ class Plan:
 
     @property
     def path(self) -> Path:
+        """The directory of this commit in the cache."""
         return self.repository.snapshot(self.commit)
 
     @property
     def size(self) -> int:
+        """Bytes of all its files."""
         return sum(file.size for file in self.files)
 
     @property
     def missing(self) -> tuple[HubFile, ...]:
+        """Files that are not there yet."""
         return tuple(file for file in self.files if not is_there(self.path / file.name, file))
 
     def partial(self, file: HubFile) -> Path:

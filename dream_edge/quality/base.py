@@ -71,6 +71,7 @@ class Base:
 
     @property
     def config(self) -> ModelConfig:
+        """The geometry of the network it was made from."""
         return self.about.config
 
     @property

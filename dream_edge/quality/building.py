@@ -62,8 +62,16 @@ def evaluation_for(
     Args:
         data: texts to mask; None = held-out cases of its tasks for the bundled tiny model, built-in ones for others.
 
+        sequences: how many masked passages.
+        bins: intervals of the mask ratio, each with as many passages.
+        longest: of a passage, in tokens.
+        seed: of the masks.
+
     Raises:
-        NoData, InvalidOption, PromptError, InvalidTokenizer.
+        NoData: the texts hold nothing to mask.
+        InvalidOption: a number does not fit.
+        PromptError: a text cannot be encoded.
+        InvalidTokenizer: the checkpoint's files cannot be used.
     """
     from dream_edge_export.tokenizer import convert_tokenizer
 
@@ -91,6 +99,7 @@ class BasePlan:
 
     @cached_property
     def about(self) -> About:
+        """What the base says of its checkpoint."""
         from dream_edge_export.provenance import fingerprint
 
         drawn = self.evaluation
@@ -106,6 +115,7 @@ class BasePlan:
 
     @cached_property
     def head(self) -> bytes:
+        """The beginning of the file."""
         return head_of_file(self.about, self.evaluation)
 
     @property
@@ -128,6 +138,7 @@ class BasePlan:
         return self.reference(Path()).work
 
     def reference(self, directory: Path) -> StreamedReference:
+        """The network to evaluate, whose states lie in `directory`."""
         from dream_edge_export.streamed_reference import StreamedReference
 
         passages, config = self.evaluation.passages, self.checkpoint.config
@@ -182,7 +193,8 @@ def build_base(
         NoRoomForBase: known before anything is written.
         BaseNotWritten: the disk fails, or the place is read-only.
         OutputBusy: another process makes this base.
-        NonFiniteReference, CheckpointError.
+        NonFiniteReference: the network's own predictions are not numbers.
+        CheckpointError: a tensor is damaged, or a file changed meanwhile.
         MissingExtra: PyTorch is not installed.
     """
     try:

@@ -49,7 +49,8 @@ def compare(
 
     Raises:
         MismatchedModels: artifact and base differ in vocabulary or geometry.
-        CorruptBase, ArtifactError.
+        CorruptBase: the base is damaged.
+        ArtifactError: the artifact is.
     """
     check_same_model(artifact, base.config, base.name)
     followed = trajectories(base) if recorded is None else recorded

@@ -14,6 +14,8 @@ class CompareError(DreamEdgeError, ValueError):
 
 
 class MismatchedModels(CompareError):
+    """What is compared has another vocabulary or geometry; `differences` lists them."""
+
     def __init__(self, artifact: Path, checkpoint: Path | str, differences: Sequence[str]) -> None:
         self.differences = tuple(differences)
         super().__init__(
@@ -23,11 +25,15 @@ class MismatchedModels(CompareError):
 
 
 class NoData(CompareError):
+    """The texts hold nothing that could be masked."""
+
     def __init__(self, source: Path | str, why: str = "there is no text in it") -> None:
         super().__init__(f"{source}: {why}. Give texts of at least one token each, or none for the built-in ones.")
 
 
 class UnreadableData(CompareError, OSError):
+    """A file of texts cannot be read, or a line of it is no text."""
+
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(
             f"{path}: {why}. Give a UTF-8 .txt file (texts between blank lines) or a .jsonl file "
@@ -36,10 +42,13 @@ class UnreadableData(CompareError, OSError):
 
 
 def thousandth_above(bits: float) -> float:
+    """`bits` rounded up to three places, as errors name them."""
     return math.ceil(bits * 1000) / 1000
 
 
 class BudgetOutOfRange(InvalidOption):
+    """No choice of formats has so few bits, or there is none with so many."""
+
     def __init__(self, bits: float, least: float, most: float) -> None:
         self.least, self.most = thousandth_above(least), thousandth_above(most)
         requirement = (
@@ -56,6 +65,8 @@ class MeasurementsUnfit(DreamEdgeError, ValueError):
 
 
 class TasksNotLearnt(CompareError):
+    """The model\'s vocabulary is not that of the tasks."""
+
     def __init__(self, name: str) -> None:
         super().__init__(
             f"{name}: the tasks are those that the bundled tiny Dream was trained on, and this model has another "
@@ -65,6 +76,8 @@ class TasksNotLearnt(CompareError):
 
 
 class MismatchedBase(CompareError):
+    """The base is of another checkpoint, or of other texts."""
+
     def __init__(self, base: Path, checkpoint: Path) -> None:
         super().__init__(
             f"{base} holds the predictions of another checkpoint than {checkpoint}. Name the one it was made from, or "
@@ -73,6 +86,8 @@ class MismatchedBase(CompareError):
 
 
 class NonFiniteReference(CompareError, ArithmeticError):
+    """The full-precision network computed something that is not a number."""
+
     def __init__(self, checkpoint: Path) -> None:
         super().__init__(
             f"{checkpoint}: the full-precision network gives logits that are not numbers (NaN or infinite). "
@@ -84,11 +99,15 @@ class NonFiniteReference(CompareError, ArithmeticError):
 
 
 class BaseNotFound(CompareError, FileNotFoundError):
+    """There is no base of that name."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path}: no base file here. Make one: --reference CHECKPOINT --save-base {path}.")
 
 
 class CorruptBase(CompareError, OSError):
+    """A base is damaged."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
             f"{path}: {why}. It is no base file, or a damaged or incomplete one: make it again "
@@ -97,6 +116,8 @@ class CorruptBase(CompareError, OSError):
 
 
 class UnsupportedBase(CompareError):
+    """A base is of a newer format."""
+
     def __init__(self, path: Path, version: str, newest: str) -> None:
         super().__init__(
             f"{path}: version {version} of base files is not one that this release reads (1.0 to {newest}). "
@@ -105,6 +126,8 @@ class UnsupportedBase(CompareError):
 
 
 class OtherBase(CompareError, FileExistsError):
+    """A base is not replaced by another."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path} is there and holds something else than the base that was asked for. Compare with it as it is "
@@ -113,6 +136,8 @@ class OtherBase(CompareError, FileExistsError):
 
 
 class NoRoomForBase(CompareError, OSError):
+    """A base does not fit the disk."""
+
     def __init__(self, directory: Path, needed: int, free: int) -> None:
         self.needed, self.free = needed, free
         super().__init__(
@@ -122,6 +147,8 @@ class NoRoomForBase(CompareError, OSError):
 
 
 class BaseNotWritten(CompareError, OSError):
+    """The disk fails, or the place is read-only."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
             f"{path}: cannot be written: {why}. Name a writable place with enough free space; what was finished is "
@@ -130,6 +157,8 @@ class BaseNotWritten(CompareError, OSError):
 
 
 class ReportForeign(CompareError, FileExistsError):
+    """A report does not replace anything but an earlier report."""
+
     def __init__(self, directory: Path) -> None:
         super().__init__(
             f"{directory} holds something else than a report, which is not touched. Name a new directory, or one that "
@@ -138,11 +167,15 @@ class ReportForeign(CompareError, FileExistsError):
 
 
 class ReportNotWritable(CompareError, OSError):
+    """The disk fails, or the place is read-only."""
+
     def __init__(self, directory: Path, why: str) -> None:
         super().__init__(f"{directory}: the report cannot be written ({why}). Name a place where you may write.")
 
 
 class CardNotWritable(CompareError, OSError):
+    """A model card cannot be changed."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
             f"{path}: the summary cannot be written into it: {why}. Copy the artifact to a directory of your own."

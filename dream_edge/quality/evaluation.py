@@ -51,6 +51,7 @@ class Evaluation:
 
     @property
     def tokens(self) -> int:
+        """Of all passages together."""
         return sum(len(masked.canvas) for masked in self.passages)
 
 

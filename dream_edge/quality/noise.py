@@ -36,7 +36,8 @@ def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: Progress =
     Raises:
         MismatchedBase: the base is of another checkpoint.
         BaseNotWritten: the figures cannot be kept.
-        CheckpointError, CorruptBase.
+        CheckpointError: a tensor is damaged, or a file changed meanwhile.
+        CorruptBase: the base is damaged.
         MissingExtra: PyTorch is not installed.
     """
     base.check(checkpoint)

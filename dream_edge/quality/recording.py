@@ -51,7 +51,8 @@ def with_trajectories(
     Raises:
         MismatchedBase: the base is of another checkpoint.
         BaseNotWritten: they cannot be kept.
-        CheckpointError, CorruptBase.
+        CheckpointError: a tensor is damaged, or a file changed meanwhile.
+        CorruptBase: the base is damaged.
         MissingExtra: PyTorch is not installed.
     """
     base.check(checkpoint)

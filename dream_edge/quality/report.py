@@ -78,18 +78,22 @@ class Measures:
 
     @property
     def kl_median(self) -> float:
+        """Of KL, in nats."""
         return self.kl_quantile(50).value
 
     @property
     def kl_p99(self) -> float:
+        """99 % of the positions have a smaller KL, in nats."""
         return self.kl_quantile(99).value
 
     @property
     def kl_p999(self) -> float:
+        """99.9 % of the positions have a smaller KL, in nats."""
         return self.kl_quantile(99.9).value
 
     @property
     def kl_max(self) -> float:
+        """The largest KL, in nats."""
         return self.kl_quantile(100).value
 
     def kl_quantile(self, percent: float) -> Quantile:
@@ -98,10 +102,12 @@ class Measures:
 
     @property
     def ppl_reference(self) -> float:
+        """The reference's perplexity, from above."""
         return _exp(-self.elbo_reference)
 
     @property
     def ppl_artifact(self) -> float:
+        """The artifact's perplexity, from above."""
         return _exp(-self.elbo_artifact)
 
     @property
@@ -111,6 +117,7 @@ class Measures:
 
     @property
     def ppl_ratio_se(self) -> float:
+        """Standard error of `ppl_ratio`."""
         return self.ppl_ratio * self.delta_elbo_se
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,8 +162,11 @@ class Bin:
     """The sequences whose mask ratio lies in (low, high]."""
 
     low: float
+    """The least mask ratio, not included."""
     high: float
+    """The largest."""
     measures: Measures
+    """Of the texts masked at such ratios."""
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class Engine:
         self.state: State = "loading"
 
     def start(self) -> None:
+        """Begin to load."""
         self._thread.start()
 
     @property
@@ -110,10 +111,12 @@ class Engine:
 
     @property
     def is_busy(self) -> bool:
+        """Whether a job is being made."""
         return self._current is not None
 
     @property
     def waiting(self) -> int:
+        """Jobs that wait."""
         return len(self._waiting)
 
     def submit(self, job: Job) -> None:

@@ -106,6 +106,7 @@ class Checkpoint:
         return tuple(self._tensor_files)
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Of the tensor called `name`, unpacked."""
         stored = self._stored(name)
         packed = self._packed.get(stored)
         return packed.shape if packed else self._tensor_files[stored].entries[stored].shape

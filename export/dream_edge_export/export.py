@@ -46,9 +46,13 @@ class ExportProgress:
     """
 
     done: float
+    """Bytes, or layers."""
     total: float
+    """Of the same."""
     tensor: str
+    """The tensor or the layer at work."""
     task: Literal["calibrating", "writing"] = "writing"
+    """Which of the two."""
 
 
 Progress = Callable[[ExportProgress], None]

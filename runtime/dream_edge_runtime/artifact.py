@@ -31,7 +31,9 @@ class Artifact:
     """A directory that holds an exported model. It is data: nothing in it is ever run as code."""
 
     path: Path
+    """Its directory."""
     manifest: Manifest
+    """What it says of itself."""
 
     @classmethod
     def open(cls, path: Path) -> Artifact:
@@ -65,6 +67,7 @@ class Artifact:
             check_values(self.path, check_graph(self.path / name, *self._graph_arguments(target)))
 
     def tokenizer(self) -> Tokenizer:
+        """Its tokenizer, checked."""
         path = self.path / TOKENIZER
         tokenizer = Tokenizer.from_bytes(read_regular(path, LARGEST_FILE), source=path)
         if tokenizer.vocab_size > self.manifest.config.vocab_size:

@@ -94,6 +94,7 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
+        """Of queries, keys and values."""
         return self.hidden_size // self.num_attention_heads
 
     @property
@@ -128,6 +129,7 @@ class ModelConfig:
         return cls.from_dict(read_json_object(path), path)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, as the manifest holds them."""
         return asdict(self)
 
 

@@ -17,14 +17,13 @@ class DreamEdgeError(Exception):
         return str(self.args[0]) if self.args else type(self).__name__
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------------
-
-
 class CheckpointError(DreamEdgeError, ValueError):
     """The checkpoint cannot be used."""
 
 
 class CheckpointNotFound(CheckpointError, FileNotFoundError):
+    """There is no checkpoint of that name."""
+
     def __init__(self, path: Path | str, missing: str = "config.json") -> None:
         super().__init__(
             f"{path}: no {missing} here. Name the directory of a Dream checkpoint: config.json, *.safetensors, "
@@ -33,6 +32,8 @@ class CheckpointNotFound(CheckpointError, FileNotFoundError):
 
 
 class PickleCheckpoint(CheckpointError):
+    """The weights are pickled, and so could be code."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path}: pickled weights can run code and are never opened. Convert them to safetensors first "
@@ -41,17 +42,23 @@ class PickleCheckpoint(CheckpointError):
 
 
 class InvalidConfig(CheckpointError):
+    """config.json or generation_config.json says something impossible; `problems` lists all of it."""
+
     def __init__(self, path: Path | str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__(f"{path}: {'; '.join(problems)}. Is this the config.json of a Dream checkpoint?")
 
 
 class UnreadableFile(CheckpointError, OSError):
+    """A file is cut off, or not what its name says."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}. The file is damaged or incomplete: download it again.")
 
 
 class CheckpointChanged(CheckpointError, OSError):
+    """A file was changed while it was being read."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path}: the file was replaced, cut off or written to while it was being read. "
@@ -90,11 +97,15 @@ class TensorProblems(CheckpointError, KeyError):
 
 
 class NonFiniteWeights(CheckpointError, ArithmeticError):
+    """A weight is not a number."""
+
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(f"{path}: {name} holds NaN or infinite weights. The checkpoint is damaged: download it again.")
 
 
 class InvalidTokenizer(CheckpointError):
+    """The tokenizer's files are missing, or do not fit the network."""
+
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(
             f"{path}: {why}. Copy vocab.json, merges.txt and tokenizer_config.json (or tokenizer.json) of the "
@@ -102,14 +113,13 @@ class InvalidTokenizer(CheckpointError):
         )
 
 
-# --- artifacts -------------------------------------------------------------------------------------------------------
-
-
 class ArtifactError(DreamEdgeError, ValueError):
     """The artifact cannot be used."""
 
 
 class ArtifactNotFound(ArtifactError, FileNotFoundError):
+    """There is no artifact of that name."""
+
     def __init__(self, path: Path | str) -> None:
         super().__init__(
             f"{path}: no artifact here (a directory with manifest.json). "
@@ -118,21 +128,29 @@ class ArtifactNotFound(ArtifactError, FileNotFoundError):
 
 
 class CorruptArtifact(ArtifactError):
+    """A file is missing, of another size or digest, or not what the manifest implies."""
+
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(f"{path}: {why}. The artifact is damaged or was changed: export or download it again.")
 
 
 class UnsupportedArtifact(ArtifactError):
+    """It is whole, but not for this: a checkpoint, a newer format, another scheme."""
+
     def __init__(self, path: Path | str, why: str, remedy: str) -> None:
         super().__init__(f"{path}: {why}. {remedy}")
 
 
 class OutputExists(DreamEdgeError, FileExistsError):
+    """An export does not replace an artifact unless told to."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} already exists. Pass --force to replace it, or name another directory.")
 
 
 class OutputForeign(DreamEdgeError, FileExistsError):
+    """An export never removes files that are not an artifact's."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path} holds other files than an artifact's; they are not removed, even with --force. "
@@ -141,11 +159,15 @@ class OutputForeign(DreamEdgeError, FileExistsError):
 
 
 class OutputNotWritable(DreamEdgeError, OSError):
+    """The disk fails, or the place is read-only."""
+
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: cannot write there: {why}. Name a writable directory with enough free space.")
 
 
 class OutputInsideCheckpoint(DreamEdgeError, ValueError):
+    """An export does not write into the checkpoint it reads."""
+
     def __init__(self, path: Path, checkpoint: Path) -> None:
         super().__init__(
             f"{path} lies inside the checkpoint {checkpoint}, which stays as it is. Name a directory elsewhere."
@@ -153,6 +175,8 @@ class OutputInsideCheckpoint(DreamEdgeError, ValueError):
 
 
 class OutputBusy(DreamEdgeError, BlockingIOError):
+    """Another process is writing there; `holder` is its id, where that is known."""
+
     def __init__(self, path: Path, holder: int | None) -> None:
         self.holder = holder
         who = "another process" if holder is None else f"process {holder}"
@@ -160,6 +184,8 @@ class OutputBusy(DreamEdgeError, BlockingIOError):
 
 
 class NotEnoughDisk(DreamEdgeError, OSError):
+    """The export does not fit the disk: `needed` and `free`, in bytes."""
+
     def __init__(self, path: Path, needed: int, free: int) -> None:
         self.needed, self.free = needed, free
         super().__init__(
@@ -169,6 +195,8 @@ class NotEnoughDisk(DreamEdgeError, OSError):
 
 
 class NotEnoughMemory(DreamEdgeError, MemoryError):
+    """The export does not fit the memory: `needed` and `available`, in bytes."""
+
     def __init__(self, needed: int, available: int) -> None:
         self.needed, self.available = needed, available
         super().__init__(
@@ -178,12 +206,16 @@ class NotEnoughMemory(DreamEdgeError, MemoryError):
 
 
 class MissingExtra(DreamEdgeError, ImportError):
+    """A library is not installed; `extra` names what brings it."""
+
     def __init__(self, purpose: str, extra: str) -> None:
         self.extra = extra
         super().__init__(f'{purpose} needs the "{extra}" extra: pip install "dream-edge[{extra}]".')
 
 
 class DeviceUnavailable(DreamEdgeError, RuntimeError):
+    """The device, its driver or its libraries are missing."""
+
     def __init__(self, device: str, why: str) -> None:
         super().__init__(f"device {device!r} is not available: {why}")
 
@@ -221,6 +253,8 @@ class TooLittleGpuMemory(TooLittleMemory):
 
 
 class OutOfGpuMemory(DreamEdgeError, MemoryError):
+    """A pass does not fit the GPU's memory."""
+
     def __init__(self) -> None:
         super().__init__(
             "the GPU's memory is full. Close other programs that use it, ask for fewer tokens (-n) or smaller blocks "
@@ -229,6 +263,8 @@ class OutOfGpuMemory(DreamEdgeError, MemoryError):
 
 
 class NoRoomForCache(DreamEdgeError, OSError):
+    """A copy of a model does not fit the disk: `needed` and `free`, in bytes."""
+
     def __init__(self, path: Path, needed: int, free: int) -> None:
         self.needed, self.free = needed, free
         super().__init__(
@@ -238,6 +274,8 @@ class NoRoomForCache(DreamEdgeError, OSError):
 
 
 class UnsafeCache(DreamEdgeError, PermissionError):
+    """Others could put a model of theirs into the cache."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"{path} belongs to another user or can be written by others, who could put a model of theirs there. "
@@ -246,6 +284,8 @@ class UnsafeCache(DreamEdgeError, PermissionError):
 
 
 class NothingToExpand(DreamEdgeError, ValueError):
+    """Only 4-bit weights can be expanded."""
+
     def __init__(self, path: Path, scheme: str) -> None:
         super().__init__(
             f"{path}: its weights for the CPU ({scheme}) are not in groups of 4 bits, so there is nothing to expand. "
@@ -254,20 +294,23 @@ class NothingToExpand(DreamEdgeError, ValueError):
 
 
 class CacheEntryNotFound(DreamEdgeError, LookupError):
+    """The cache holds no such copy."""
+
     def __init__(self, key: str) -> None:
         super().__init__(f"the cache holds no copy {key!r}. `dream-edge cache` lists what there is.")
 
 
-# --- generation ------------------------------------------------------------------------------------------------------
-
-
 class InvalidOption(DreamEdgeError, ValueError):
+    """An option `name` has a `value` that it cannot have."""
+
     def __init__(self, name: str, value: object, requirement: str) -> None:
         self.name, self.value = name, value
         super().__init__(f"{name}={value!r}: {name} {requirement}.")
 
 
 class UnknownOption(DreamEdgeError, TypeError):
+    """There is no option of that name."""
+
     def __init__(self, name: str, known: Sequence[str]) -> None:
         super().__init__(f"there is no generation option {name!r}. Options: {', '.join(known)}.")
 
@@ -277,11 +320,15 @@ class PromptError(DreamEdgeError, ValueError):
 
 
 class EmptyPrompt(PromptError):
+    """There is nothing to continue."""
+
     def __init__(self) -> None:
         super().__init__("the prompt is empty. Give some text, or use infill/fill to write without one.")
 
 
 class CanvasTooLong(PromptError):
+    """What is given and what is new exceed the model's context."""
+
     def __init__(self, length: int, context: int) -> None:
         self.length, self.context = length, context
         super().__init__(
@@ -291,6 +338,8 @@ class CanvasTooLong(PromptError):
 
 
 class InvalidText(PromptError, UnicodeError):
+    """The text cannot be encoded: it holds half of a surrogate pair."""
+
     # UnicodeError takes one message; only its subclasses need positions
     def __init__(self, position: int) -> None:
         super().__init__(
@@ -300,16 +349,22 @@ class InvalidText(PromptError, UnicodeError):
 
 
 class InvalidTokenId(PromptError, IndexError):
+    """A token id is outside the vocabulary."""
+
     def __init__(self, token: int, vocab_size: int) -> None:
         super().__init__(f"token id {token} is outside the vocabulary: ids run from 0 to {vocab_size - 1}.")
 
 
 class InvalidTemplate(PromptError):
+    """A text with holes has none, or impossible ones."""
+
     def __init__(self, why: str) -> None:
         super().__init__(f"{why}. Mark holes as [[N]], N the number of tokens, e.g. 'The [[2]] sat.'")
 
 
 class InvalidConversation(PromptError):
+    """The messages are no conversation that could be answered."""
+
     def __init__(self, why: str) -> None:
         super().__init__(
             f"{why}. Give messages as [{{'role': 'user', 'content': '...'}}, ...], the last from the user."
@@ -317,6 +372,8 @@ class InvalidConversation(PromptError):
 
 
 class NoChatTokens(PromptError):
+    """The vocabulary has no markers for turns: a base model's."""
+
     def __init__(self, token: str) -> None:
         super().__init__(
             f"the vocabulary of this model has no {token}, so it cannot chat. "
@@ -325,6 +382,8 @@ class NoChatTokens(PromptError):
 
 
 class NonFiniteLogits(DreamEdgeError, ArithmeticError):
+    """The network computed something that is not a number, at canvas `position`."""
+
     def __init__(self, position: int) -> None:
         self.position = position
         super().__init__(
@@ -334,5 +393,7 @@ class NonFiniteLogits(DreamEdgeError, ArithmeticError):
 
 
 class Cancelled(DreamEdgeError, InterruptedError):
+    """The generation was stopped, by its `cancel` event or by closing it."""
+
     def __init__(self) -> None:
         super().__init__("generation was cancelled.")

@@ -46,13 +46,21 @@ class Manifest:
     """Everything a runtime must know before it opens another file."""
 
     producer: str
+    """The program that wrote it, and its version."""
     files: tuple[FileEntry, ...]
+    """Of graphs, weights and tokenizer: name, size in bytes, SHA-256."""
     graphs: Mapping[Target, str]
+    """The graph's file for each target."""
     config: ModelConfig
+    """Of the network."""
     recipe: Recipe
+    """How each target's matrices are stored."""
     generation: Mapping[str, Any] = field(default_factory=dict)
+    """The checkpoint's generation_config.json."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights are from."""
     license: str | None = None
+    """Of the weights, as the checkpoint states it."""
 
     def to_json(self) -> bytes:
         """See `canonical_json`."""
@@ -82,6 +90,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes, source: Path | str = MANIFEST) -> Manifest:
+        """The manifest in the canonical JSON `data`; `source` is named in errors."""
         if len(data) > LARGEST_MANIFEST:
             raise CorruptArtifact(source, f"a manifest has at most {LARGEST_MANIFEST} bytes")
         try:
@@ -97,6 +106,7 @@ class Manifest:
             raise CorruptArtifact(source, f"the manifest does not fit its schema ({_shown(error)})") from None
 
     def file(self, name: str) -> FileEntry:
+        """The entry of the file called `name`."""
         return next(entry for entry in self.files if entry.name == name)
 
 

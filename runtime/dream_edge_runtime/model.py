@@ -34,7 +34,9 @@ class DreamModel:
     """
 
     network: Network
+    """Computes the passes."""
     tokenizer: Tokenizer
+    """From text to ids and back."""
     defaults: GenerationConfig = GenerationConfig()  # noqa: RUF009 - frozen, so it can be shared
     """What a call without a configuration uses."""
     context: int | None = None
@@ -42,6 +44,7 @@ class DreamModel:
 
     @property
     def config(self) -> ModelConfig:
+        """The network's geometry and special ids."""
         return self.network.config
 
     @property

@@ -59,6 +59,7 @@ class WeightFormat:
 
     @property
     def has_blocks(self) -> bool:
+        """Whether scales are of groups of weights rather than of whole columns."""
         return self.kind in ("block", "nf4")
 
     def blocks(self, inputs: int) -> int:
@@ -131,7 +132,9 @@ class Recipe:
     """The formats of a whole artifact, by target; graphs share a stored matrix where their formats for it agree."""
 
     scheme: Scheme
+    """Its name: int8, int4, …"""
     targets: Mapping[Target, Formats]
+    """For each target, how its graph stores each matrix."""
     rounding: str = "rtn"
 
     def __post_init__(self) -> None:

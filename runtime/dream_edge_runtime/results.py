@@ -95,4 +95,5 @@ class Generation:
 
     @property
     def tokens_per_second(self) -> float:
+        """New tokens by the time they took; 0 where none was measured."""
         return self.new_tokens / self.seconds if self.seconds > 0 else 0.0

@@ -136,6 +136,7 @@ class Tokenizer:
         return self._special.get(content)
 
     def is_special(self, token: int) -> bool:
+        """Whether `token` is one of `special_ids`."""
         return token in self.special_ids
 
 

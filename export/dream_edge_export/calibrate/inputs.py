@@ -61,6 +61,7 @@ class CalibrationSet:
 
     @property
     def tokens(self) -> int:
+        """Of all canvases together."""
         return sum(map(len, self.canvases))
 
     def __str__(self) -> str:

@@ -58,6 +58,7 @@ class Store:
 
     @property
     def is_finished(self) -> bool:
+        """Whether the calibration is whole."""
         return self._head.exists()
 
     def streams(self, layer: int, width: int) -> Streams:
@@ -87,6 +88,7 @@ class Store:
 
     @property
     def stored_bytes(self) -> int:
+        """Bytes that are kept so far."""
         return sum(path.stat().st_size for path in self.directory.iterdir())
 
     def holds(self, name: str) -> bool:
@@ -99,6 +101,7 @@ class Store:
         return _read(path, name)
 
     def head_columns(self) -> NDArray[np.float32]:
+        """What lm_head's columns are multiplied by [hidden]."""
         return _read(self._head, _COLUMNS).astype(np.float32, copy=False)
 
     @property

@@ -1,0 +1,55 @@
+"""A hook of mkdocs: what the site holds besides docs/, so that links work in the repository and in the site alike.
+
+The README is its home page; CHANGELOG and CONTRIBUTING are pages too; any other file that a page links to comes along
+under files/. Pictures that come light and dark follow the page's switch.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+_SOURCES = {page: source for source, page in PAGES.items()}
+_LINK = re.compile(r"(?P<before>\]\()(?P<target>(?!\w+:|#)[^)\s#]+)(?P<after>#[^)\s]*)?(?=\))")
+_PICTURE = re.compile(
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="(?P<dark>[^"]+)">\s*'
+    r'<img alt="(?P<alt>[^"]+)" src="(?P<light>[^"]+)">\s*</picture>'
+)
+
+
+def on_files(files: Any, *, config: Any) -> Any:
+    root = Path(config.config_file_path).parent
+    for source, page in PAGES.items():
+        files.append(File.generated(config, page, abs_src_path=str(root / source)))
+    for file in list(files.documentation_pages()):
+        for found in _LINK.finditer(file.content_string):
+            place = _place(file.src_uri, found["target"])
+            if place.startswith("files/") and place not in files.src_uris:
+                if not (root / place.removeprefix("files/")).is_file():
+                    continue  # mkdocs will say that this link leads nowhere
+                files.append(File.generated(config, place, abs_src_path=str(root / place.removeprefix("files/"))))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
+    markdown = _PICTURE.sub(r"![\g<alt>](\g<light>#only-light)\n![\g<alt>](\g<dark>#only-dark)", markdown)
+    return _LINK.sub(lambda found: _link(page.file.src_uri, found), markdown)
+
+
+def _link(page: str, found: re.Match[str]) -> str:
+    target = posixpath.relpath(_place(page, found["target"]), posixpath.dirname(page) or ".")
+    return f"{found['before']}{target}{found['after'] or ''}"
+
+
+def _place(page: str, target: str) -> str:
+    """Where in the site the file lies that `target` means in the source of `page`."""
+    source = _SOURCES.get(page, f"docs/{page}")
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+    if path in PAGES:
+        return PAGES[path]
+    return path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}"
