@@ -38,6 +38,8 @@ class ResultsNotWritable(BatchError, OSError):
 
 
 class ClusterUnreachable(BatchError, ConnectionError):
+    """Ray is not there, or does not start."""
+
     def __init__(self, address: str | None, why: str) -> None:
         if address is None:
             super().__init__(f"Ray does not start here ({why}). Answer the batch without it: --engine local.")
@@ -49,6 +51,8 @@ class ClusterUnreachable(BatchError, ConnectionError):
 
 
 class NoRoomOnCluster(BatchError, RuntimeError):
+    """No machine of the cluster can hold a worker."""
+
     def __init__(self, wanted: str, machines: Sequence[str]) -> None:
         there = "; ".join(machines) or "no machine"
         super().__init__(
@@ -65,6 +69,8 @@ class WorkerUnfit(BatchError, RuntimeError):
 
 
 class ClusterFailed(BatchError, RuntimeError):
+    """The cluster ended, or its machines differ."""
+
     def __init__(self, why: str) -> None:
         super().__init__(
             f"the Ray cluster cannot go on ({why.strip()}). Every machine of it needs the same versions of dream-edge "

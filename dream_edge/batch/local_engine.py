@@ -24,6 +24,7 @@ class LocalEngine:
     served: str
 
     def answers(self, remaining: Remaining) -> Generator[Answer, None, None]:
+        """See `Engine`."""
         model = self.load()
         for number, data in remaining:
             yield answer(model, self.served, parse(number, data))

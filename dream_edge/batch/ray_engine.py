@@ -40,6 +40,7 @@ class Source:
     memory_check: bool = True
 
     def load(self, threads: int) -> DreamModel:
+        """The model, with so many threads for a pass."""
         return dream_edge.load(
             self.name,
             device=self.device,
