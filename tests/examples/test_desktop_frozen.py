@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ TEXT = "The old man [[1]] because he [[1]] hungry."
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The program in a directory with a blank in its name, the environment it was built in gone."""
     folder = tmp_path_factory.mktemp("frozen")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -35,7 +36,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(folder / "venv")
     moved = folder / "another place"
     shutil.move(folder / "dist" / "dream-editor", moved)
-    return moved / "dream-editor"
+    yield moved / "dream-editor"
+    shutil.rmtree(folder)  # it is large
 
 
 ENVIRONMENT = {"HOME": "/nonexistent", "PATH": "/nonexistent", "QT_QPA_PLATFORM": "offscreen", "LANG": "C.UTF-8"}
