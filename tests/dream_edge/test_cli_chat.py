@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -245,3 +249,42 @@ def test_help_names_every_command_and_exit_leaves(talk: Conversation, capsys: py
 )
 def test_a_text_may_have_several_lines(lines: list[str], said: list[str]) -> None:
     assert [*utterances(lines)] == said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+def test_at_a_real_terminal_ctrl_c_stops_the_answer_and_not_the_program() -> None:
+    import pty
+
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dream_edge", "chat", "tiny", "-n", "1000", "--exact", "--threads", "1"],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        # a shell's background job ignores Ctrl-C, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    os.close(inside)
+    seen = b""
+
+    def until(text: bytes) -> None:
+        nonlocal seen
+        while text not in seen:
+            seen += os.read(terminal, 4096)
+        seen = seen.partition(text)[2]
+
+    try:
+        until(b"> ")
+        os.write(terminal, b"Hello\n")
+        until(b"step 2/")
+        process.send_signal(signal.SIGINT)
+        until(b"Stopped.")
+        until(b"> ")
+        os.write(terminal, b"/undo\n")
+        until(b"nothing has been said")  # what was stopped is no turn
+        os.write(terminal, b"/exit\n")
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)

@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -245,3 +245,16 @@ def test_slow_heads_and_bodies_are_cut_off() -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
                 connection.sendall(begun)
                 assert connection.recv(12) == answer
+
+
+def test_idle_connections_are_closed_and_too_many_are_refused() -> None:
+    model, _ = gated()
+    with served(lambda: model, idle_seconds=1, request_seconds=2, connections=3) as url, ExitStack() as opened:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        first, *silent = [opened.enter_context(socket.create_connection(address, timeout=20)) for _ in range(3)]
+        first.sendall(b"GET /page/dom.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 503 " in first.recv(1000)
+        assert [each.recv(1000) for each in silent] == [b"", b""]  # nobody spoke
+        kept = opened.enter_context(socket.create_connection(address, timeout=20))
+        kept.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b'"status"' in b"".join(iter(lambda: kept.recv(1000), b""))  # to the end, since it is closed

@@ -293,6 +293,25 @@ def test_words_are_gone_through_by_keyboard(page: tuple[Page, GatedNetwork]) -> 
     assert opened.browser.switch_to.active_element.text == "The"
 
 
+def test_words_may_be_tapped(page: tuple[Page, GatedNetwork]) -> None:
+    opened, _ = page
+    opened.ask(QUESTION)
+    opened.until(lambda: "pass" in opened.text(".told"))
+    place = """const words = [...document.querySelectorAll('#turns .token')];
+        const word = words.find((each) => each.textContent === ' cold');
+        const { x, y, width, height } = word.getBoundingClientRect();
+        return { x: x + width / 2, y: y + height / 2 }"""
+    opened.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        point = opened.run(place)
+        opened.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+        opened.browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        opened.until(lambda: opened.one("#others").is_displayed())
+        assert "cold" in opened.text("#others .chosen")
+    finally:
+        opened.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
 def test_what_looks_like_markup_is_text(page: tuple[Page, GatedNetwork]) -> None:
     opened, _ = page
     markup = "<img src=x onerror=\"document.title='mine'\"> **bold** <b>"
