@@ -68,9 +68,9 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparisons see a few of the built-in texts and short trajectories, unless there is time."""
     if request.node.get_closest_marker("slow") is None:
-        texts = builtin_texts()[:4]
+        texts = builtin_texts()[:2]
         monkeypatch.setattr("dream_edge.quality.building.builtin_texts", lambda: texts)
-        monkeypatch.setattr("dream_edge.quality.recording.TEXTS", 2)
+        monkeypatch.setattr("dream_edge.quality.recording.TEXTS", 1)
         monkeypatch.setattr("dream_edge.quality.recording.NEW_TOKENS", 4)
         monkeypatch.setattr("dream_edge.cli.demo._COMPARED", 4)
 
