@@ -50,7 +50,7 @@ def load(
 
     Args:
         name: the directory of an artifact, its name on a hub ("owner/name" or "owner/name@revision", see
-            `dream_edge.hub`), or "tiny" for the bundled model. A directory of that name comes first.
+            `dream_edge.hub`), or "tiny" for the bundled model. A directory of that name with a model in it comes first.
         device: "auto", "cpu" or "cuda".
         threads: for one pass; None = one for each core that this process may use.
         verify: read every byte and compare its digest first; sizes and structure are always checked.
@@ -128,7 +128,7 @@ def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
     """
     if scheme is not None:
         check_scheme(scheme)  # an unknown name is said before anything is read
-    if str(name) == TINY and not Path(TINY).is_dir():
+    if is_bundled(name):
         return bundled("tiny_int8") if scheme in (None, _TINY_SCHEME) else _exported_tiny(str(scheme))
     path = _directory(name, Kind.ARTIFACT)
     if not (path / MANIFEST).is_file():
@@ -151,12 +151,18 @@ def resolve_checkpoint(name: str | Path) -> Path:
         CheckpointNotFound: there is no such directory.
         HubError: it has to be fetched, and cannot be.
     """
-    if str(name) == TINY and not Path(TINY).is_dir():
+    if is_bundled(name):
         return bundled("tiny")
     path = _directory(name, Kind.CHECKPOINT)
     if not path.is_dir():
         raise CheckpointNotFound(path, "directory")
     return path
+
+
+def is_bundled(name: str | Path) -> bool:
+    """Whether `name` means the tiny Dream in the package: a directory of that name comes first, if it holds a model."""
+    here = Path(TINY)
+    return str(name) == TINY and not any((here / each).is_file() for each in (MANIFEST, "config.json"))
 
 
 def _directory(name: str | Path, kind: Kind) -> Path:

@@ -66,6 +66,7 @@ def batch(
     engine. A request that cannot be met has its error in its line.
     """
     from dream_edge.hub import Kind
+    from dream_edge.models import is_bundled
     from dream_edge_runtime.errors import MissingExtra
 
     if engine is EngineName.LOCAL and (workers or address):
@@ -81,7 +82,7 @@ def batch(
         model = at_hand(artifact, Kind.ARTIFACT)
         chosen = RayEngine(
             source=Source(
-                name=Path(model).absolute() if Path(model).exists() else artifact,
+                name=Path(model).absolute() if Path(model).exists() and not is_bundled(model) else artifact,
                 device="cuda" if device is given.Device.CUDA else "cpu",
                 scheme=scheme and scheme.value,
                 expand=expand,

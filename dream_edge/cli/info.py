@@ -26,13 +26,13 @@ def info(
 
     Geometry, size, expected memory, generation defaults, origin. No weight is read.
     """
-    from dream_edge.models import TINY, resolve_artifact
+    from dream_edge.models import resolve_artifact
     from dream_edge_runtime.manifest import MANIFEST
 
     model = str(at_hand(model))
     path = Path(model)
     is_checkpoint = (path / "config.json").is_file() and not (path / MANIFEST).is_file()
-    if is_checkpoint and model != TINY:
+    if is_checkpoint:
         found = describe_checkpoint(path)
     else:
         found = describe_artifact(resolve_artifact(model, scheme=scheme and scheme.value))

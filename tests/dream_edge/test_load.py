@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -64,6 +65,18 @@ def test_a_model_is_shared_by_threads() -> None:
     for seed in range(6):
         work(seed)
     assert together == results
+
+
+def test_a_directory_called_tiny_comes_first_only_with_a_model_in_it(
+    tmp_path: Path, random_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "notes.txt").write_text("of a tiny project")
+    assert dream_edge.resolve_artifact("tiny") == bundled("tiny_int8")
+    assert dream_edge.resolve_checkpoint("tiny") == bundled("tiny")
+    shutil.copytree(random_artifact, tmp_path / "tiny", dirs_exist_ok=True)
+    assert dream_edge.resolve_artifact("tiny") == Path("tiny")
 
 
 def test_another_scheme_of_tiny_is_exported_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
