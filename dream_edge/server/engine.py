@@ -38,10 +38,10 @@ class Job:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     asked: float = field(default_factory=time.perf_counter)
     queued_seconds: float = 0.0
-    _events: asyncio.Queue[Event | BaseException | None] = field(default_factory=asyncio.Queue)
+    _events: asyncio.Queue[Event | Exception | None] = field(default_factory=asyncio.Queue)
     _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MOST_UNREAD))
 
-    def put(self, event: Event | BaseException | None) -> None:
+    def put(self, event: Event | Exception | None) -> None:
         """From the worker's thread. A step for which there is no room is left out: later ones hold all that it says."""
         if _is_step(event) and not self._room.acquire(blocking=False):
             return
@@ -61,14 +61,14 @@ class Job:
                 continue
             if event is None:
                 return
-            if isinstance(event, BaseException):
+            if isinstance(event, Exception):
                 raise event
             if _is_step(event):
                 self._room.release()
             yield event
 
 
-def _is_step(event: Event | BaseException | None) -> bool:
+def _is_step(event: Event | Exception | None) -> bool:
     return isinstance(event, tuple) and isinstance(event[1], Step)
 
 
@@ -183,8 +183,10 @@ class Engine:
                 self._typical += 0.2 * (time.perf_counter() - started - self._typical)
             except Cancelled as error:
                 job.put(ShuttingDown() if self.state == "closed" else error)
-            except BaseException as error:  # a panic of the tokenizer is none of Exception; the next job is waiting
+            except Exception as error:
                 job.put(error)
+            except BaseException as error:  # a panic of the tokenizer is no Exception, and the next job is waiting
+                job.put(RuntimeError(type(error).__name__).with_traceback(error.__traceback__))
             self._current = None
 
     def _next(self) -> Job | None:

@@ -249,7 +249,12 @@ def test_a_panic_ends_one_request_and_not_the_worker() -> None:
     with served(lambda: model) as url:
         while httpx.get(f"{url}/health").status_code == 503:
             time.sleep(0.01)
-        assert httpx.post(f"{url}/v1/completions", json=ASKED, timeout=10).status_code == 500
+        whole = httpx.post(f"{url}/v1/completions", json=ASKED, timeout=10)
+        assert (whole.status_code, whole.json()["error"]["type"]) == (500, "server_error")
+        network.forward = fail  # type: ignore[method-assign]
+        streamed = httpx.post(f"{url}/v1/completions", json=ASKED | {"stream": True}, timeout=10).text
+        assert '"server_error"' in streamed
+        assert streamed.endswith("data: [DONE]\n\n")
         assert httpx.post(f"{url}/v1/completions", json=ASKED, timeout=10).status_code == 200
 
 
