@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -94,8 +96,8 @@ def serve(
         note(f"{served} is loaded.")
         return loaded
 
-    _log_as_json()
-    run(load, served, settings, dream_edge.__version__, lambda url, _stop: note(f"{served} at {url}. Ctrl-C stops it."))
+    with _log_as_json():
+        run(load, served, settings, dream_edge.__version__, lambda url, _: note(f"{served} at {url}. Ctrl-C stops it."))
 
 
 class _JsonLines(logging.Formatter):
@@ -115,10 +117,19 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def _log_as_json() -> None:
+@contextmanager
+def _log_as_json() -> Iterator[None]:
+    """The log of the server and of uvicorn on standard error, until the block ends."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
-    for name, level in (("dream_edge.server", logging.INFO), ("uvicorn.error", logging.WARNING)):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("dream_edge.server", "uvicorn.error")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    for logger, level in zip(loggers, (logging.INFO, logging.WARNING), strict=True):
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)

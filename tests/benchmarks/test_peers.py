@@ -139,7 +139,7 @@ def test_our_passes_and_texts_are_timed_in_a_process_of_their_own(tmp_path: Path
     assert min(figures.values()) > 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_pytorch_runs_the_checkpoint(dtype: str) -> None:
     run = PyTorch("PyTorch", bundled("tiny"), 1, dtype).passes(16, 1)
     assert run.load > 0

@@ -81,6 +81,7 @@ def test_a_budget_is_spent_and_what_comes_of_it_runs(
     assert run("info", out).exit_code == 0
 
 
+@pytest.mark.slow
 def test_without_measurements_they_are_made_first_and_kept(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import signal
 import socket
@@ -118,9 +119,11 @@ def test_what_cannot_be_is_said_at_once(options: list[str], status: int, said: s
 
 
 def test_a_port_that_is_taken_is_named() -> None:
+    handlers = [*logging.getLogger("dream_edge.server").handlers]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         result = CliRunner().invoke(app, ["serve", "tiny", "--port", port])
     assert result.exit_code == 1
     assert f"port {port}" in result.stderr
     assert "--port" in result.stderr
+    assert logging.getLogger("dream_edge.server").handlers == handlers  # its log ends with it
