@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 
 from dream_edge.models import TINY, bundled
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.cuda import ATTENTION, free_gpu_memory
-from dream_edge_runtime.cuda_memory import estimate_gpu_memory
-from dream_edge_runtime.devices import import_onnxruntime
-from dream_edge_runtime.manifest import Manifest
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.manifest import Manifest
+from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, Recipe, matrix_shapes
+from dream_edge_runtime.inference.cuda import ATTENTION, free_gpu_memory
+from dream_edge_runtime.inference.devices import import_onnxruntime
+from dream_edge_runtime.inference.gpu_memory import estimate_gpu_memory
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, Recipe, matrix_shapes
-from dream_edge_runtime.session import OnnxNetwork
 
 ROOT = Path(__file__).parents[1]
 BLOCK = 32
@@ -163,8 +163,8 @@ def torch_network(given: argparse.Namespace, quantized: bool) -> Any:
     """Weight by weight onto the device, so that no fp32 copy of the model is needed."""
     import torch
 
-    from dream_edge_export.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
-    from dream_edge_export.reference import Dream
+    from dream_edge_export.checkpoint.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+    from dream_edge_export.reference.model import Dream
 
     checkpoint = Checkpoint.open(Path(given.checkpoint))
     with torch.device("meta"):
@@ -357,7 +357,7 @@ def synthesized(work: Path, name: str, layers: int | None) -> Path:
 
 
 def exported(work: Path, checkpoint: Path, scheme: str) -> Path:
-    from dream_edge_export.checkpoint import Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.export import export
 
     out = work / f"{checkpoint.name}-{scheme}-cuda"

@@ -23,11 +23,11 @@ import dream_edge
 from dream_edge.bench.machine import machine, peak_memory, resident_memory
 from dream_edge.bench.peak import SIZE, gemm_peak
 from dream_edge.bench.timing import operations, time_full_pass
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.memory import estimate_memory
-from dream_edge_runtime.prepacked import PrepackedCache
-from dream_edge_runtime.recipe import LM_HEAD
-from dream_edge_runtime.session import OnnxNetwork
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.memory import estimate_memory
+from dream_edge_runtime.format.recipe import LM_HEAD
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.requantize.prepacked import PrepackedCache
 
 
 def measure_load(artifact: Path, cache: Path | None, tokens: list[int], repeats: int, threads: int | None) -> Any:

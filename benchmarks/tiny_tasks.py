@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 import dream_edge
 from dream_edge.tasks.scoring import TASKS, Scores, mcnemar
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.recipe import SCHEMES, Recipe
+from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 
 ONE_TOKEN_A_STEP = {"algorithm": "entropy", "temperature": 0.0, "steps": None}
 

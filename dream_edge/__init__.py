@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dream_edge_runtime.errors import Cancelled, DreamEdgeError
-    from dream_edge_runtime.generation_config import ALGORITHMS, GenerationConfig
+    from dream_edge_runtime.generation.config import ALGORITHMS, GenerationConfig
+    from dream_edge_runtime.generation.denoising import Denoising
+    from dream_edge_runtime.generation.results import MASK_SYMBOL, Generation, Step
     from dream_edge_runtime.model import DreamModel
-    from dream_edge_runtime.results import MASK_SYMBOL, Generation, Step
-    from dream_edge_runtime.run import Denoising
 
     from .hub import pull
     from .models import load, resolve_artifact, resolve_checkpoint
@@ -42,15 +42,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ALGORITHMS": "dream_edge_runtime.generation_config",
-    "MASK_SYMBOL": "dream_edge_runtime.results",
+    "ALGORITHMS": "dream_edge_runtime.generation.config",
+    "MASK_SYMBOL": "dream_edge_runtime.generation.results",
     "Cancelled": "dream_edge_runtime.errors",
-    "Denoising": "dream_edge_runtime.run",
+    "Denoising": "dream_edge_runtime.generation.denoising",
     "DreamEdgeError": "dream_edge_runtime.errors",
     "DreamModel": "dream_edge_runtime.model",
-    "Generation": "dream_edge_runtime.results",
-    "GenerationConfig": "dream_edge_runtime.generation_config",
-    "Step": "dream_edge_runtime.results",
+    "Generation": "dream_edge_runtime.generation.results",
+    "GenerationConfig": "dream_edge_runtime.generation.config",
+    "Step": "dream_edge_runtime.generation.results",
     "load": "dream_edge.models",
     "pull": "dream_edge.hub",
     "resolve_artifact": "dream_edge.models",

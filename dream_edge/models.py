@@ -10,9 +10,7 @@ from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 
-from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
-from dream_edge_runtime.devices import choose_device
 from dream_edge_runtime.errors import (
     ArtifactNotFound,
     CheckpointNotFound,
@@ -20,14 +18,16 @@ from dream_edge_runtime.errors import (
     MissingExtra,
     UnsupportedArtifact,
 )
-from dream_edge_runtime.expand import Progress, expanded_recipe
-from dream_edge_runtime.expanded import ExpandedCache
-from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.recipe import Recipe, check_scheme
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.inference.devices import choose_device
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork, check_memory
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.prepacked import PrepackedCache
-from dream_edge_runtime.recipe import Recipe, check_scheme
-from dream_edge_runtime.session import OnnxNetwork, check_memory
+from dream_edge_runtime.requantize.artifact import Progress, expanded_recipe
+from dream_edge_runtime.requantize.cache import ExpandedCache
+from dream_edge_runtime.requantize.prepacked import PrepackedCache
 
 from .hub import Kind, Repository, obtain
 
@@ -188,7 +188,7 @@ def _exported_tiny(scheme: str) -> Path:
     with suppress(DreamEdgeError):  # nothing there, or what another revision of this version wrote
         return Artifact.open(out).path
     try:
-        from dream_edge_export.checkpoint import Checkpoint
+        from dream_edge_export.checkpoint.checkpoint import Checkpoint
         from dream_edge_export.export import export
     except ImportError:
         raise MissingExtra(f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}", "export") from None

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-OUT = Path(__file__).parents[1] / "runtime/dream_edge_runtime/saturation_probe.onnx"
+OUT = Path(__file__).parents[1] / "runtime/dream_edge_runtime/inference/saturation_probe.onnx"
 
 
 def build_probe() -> bytes:

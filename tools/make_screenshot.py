@@ -16,8 +16,8 @@ from rich.text import Text
 
 import dream_edge
 from dream_edge.cli.view import CanvasView, header
-from dream_edge_runtime.results import Step
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.generation.results import Step
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 ASKED, WIDTH, GAP = 20, 26, 3  # columns
 MOMENTS = (0.25, 0.5, 0.8)

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from dream_edge.tasks import countdown, questions, sentences, sudoku
-from dream_edge_export.reference import Dream, shift
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_export.reference.model import Dream, shift
+from dream_edge_runtime.format.model_config import ModelConfig
 from tools import tiny_tokenizer
 
 EPS = 1e-3

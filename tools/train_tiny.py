@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dream_edge_export.reference import Dream
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_export.reference.model import Dream
+from dream_edge_runtime.format.model_config import ModelConfig
 from tools import tiny_corpus, tiny_scores, tiny_tokenizer
 
 GEOMETRY = {

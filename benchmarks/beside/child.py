@@ -45,8 +45,8 @@ def artifact(path: Path, given: argparse.Namespace) -> dict[str, Any]:
 def reference(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_export.reference import load_reference
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.reference.model import load_reference
 
     if given.threads:
         torch.set_num_threads(given.threads)

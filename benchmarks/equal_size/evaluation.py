@@ -14,11 +14,11 @@ from dream_edge.quality.data import builtin_texts, passages
 from dream_edge.quality.masking import MaskedPassage, mask_passages
 from dream_edge.quality.measures import Differences, DoubleArray, differences, log_softmax
 from dream_edge.quality.tiny import tiny_texts
-from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.reference import Dream
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.arrays import FloatArray, IntArray
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.session import OnnxNetwork
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 
 BINS = 5
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.format.model_config import ModelConfig
 
 _WHOLE = {
     "token_embd.weight": "model.embed_tokens.weight",

@@ -12,9 +12,9 @@ import torch
 
 from dream_edge.bench.machine import machine
 from dream_edge.models import resolve_checkpoint
-from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.reference import load_reference
-from dream_edge_runtime.artifact import Artifact
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.reference.model import load_reference
+from dream_edge_runtime.format.artifact import Artifact
 
 from ..beside.llama_cpp import LlamaCpp, LlamaCppFailed
 from . import smollm2

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dream_edge_export.quantize import encode_linear
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import ROW, WeightFormat
+from dream_edge_export.quantize.grid import encode_linear
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import ROW, WeightFormat
 
 from .activations import Rounding, by_row, in_groups, of_gguf_type
 from .artifact_weights import dequantized

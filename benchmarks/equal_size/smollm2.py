@@ -21,8 +21,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
 from dream_edge.quality.data import builtin_texts
-from dream_edge_export.reference import Dream
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_export.reference.model import Dream
+from dream_edge_runtime.format.model_config import ModelConfig
 
 from .gguf_weights import checkpoint_name, read_gguf
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, Formats, matrix_shapes, parameter_count
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, Formats, matrix_shapes, parameter_count
 
 
 @dataclass(frozen=True)

@@ -39,24 +39,20 @@ def run_batch(
 ) -> BatchProgress:
     """Answer every request of `source` in `out`, one line each, as the answers come.
 
-        Killed at any moment, it leaves whole lines; the same call, with this engine or another, goes on after them. A
-        request that cannot be met gets its error in its line, and the others go on.
+    Killed at any moment, it leaves whole lines; the same call, with this engine or another, goes on after them. A
+    request that cannot be met gets its error in its line, and the others go on.
 
-        Args:
-            engine: computes the answers; not asked where nothing is left to do.
-            cancel: set it and the batch ends after the next answer.
+    Args:
+        engine: computes the answers; not asked where nothing is left to do.
+        cancel: set it and the batch ends after the next answer.
 
-        Raises:
-    <<<<<<< HEAD
-            UnreadableBatch, MismatchedResults, ResultsNotWritable, OutputBusy, Cancelled, and what the engine raises.
-    =======
-            UnreadableBatch: a line of `source` is no request, or two have the same id.
-            MismatchedResults: `out` holds answers to other requests.
-            ResultsNotWritable: the disk fails, or the place is read-only.
-            OutputBusy: another process writes there.
-            Cancelled: `cancel` was set.
-            DreamEdgeError: what `load` raises.
-    >>>>>>> 85576de (The manual as a site, with a reference of the public API)
+    Raises:
+        UnreadableBatch: a line of `source` is no request, or two have the same id.
+        MismatchedResults: `out` holds answers to other requests.
+        ResultsNotWritable: the disk fails, or the place is read-only.
+        OutputBusy: another process writes there.
+        Cancelled: `cancel` was set.
+        DreamEdgeError: what the engine raises.
     """
     if out.exists() and source.exists() and out.samefile(source):
         raise UnreadableBatch(source, "it would be overwritten by its results")

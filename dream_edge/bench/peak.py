@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge_runtime.cores import default_threads
-from dream_edge_runtime.devices import import_onnxruntime
+from dream_edge_runtime.inference.devices import import_onnxruntime
 
 ROWS = 256
 SIZE = 4096

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.network import Network
-from dream_edge_runtime.recipe import EMBEDDING, matrix_shapes
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import EMBEDDING, matrix_shapes
+from dream_edge_runtime.inference.network import Network
 
 
 def time_full_pass(network: Network, tokens: int, repeats: int, done: Callable[[], None] = lambda: None) -> float:

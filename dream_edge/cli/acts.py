@@ -16,9 +16,9 @@ from dream_edge.tasks import countdown, questions, sentences, sudoku
 from dream_edge.tasks.replies import reply
 
 if TYPE_CHECKING:
-    from dream_edge_runtime.chat import Message
+    from dream_edge_runtime.generation.denoising import Denoising
     from dream_edge_runtime.model import DreamModel
-    from dream_edge_runtime.run import Denoising
+    from dream_edge_runtime.text.chat import Message
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from .terminal import note, size
 if TYPE_CHECKING:
     from dream_edge.quality import Base
     from dream_edge.quality.data import Passage
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_runtime.generation_config import GenerationConfig
-    from dream_edge_runtime.tokenizer import Tokenizer
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_runtime.generation.config import GenerationConfig
+    from dream_edge_runtime.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def _with_trajectories(
 def _configs(checkpoint: Checkpoint, asked: AskedExtras, seed: int) -> list[GenerationConfig]:
     """The official loop with the checkpoint's defaults, by each algorithm and number of steps that was asked for."""
     from dream_edge.quality.trajectory import official
-    from dream_edge_runtime.generation_config import GenerationConfig
+    from dream_edge_runtime.generation.config import GenerationConfig
 
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, checkpoint.path)
     algorithms = asked.algorithms or (defaults.algorithm,)

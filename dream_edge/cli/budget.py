@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .terminal import note
 
 if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_runtime.recipe import Recipe
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_runtime.format.recipe import Recipe
 
 
 def check_budget(
@@ -45,7 +45,7 @@ def recipe_within(
     from dream_edge.quality.budget import budget_recipe
     from dream_edge.quality.errors import MeasurementsUnfit
     from dream_edge.quality.sensitivity import Sensitivity
-    from dream_edge_export.provenance import fingerprint
+    from dream_edge_export.checkpoint.provenance import fingerprint
 
     from .sensitivity import measure
 

@@ -12,8 +12,8 @@ from .terminal import aligned
 if TYPE_CHECKING:
     from dream_edge.quality import Comparison
     from dream_edge.quality.task_report import TaskComparison, TaskResult, TaskScores
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_runtime.artifact import Artifact
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_runtime.format.artifact import Artifact
     from dream_edge_runtime.model import DreamModel
 
 
@@ -36,7 +36,7 @@ def with_task_scores(
     """The comparisons of `artifacts`, with their scores beside those of `checkpoint` in full precision."""
     from dream_edge import load
     from dream_edge.quality.tasks import compare_tasks
-    from dream_edge_export.reference_network import reference_model
+    from dream_edge_export.reference.in_memory import reference_model
 
     reference = _scored(checkpoint.path.name, lambda: reference_model(checkpoint), cases)
     found = []

@@ -15,8 +15,8 @@ from .terminal import note, print_text
 from .watch import watch
 
 if TYPE_CHECKING:
-    from dream_edge_runtime.chat import Message
     from dream_edge_runtime.model import DreamModel
+    from dream_edge_runtime.text.chat import Message
 
 FENCE = '"""'
 
@@ -116,8 +116,8 @@ class Conversation:
         note(f"{name} = {changed[name]}" if name in changed else f"{name} is as by default.")
 
     def _check(self, settings: dict[str, Any], name: str) -> None:
-        from dream_edge_runtime.generation_config import FIELDS
-        from dream_edge_runtime.options import resolve
+        from dream_edge_runtime.generation.config import FIELDS
+        from dream_edge_runtime.generation.options import resolve
 
         if name not in (*FIELDS, "exact"):
             raise ChatCommandError(f"there is no option {name}. Options: {', '.join((*FIELDS, 'exact'))}.")

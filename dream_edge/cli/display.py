@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from .terminal import is_terminal, note, printable
 
 if TYPE_CHECKING:
-    from dream_edge_runtime.results import Step
-    from dream_edge_runtime.tokenizer import Tokenizer
+    from dream_edge_runtime.generation.results import Step
+    from dream_edge_runtime.text.tokenizer import Tokenizer
 
     from .paint import Painter
 

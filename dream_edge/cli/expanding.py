@@ -16,9 +16,9 @@ def expand_first(
 ) -> Path:
     """The directory of the copy that `dream_edge.load(..., expand=True)` loads; of the artifact itself for a GPU."""
     from dream_edge.models import expanded, expanded_cache, resolve_artifact
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.devices import choose_device
-    from dream_edge_runtime.expand import expanded_bytes
+    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.inference.devices import choose_device
+    from dream_edge_runtime.requantize.artifact import expanded_bytes
 
     opened = Artifact.open(resolve_artifact(artifact, scheme=scheme))
     if choose_device(device, opened.manifest.graphs, opened.path) != "cpu":

@@ -18,11 +18,11 @@ from .terminal import duration, note, number, size
 
 if TYPE_CHECKING:
     from dream_edge.quality import Text
-    from dream_edge_export.calibrate import CalibrationSet
-    from dream_edge_export.checkpoint import Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.export import ExportProgress
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.recipe import Recipe
+    from dream_edge_export.quantize.calibrate import CalibrationSet
+    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.format.recipe import Recipe
 
 
 def export(
@@ -97,7 +97,7 @@ def export(
     """
     from dream_edge.quality import read_texts
     from dream_edge_runtime.errors import InvalidOption
-    from dream_edge_runtime.recipe import Recipe
+    from dream_edge_runtime.format.recipe import Recipe
 
     for option, value in (("calibration-data", calibration_data), ("calibration-sequences", calibration_sequences)):
         if value is not None and not calibrate:
@@ -143,14 +143,14 @@ def open_checkpoint(name: str, purpose: str) -> Checkpoint:
 
     path = resolve_checkpoint(at_hand(name, Kind.CHECKPOINT))
     try:
-        from dream_edge_export.checkpoint import Checkpoint
+        from dream_edge_export.checkpoint.checkpoint import Checkpoint
     except ImportError:
         raise MissingExtra(purpose, "export") from None
     return Checkpoint.open(path)
 
 
 def _check_calibration(recipe: Recipe) -> None:
-    from dream_edge_export.calibrate import check_calibration
+    from dream_edge_export.quantize.calibrate import check_calibration
 
     check_calibration(recipe)
 
@@ -177,7 +177,7 @@ def _announce(
     """Say what is going to happen, once it is known that it can."""
     from dream_edge_export.plan import ExportPlan, free_disk
     from dream_edge_export.staging import staging_of
-    from dream_edge_runtime.recipe import parameter_count
+    from dream_edge_runtime.format.recipe import parameter_count
 
     plan = ExportPlan.of(checkpoint, recipe, calibration)
     _check_out(checkpoint, out, force=force)

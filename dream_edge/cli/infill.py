@@ -12,7 +12,7 @@ from .terminal import print_json, print_text
 from .watch import finished, to_json, watch
 
 if TYPE_CHECKING:
-    from dream_edge_runtime.run import Denoising
+    from dream_edge_runtime.generation.denoising import Denoising
 
 
 def infill(

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import Formats
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import Formats
 
 from . import options as given
 from .pull import at_hand
@@ -27,7 +27,7 @@ def info(
     Geometry, size, expected memory, generation defaults, origin. No weight is read.
     """
     from dream_edge.models import resolve_artifact
-    from dream_edge_runtime.manifest import MANIFEST
+    from dream_edge_runtime.format.manifest import MANIFEST
 
     model = str(at_hand(model))
     path = Path(model)
@@ -46,9 +46,9 @@ def describe_artifact(path: Path) -> dict[str, Any]:
     """What the manifest says and what follows from it; the structure is checked."""
     from dataclasses import asdict
 
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.memory import estimate_memory
-    from dream_edge_runtime.recipe import matrix_shapes
+    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.format.memory import estimate_memory
+    from dream_edge_runtime.format.recipe import matrix_shapes
 
     artifact = Artifact.open(path)
     manifest = artifact.manifest
@@ -82,8 +82,8 @@ def describe_artifact(path: Path) -> dict[str, Any]:
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
     """What config.json and the sizes of the files say; the weights are not opened."""
-    from dream_edge_runtime.checkpoint_config import read_checkpoint_config
-    from dream_edge_runtime.config import read_json_object
+    from dream_edge_export.checkpoint.config import read_checkpoint_config
+    from dream_edge_runtime.format.model_config import read_json_object
 
     config = read_checkpoint_config(path)
     raw = read_json_object(path / "config.json")
@@ -102,7 +102,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _network(config: ModelConfig) -> dict[str, Any]:
-    from dream_edge_runtime.recipe import matrix_shapes, vector_sizes
+    from dream_edge_runtime.format.recipe import matrix_shapes, vector_sizes
 
     counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(config).items()}
     parts = _by_part(counts) | {"norms and biases": sum(vector_sizes(config).values())}
@@ -134,14 +134,14 @@ def _by_part(amounts: dict[str, int]) -> dict[str, int]:
 
 
 def _gpu_memory(config: ModelConfig, formats: Formats) -> dict[str, int]:
-    from dream_edge_runtime.cuda_memory import BLOCK, estimate_gpu_memory
+    from dream_edge_runtime.inference.gpu_memory import BLOCK, estimate_gpu_memory
 
     memory, canvas = estimate_gpu_memory(config, formats), _estimated_canvas(config)
     return {"weights": memory.weights, "pass": memory.working, "canvas": canvas, "rows": min(BLOCK, canvas)}
 
 
 def _estimated_canvas(config: ModelConfig) -> int:
-    from dream_edge_runtime.memory import CANVAS
+    from dream_edge_runtime.format.memory import CANVAS
 
     return min(CANVAS, config.context)
 

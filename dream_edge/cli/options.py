@@ -276,8 +276,8 @@ def sampling(
     Raises:
         InvalidOption: a value that its option cannot have.
     """
-    from dream_edge_runtime.generation_config import PARALLEL, GenerationConfig
-    from dream_edge_runtime.preset import SAVING
+    from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
+    from dream_edge_runtime.generation.preset import SAVING
 
     fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "cache": cache and cache.value}
     for name in (*PARALLEL, *SAVING):
@@ -338,7 +338,7 @@ def _say_copy(artifact: str | Path, scheme: SchemeName | None) -> None:
     """How large a prepacked copy is going to be, unless there is one of this artifact."""
     import dream_edge
     from dream_edge.models import prepacked_cache
-    from dream_edge_runtime.artifact import Artifact
+    from dream_edge_runtime.format.artifact import Artifact
 
     opened = Artifact.open(dream_edge.resolve_artifact(artifact, scheme=scheme and scheme.value))
     cache = prepacked_cache()

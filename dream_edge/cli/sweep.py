@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dream_edge.quality.page import Advice, Entry
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.recipe import Recipe
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.format.recipe import Recipe
 
 SCHEMES = "int8,int4,mixed,nf4"
 BASE = "base"
@@ -120,7 +120,7 @@ def sweep(
 
 def recipes_for(layers: Mapping[str, int]) -> dict[str, Recipe]:
     """The recipes called e.g. "int8" or "int4-32", for networks of so many layers. Raises InvalidOption."""
-    from dream_edge_runtime.recipe import Recipe
+    from dream_edge_runtime.format.recipe import Recipe
 
     found = {}
     for name, count in layers.items():
@@ -133,10 +133,10 @@ def recipes_for(layers: Mapping[str, int]) -> dict[str, Recipe]:
 def exported(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) -> Artifact:
     """The artifact at `out`, made unless one of the same checkpoint, recipe and release is there."""
     from dream_edge.hub import source
-    from dream_edge_export.provenance import provenance, version
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.contract import PRODUCER
-    from dream_edge_runtime.manifest import MANIFEST
+    from dream_edge_export.checkpoint.provenance import provenance, version
+    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.format.manifest import MANIFEST
+    from dream_edge_runtime.graph.signature import PRODUCER
 
     if (out / MANIFEST).is_file():
         artifact = Artifact.open(out)

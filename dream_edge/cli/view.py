@@ -12,9 +12,9 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.text import Text
 
-from dream_edge_runtime.reader import CUT_CHARACTER, character_at
-from dream_edge_runtime.results import MASK_SYMBOL, Step
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.generation.reader import CUT_CHARACTER, character_at
+from dream_edge_runtime.generation.results import MASK_SYMBOL, Step
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .terminal import is_control
 

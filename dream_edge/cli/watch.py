@@ -14,9 +14,9 @@ from .display import display_for
 from .terminal import note, size
 
 if TYPE_CHECKING:
-    from dream_edge_runtime.results import Generation, Step
-    from dream_edge_runtime.run import Denoising
-    from dream_edge_runtime.tokenizer import Tokenizer
+    from dream_edge_runtime.generation.denoising import Denoising
+    from dream_edge_runtime.generation.results import Generation, Step
+    from dream_edge_runtime.text.tokenizer import Tokenizer
 
 _POLL_SECONDS = 0.1  # Windows hears Ctrl-C only between two waits
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge_runtime.arrays import BoolArray, IntArray
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import NonFiniteLogits
-from dream_edge_runtime.network import Network, Rows
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.inference.network import Network, Rows
 
 DoubleArray = NDArray[np.float64]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dream_edge_runtime.chat import DEFAULT_SYSTEM, ROLES, TURN_END, TURN_START
 from dream_edge_runtime.errors import InvalidConversation, NoChatTokens
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.chat import DEFAULT_SYSTEM, ROLES, TURN_END, TURN_START
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 CHAT_TEMPLATE = (
     f"{TURN_START}system\\n{{system, or: {DEFAULT_SYSTEM}}}{TURN_END}\\n"
     f"{TURN_START}{{role}}\\n{{content}}{TURN_END}\\n…{TURN_START}assistant\\n"
 )
-"""For the record that the harness keeps; the format itself is code, see `dream_edge_runtime.chat`."""
+"""For the record that the harness keeps; the format itself is code, see `dream_edge_runtime.text.chat`."""
 
 _MARKERS = re.compile(f"({re.escape(TURN_START)}|{re.escape(TURN_END)})")
 

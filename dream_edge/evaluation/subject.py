@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge_runtime.chat import TURN_START
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
-from dream_edge_runtime.generation_config import FIELDS
+from dream_edge_runtime.generation.config import FIELDS
+from dream_edge_runtime.generation.options import EXACT
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.options import EXACT
+from dream_edge_runtime.text.chat import TURN_START
 
 from .likelihood import is_first_choice, log_likelihood, masks_for, windows
 from .prompts import encode, encode_pair

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dream_edge_runtime.errors import PickleCheckpoint, UnsupportedArtifact
-from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.format.manifest import MANIFEST
 
 from .cache import Repository
 from .errors import NotADream

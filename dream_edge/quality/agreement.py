@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from dream_edge_runtime.arrays import BoolArray
-from dream_edge_runtime.chat import end_ids
-from dream_edge_runtime.reader import Reader
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.generation.reader import Reader
+from dream_edge_runtime.text.chat import end_ids
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .estimates import mean_error
 from .measures import DoubleArray

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.format.model_config import ModelConfig
 
 from .base_format import About, Layout, arrays_of, evaluation_of, header, read_header
 from .encoding import Codes, DoubleArray, decode
@@ -21,7 +21,7 @@ from .errors import BaseNotFound, BaseNotWritten, CompareError, CorruptBase, Mis
 from .evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 _COPIED = 1 << 24
 
@@ -81,7 +81,7 @@ class Base:
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Raises MismatchedBase unless it was made from `checkpoint`. This needs PyTorch."""
-        from dream_edge_export.provenance import fingerprint
+        from dream_edge_export.checkpoint.provenance import fingerprint
 
         if fingerprint(checkpoint) != self.about.fingerprint:
             raise MismatchedBase(self.path, checkpoint.path)

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge_runtime.config import ModelConfig, parse_json_object
+from dream_edge_runtime.format.model_config import ModelConfig, parse_json_object
 
 from .errors import CorruptBase, UnsupportedBase
 from .evaluation import Evaluation

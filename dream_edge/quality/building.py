@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, MissingExtra, NonFiniteWeights
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
 from .base import Base, checksums, head_of_file
@@ -36,9 +36,9 @@ from .evaluation import BINS, LONGEST, SEQUENCES, Evaluation, asked_rows, draw_e
 from .tiny import tiny_texts
 
 if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.journal import Journal
-    from dream_edge_export.streamed_reference import StreamedReference
+    from dream_edge_export.reference.layerwise import StreamedReference
 
 _ROWS_ENCODED = 32  # of a vocabulary of 152064: 19 MB an array
 
@@ -73,7 +73,7 @@ def evaluation_for(
         PromptError: a text cannot be encoded.
         InvalidTokenizer: the checkpoint's files cannot be used.
     """
-    from dream_edge_export.tokenizer import convert_tokenizer
+    from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config))
     texts = default_texts(checkpoint) if data is None else data
@@ -100,7 +100,7 @@ class BasePlan:
     @cached_property
     def about(self) -> About:
         """What the base says of its checkpoint."""
-        from dream_edge_export.provenance import fingerprint
+        from dream_edge_export.checkpoint.provenance import fingerprint
 
         drawn = self.evaluation
         return About(
@@ -139,7 +139,7 @@ class BasePlan:
 
     def reference(self, directory: Path) -> StreamedReference:
         """The network to evaluate, whose states lie in `directory`."""
-        from dream_edge_export.streamed_reference import StreamedReference
+        from dream_edge_export.reference.layerwise import StreamedReference
 
         passages, config = self.evaluation.passages, self.checkpoint.config
         return StreamedReference(
@@ -154,7 +154,7 @@ class BasePlan:
         """Tells this work from other work: what is computed, and by which programs."""
         import torch
 
-        from dream_edge_export.provenance import version
+        from dream_edge_export.checkpoint.provenance import version
 
         files = [(file.path.name, *file.stamp[2:]) for file in self.checkpoint.tensor_files]
         tools = (version(), torch.__version__, np.__version__)

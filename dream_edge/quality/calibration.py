@@ -7,7 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
 from .data import Text, parse_lines, passages
@@ -16,8 +16,8 @@ from .masking import mask_passages
 from .tiny import tiny_texts
 
 if TYPE_CHECKING:
-    from dream_edge_export.calibrate import CalibrationSet
-    from dream_edge_export.checkpoint import Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.quantize.calibrate import CalibrationSet
 
 SEQUENCES = 256
 LONGEST = 512
@@ -49,8 +49,8 @@ def calibration_set(
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidOption(option, value, f"must be an integer of at least {least}")
     try:
-        from dream_edge_export.calibrate import CalibrationSet
-        from dream_edge_export.tokenizer import convert_tokenizer
+        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
+        from dream_edge_export.quantize.calibrate import CalibrationSet
     except ImportError:
         raise MissingExtra("Calibrating", "export") from None
     if data is None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.network import Network
-from dream_edge_runtime.session import OnnxNetwork
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.inference.network import Network
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 
 from .base import Base
 from .errors import MismatchedModels

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.chat import TURN_END, Message, chat_ids
 from dream_edge_runtime.errors import PromptError
-from dream_edge_runtime.tokenizer import Tokenizer, check_text
+from dream_edge_runtime.text.chat import TURN_END, Message, chat_ids
+from dream_edge_runtime.text.tokenizer import Tokenizer, check_text
 
 from .errors import NoData, UnreadableData
 

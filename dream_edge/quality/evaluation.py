@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .data import Text, passages
 from .errors import NoData

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.recipe import BLOCK_SIZES, HALF, ROW, WeightFormat
+from dream_edge_runtime.format.recipe import BLOCK_SIZES, HALF, ROW, WeightFormat
 
 _NAME = re.compile(r"(int4|int8|nf4)-(\d+)")
 

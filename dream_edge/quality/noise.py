@@ -18,8 +18,8 @@ from .measures import ROWS_AT_ONCE, Differences, differences, joined
 from .report import Figures, figures
 
 if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_export.streamed_reference import StreamedReference
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.reference.layerwise import StreamedReference
 
 NOISE = "noise_floor"
 """What it is called in a base."""
@@ -44,8 +44,8 @@ def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: Progress =
     if noise_floor(base) is not None:
         return base
     try:
-        from dream_edge_export.bf16 import rounded
-        from dream_edge_export.streamed_reference import StreamedReference
+        from dream_edge_export.reference.bf16 import rounded
+        from dream_edge_export.reference.layerwise import StreamedReference
     except ImportError:
         raise MissingExtra("Measuring the noise floor", "export") from None
     evaluation = base.evaluation

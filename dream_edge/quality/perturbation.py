@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.recipe import WeightFormat, matrix_shapes
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.format.recipe import WeightFormat, matrix_shapes
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
 from .calibration import calibration_texts
@@ -23,8 +23,8 @@ from .sensitivity import Effect, Sensitivity, changes, named
 from .tiny import tiny_texts
 
 if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
-    from dream_edge_export.perturbed import PerturbedPlan
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.reference.sensitivity_passes import PerturbedPlan
 
 SEQUENCES = 32
 LONGEST = 128
@@ -48,7 +48,7 @@ class Measuring:
 
         Raises: CheckpointError.
         """
-        from dream_edge_export.perturbed import divergences
+        from dream_edge_export.reference.sensitivity_passes import divergences
 
         known = self.known
         for wave in divergences(self.plan, progress) if self.plan.variants else ():
@@ -81,9 +81,9 @@ def measuring(
     Raises: InvalidOption, MissingExtra.
     """
     try:
-        from dream_edge_export.batches import Canvas
-        from dream_edge_export.perturbed import PerturbedPlan
-        from dream_edge_export.provenance import fingerprint
+        from dream_edge_export.checkpoint.provenance import fingerprint
+        from dream_edge_export.reference.batches import Canvas
+        from dream_edge_export.reference.sensitivity_passes import PerturbedPlan
     except ImportError:
         raise MissingExtra("Measuring sensitivities", "export") from None
     config = checkpoint.config
@@ -126,7 +126,7 @@ def recipe_passages(
     Raises: NoData, MissingExtra, PromptError, CheckpointError.
     """
     try:
-        from dream_edge_export.tokenizer import convert_tokenizer
+        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
     except ImportError:
         raise MissingExtra("Measuring sensitivities", "export") from None
     if data is None:

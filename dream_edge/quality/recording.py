@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_runtime.errors import DreamEdgeError, MissingExtra
-from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.network import Network
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.inference.network import Network
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .agreement import TrajectoryFigures, along
 from .base import Base
@@ -20,7 +20,7 @@ from .errors import CorruptBase
 from .trajectory import Progress, Trajectory, pass_count, record, replay
 
 if TYPE_CHECKING:
-    from dream_edge_export.checkpoint import Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 TRAJECTORIES = "trajectories"
 """What they are called in a base."""
@@ -116,9 +116,9 @@ def follow_count(recorded: Sequence[Trajectory], vocab_size: int) -> int:
 
 def _reference(checkpoint: Checkpoint) -> Network:
     try:
-        from dream_edge_export.reference import load_reference
-        from dream_edge_export.reference_network import ReferenceNetwork
-        from dream_edge_export.streamed_network import StreamedNetwork
+        from dream_edge_export.reference.from_disk import StreamedNetwork
+        from dream_edge_export.reference.in_memory import ReferenceNetwork
+        from dream_edge_export.reference.model import load_reference
     except ImportError:
         raise MissingExtra("Recording the reference's trajectory", "export") from None
     return ReferenceNetwork(load_reference(checkpoint)) if is_held(checkpoint) else StreamedNetwork(checkpoint)

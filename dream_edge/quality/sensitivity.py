@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import DreamEdgeError, OutputNotWritable
-from dream_edge_runtime.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
 
 from .errors import MeasurementsUnfit
 from .formats import format_of, name_of

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge.tasks.scoring import TASKS, Options, mcnemar, paired_error, wilson
-from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import resolve_artifact
 from .errors import TasksNotLearnt
@@ -39,7 +39,7 @@ def score_tasks(
 ) -> TaskScores:
     """Have `model` solve `cases` cases of each of the four tasks; the same cases for every model.
 
-    The reference is scored in the runtime's own loop too: see `dream_edge_export.reference_network.reference_model`.
+    The reference is scored in the runtime's own loop too: see `dream_edge_export.reference.in_memory.reference_model`.
 
     Args:
         name: what the model is called in results and errors.

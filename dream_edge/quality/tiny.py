@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from dream_edge.tasks import countdown, questions, sentences, sudoku
-from dream_edge_runtime.chat import Message
+from dream_edge_runtime.text.chat import Message
 
 from .data import Sample, Text
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
-from dream_edge_runtime.bias import biased
-from dream_edge_runtime.canvas import Canvas, Draft
-from dream_edge_runtime.denoise import Track, denoise
-from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.method import biases_for, draw_for, paces_for, reveal_for
-from dream_edge_runtime.network import Network
-from dream_edge_runtime.pace import Turn
-from dream_edge_runtime.passes import FullPasses
-from dream_edge_runtime.reveal.origin import Origin
+from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.logit_bias import biased
+from dream_edge_runtime.generation.loop import Track, denoise
+from dream_edge_runtime.generation.pace import Turn
+from dream_edge_runtime.generation.passes import FullPasses
+from dream_edge_runtime.generation.reveal.origin import Origin
+from dream_edge_runtime.generation.strategies import biases_for, draw_for, paces_for, reveal_for
+from dream_edge_runtime.inference.network import Network
 
 from .data import Passage
 from .errors import NoData

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from dream_edge_runtime.arrays import FloatArray, IntArray
-from dream_edge_runtime.chat import chat_ids
-from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.run import Denoising
+from dream_edge_runtime.text.chat import chat_ids
 
 from .requests import AlternativesRequest
 

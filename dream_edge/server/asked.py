@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dream_edge_runtime.generation.denoising import Denoising
+from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.results import Generation
-from dream_edge_runtime.run import Denoising
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .dialects import Chat, Completions, Dialect, Fim, Finished, LlamaInfill
 from .requests import (

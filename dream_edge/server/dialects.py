@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dream_edge_runtime.results import Generation, Step
+from dream_edge_runtime.generation.results import Generation, Step
 
 from .settled import Cell
 

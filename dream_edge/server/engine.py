@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.generation.denoising import Denoising
+from dream_edge_runtime.generation.results import Generation, Step
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.results import Generation, Step
-from dream_edge_runtime.run import Denoising
 
 from .errors import NotLoaded, QueueFull, ShuttingDown
 

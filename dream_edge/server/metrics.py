@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from dream_edge_runtime.results import Generation
+from dream_edge_runtime.generation.results import Generation
 
 from .engine import Engine
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from dream_edge_runtime.errors import Cancelled
-from dream_edge_runtime.results import Generation
+from dream_edge_runtime.generation.results import Generation
 
 from .alternatives import Alternatives
 from .asked import Asked

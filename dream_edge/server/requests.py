@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dream_edge_runtime.generation_config import ALGORITHMS
+from dream_edge_runtime.generation.config import ALGORITHMS
 
 MOST_CHOICES = 8
 _MOST_TEXT = 1 << 22

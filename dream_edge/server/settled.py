@@ -7,9 +7,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from dream_edge_runtime.reader import CUT_CHARACTER, Reader, character_at
-from dream_edge_runtime.results import MASK_SYMBOL, Generation, Step
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.generation.reader import CUT_CHARACTER, Reader, character_at
+from dream_edge_runtime.generation.results import MASK_SYMBOL, Generation, Step
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 
 class Cell(TypedDict):

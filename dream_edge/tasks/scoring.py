@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from dream_edge.quality.tiny import messages_of
 from dream_edge.tasks import countdown, questions, sentences, sudoku
-from dream_edge_runtime.chat import chat_ids
+from dream_edge_runtime.text.chat import chat_ids
 
 if TYPE_CHECKING:
+    from dream_edge_runtime.generation.results import Generation
     from dream_edge_runtime.model import DreamModel
-    from dream_edge_runtime.results import Generation
 
 BATCH = 64
 """Texts that are generated together. A text does not depend on its neighbours."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dream_edge_runtime.manifest import Manifest
+from dream_edge_runtime.format.manifest import Manifest
 
 _SCHEMES = {
     "fp32": "weights as they are, in fp32",

@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from dream_edge_runtime.manifest import FileEntry
+from dream_edge_runtime.format.manifest import FileEntry
 
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _MOST_AT_ONCE = 1 << 26  # a larger request could not be interrupted for seconds, and Linux takes 2 GB at most

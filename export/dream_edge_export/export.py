@@ -12,24 +12,24 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
-from dream_edge_runtime.contract import PRODUCER
 from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, NonFiniteWeights, OutputNotWritable
-from dream_edge_runtime.manifest import MANIFEST, FileEntry, Manifest
-from dream_edge_runtime.recipe import Recipe, Target, WeightFormat
+from dream_edge_runtime.format.artifact import CARD, TOKENIZER, Artifact
+from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
+from dream_edge_runtime.format.recipe import Recipe, Target, WeightFormat
+from dream_edge_runtime.graph.signature import PRODUCER
 
-from .calibrate import Calibrated, CalibrationSet, Store, calibrate
 from .card import model_card
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
+from .checkpoint.provenance import licence, provenance, version
+from .checkpoint.tokenizer import convert_tokenizer
 from .disk import write_file
 from .graph import build_model, weight_parameters
 from .journal import Journal
 from .plan import ExportPlan, check_disk, check_memory, check_output
-from .provenance import licence, provenance, version
+from .quantize.calibrate import Calibrated, CalibrationSet, Store, calibrate
+from .quantize.weights import Part, Weight, encoded, encoders
 from .shards import Place, ShardsDiffer, WeightWriter, tensor_bytes
 from .staging import Staging, goal, staging
-from .tokenizer import convert_tokenizer
-from .weights import Part, Weight, encoded, encoders
 
 JOURNAL_EVERY = 64 << 20
 """Bytes between two lines of the journal: what a power cut costs at most, besides the matrix that was being written."""

@@ -22,17 +22,17 @@ from dream_edge_runtime.errors import (
     OutputForeign,
     OutputInsideCheckpoint,
 )
+from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.free_memory import free_memory
-from dream_edge_runtime.manifest import MANIFEST
-from dream_edge_runtime.recipe import Recipe
 
-from .calibrate import CalibrationSet, Store, calibrated_recipe, check_calibration, costs
-from .checkpoint import Checkpoint
+from .checkpoint.checkpoint import Checkpoint
+from .checkpoint.provenance import version
 from .journal import Journal
-from .provenance import version
+from .quantize.calibrate import CalibrationSet, Store, calibrated_recipe, check_calibration, costs
+from .quantize.weights import LARGEST_STRIP, SLICES_AHEAD, Weight, encoded, encoders, rows_of_slice, stored_weights
 from .shards import Layout, tensor_bytes
 from .staging import CALIBRATION, JOURNAL, is_occupied, staging_of
-from .weights import LARGEST_STRIP, SLICES_AHEAD, Weight, encoded, encoders, rows_of_slice, stored_weights
 
 _OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 _LIBRARIES = 400 << 20  # resident once PyTorch and the graph builder are imported

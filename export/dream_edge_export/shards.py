@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge_runtime.contract import TensorSpec
-from dream_edge_runtime.manifest import FileEntry
+from dream_edge_runtime.format.manifest import FileEntry
+from dream_edge_runtime.graph.signature import TensorSpec
 
 from .disk import append_file, sync_directory, write_all
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dream_edge_runtime.manifest import MANIFEST
+from dream_edge_runtime.format.manifest import MANIFEST
 
 from .disk import remove_tree, sync_directory
 from .lock import exclusive

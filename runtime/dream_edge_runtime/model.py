@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from .canvas import Draft
-from .chat import Message, chat_ids, end_ids
-from .config import ModelConfig
 from .errors import CanvasTooLong, InvalidOption
-from .generation_config import GenerationConfig
-from .network import Network
-from .options import Conduct, Options, resolve
-from .prompts import Prompt, given_text, prompt_ids
-from .reader import Reader
-from .results import Generation
-from .run import Denoising, Run, Task
-from .template import Template, parse_template
-from .tokenizer import Tokenizer
+from .format.model_config import ModelConfig
+from .generation.canvas import Draft
+from .generation.config import GenerationConfig
+from .generation.denoising import Denoising, Run, Task
+from .generation.options import Conduct, Options, resolve
+from .generation.reader import Reader
+from .generation.results import Generation
+from .inference.network import Network
+from .text.chat import Message, chat_ids, end_ids
+from .text.prompts import Prompt, given_text, prompt_ids
+from .text.template import Template, parse_template
+from .text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

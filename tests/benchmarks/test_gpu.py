@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from dream_edge.models import bundled
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.recipe import Recipe
 
 GPU = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 

@@ -21,12 +21,12 @@ from benchmarks.equal_size.stored import Bits, of_bits, of_formats, of_tensors
 from benchmarks.equal_size.subjects import BITSANDBYTES, LLAMA_CPP, OURS, Measured
 from benchmarks.equal_size.table import Point, frontier, size_table, verdict_table, verdicts
 from dream_edge.quality.measures import Differences
-from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.quantize import encode_linear
-from dream_edge_export.reference import load_reference
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import ROW, Recipe, WeightFormat
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.quantize.grid import encode_linear
+from dream_edge_export.reference.model import load_reference
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import ROW, Recipe, WeightFormat
 from support import arithmetic
 from support.artifacts import make_artifact
 from support.checkpoints import config_dict, random_weights

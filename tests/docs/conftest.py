@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dream_edge.quality.data import builtin_texts
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 from support.documents import ROOT
 from support.hub import serving
@@ -78,7 +78,7 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Small models gain nothing from a second one, which waits in vain on a busy machine."""
-    monkeypatch.setattr("dream_edge_runtime.session.default_threads", lambda: 1)
+    monkeypatch.setattr("dream_edge_runtime.inference.onnx_network.default_threads", lambda: 1)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

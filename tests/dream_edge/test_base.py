@@ -23,8 +23,8 @@ from dream_edge.quality.errors import (
     MismatchedBase,
     UnsupportedBase,
 )
-from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.reference import load_reference
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.reference.model import load_reference
 from support.checkpoints import write_checkpoint
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "a", "What is the capital of the other country?"]

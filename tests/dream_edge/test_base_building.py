@@ -13,10 +13,10 @@ import pytest
 from dream_edge.quality import Base, BasePlan, Evaluation, build_base, evaluation_for, temporary_base
 from dream_edge.quality.building import working_directory
 from dream_edge.quality.errors import BaseNotWritten, NonFiniteReference, NoRoomForBase, OtherBase
-from dream_edge_export import streamed_reference
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.journal import Journal
-from dream_edge_export.streamed_reference import StreamedReference
+from dream_edge_export.reference import layerwise as streamed_reference
+from dream_edge_export.reference.layerwise import StreamedReference
 from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights, OutputBusy
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 

@@ -21,14 +21,14 @@ from dream_edge.quality.noise import NOISE, noise_floor, with_noise_floor
 from dream_edge.quality.recording import TRAJECTORIES, trajectories, with_trajectories
 from dream_edge.quality.report import measure
 from dream_edge.quality.trajectory import Trajectory, official, openings, record
-from dream_edge_export.bf16 import round_activations
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_export.reference import load_reference
-from dream_edge_export.reference_network import ReferenceNetwork
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_export.reference.bf16 import round_activations
+from dream_edge_export.reference.in_memory import ReferenceNetwork
+from dream_edge_export.reference.model import load_reference
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.generation.config import GenerationConfig
 from support.checkpoints import write_checkpoint
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "What is the capital of the other country?"]

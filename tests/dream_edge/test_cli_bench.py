@@ -16,11 +16,11 @@ from dream_edge.bench import peak
 from dream_edge.bench.bench import bench
 from dream_edge.bench.timing import operations, time_cached_pass
 from dream_edge.cli.app import app
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.devices import import_onnxruntime
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
-from dream_edge_runtime.network import Rows
-from dream_edge_runtime.session import OnnxNetwork
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.inference.devices import import_onnxruntime
+from dream_edge_runtime.inference.network import Rows
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from support.processes import run_python
 
 FEW = ("--canvas", "40", "-n", "6", "--repeats", "1")

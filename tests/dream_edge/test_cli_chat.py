@@ -19,8 +19,8 @@ from dream_edge.cli.app import app
 from dream_edge.cli.chat import _talk
 from dream_edge.cli.conversation import ChatCommandError, Conversation, Leave, utterances
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption, InvalidTemplate
-from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.results import Generation
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.results import Generation
 
 
 class Answering:

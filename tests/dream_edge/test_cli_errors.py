@@ -152,6 +152,6 @@ def test_damaged_manifest(random_artifact: Path, tmp_path: Path) -> None:
     "verb", ["export {checkpoint} {new} --scheme int8", "compare {artifact} --reference {checkpoint}"]
 )
 def test_missing_export_extra_is_named(verb: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("torch", "dream_edge_export.checkpoint", "dream_edge_export.export"):
+    for name in ("torch", "dream_edge_export.checkpoint.checkpoint", "dream_edge_export.export"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
     assert 'pip install "dream-edge[export]"' in fail(verb, places, faults.FAILED)

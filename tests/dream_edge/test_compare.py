@@ -18,12 +18,12 @@ from dream_edge.quality.comparison import Progress
 from dream_edge.quality.data import passages
 from dream_edge.quality.errors import MismatchedModels, NoData
 from dream_edge.quality.masking import mask_passages
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_export.reference import load_reference, shift
-from dream_edge_runtime.artifact import Artifact
+from dream_edge_export.reference.model import load_reference, shift
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 
 TEXTS: list[Text] = [

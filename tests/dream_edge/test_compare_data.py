@@ -15,10 +15,10 @@ from dream_edge.quality.errors import NoData, UnreadableData
 from dream_edge.quality.masking import mask_passages
 from dream_edge.quality.tiny import tiny_texts
 from dream_edge.tasks import countdown, sudoku
-from dream_edge_export.tokenizer import convert_tokenizer
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import DreamEdgeError
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
 
 MASK = 7

@@ -16,8 +16,8 @@ from dream_edge.quality.task_report import TaskScores
 from dream_edge.quality.tasks import compare_tasks, score_tasks
 from dream_edge.tasks import sudoku
 from dream_edge.tasks.scoring import TASKS
-from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.reference_network import reference_model
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.reference.in_memory import reference_model
 from dream_edge_runtime.errors import InvalidOption
 
 

@@ -17,8 +17,8 @@ import pytest
 
 import dream_edge
 from dream_edge.evaluation.likelihood import every_mask, log_likelihood
-from dream_edge_runtime.chat import chat_ids
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.text.chat import chat_ids
 
 pytest.importorskip("lm_eval")
 

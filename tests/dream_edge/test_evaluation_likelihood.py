@@ -18,11 +18,11 @@ from dream_edge.evaluation.likelihood import (
     masks_for,
     windows,
 )
-from dream_edge_export.reference import Dream, shift
-from dream_edge_export.reference_network import ReferenceNetwork
-from dream_edge_runtime.chat import chat_ids
+from dream_edge_export.reference.in_memory import ReferenceNetwork
+from dream_edge_export.reference.model import Dream, shift
 from dream_edge_runtime.errors import NonFiniteLogits
-from dream_edge_runtime.network import Network
+from dream_edge_runtime.inference.network import Network
+from dream_edge_runtime.text.chat import chat_ids
 from support.checkpoints import random_weights
 from support.networks import FakeNetwork, small_config
 

@@ -14,10 +14,10 @@ from dream_edge.evaluation.__main__ import main
 from dream_edge.evaluation.likelihood import every_mask, is_first_choice, log_likelihood
 from dream_edge.evaluation.prompts import encode, encode_pair, render_chat
 from dream_edge.evaluation.subject import Subject
-from dream_edge_runtime.chat import chat_ids
 from dream_edge_runtime.errors import CanvasTooLong, InvalidConversation, InvalidOption, NoChatTokens
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.chat import chat_ids
+from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.networks import FakeNetwork, random_network
 
 PUZZLE = "Input:\n1000\n0002\n4003\n0000\nOutput:\n"

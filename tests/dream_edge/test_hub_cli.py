@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from dream_edge.cli.app import app
 from dream_edge.hub import cached, named
-from dream_edge_runtime.manifest import Manifest
+from dream_edge_runtime.format.manifest import Manifest
 from support.hub import Hub
 
 NAME, CHECKPOINT, GATED = "someone/dream", "someone/checkpoint", "someone/gated"

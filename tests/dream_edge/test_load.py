@@ -13,11 +13,11 @@ import pytest
 
 import dream_edge
 from dream_edge.models import bundled
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
-from dream_edge_runtime.manifest import MANIFEST
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 
 

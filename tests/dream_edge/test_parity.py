@@ -14,15 +14,15 @@ import torch
 
 import dream_edge
 from dream_edge.tasks import countdown, sudoku
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_export.reference import Dream, load_reference
+from dream_edge_export.reference.model import Dream, load_reference
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.canvas import Canvas, Draft
-from dream_edge_runtime.chat import chat_ids
-from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.text.chat import chat_ids
 from support.loops import denoised
 from support.networks import FakeNetwork
 from support.official import Official

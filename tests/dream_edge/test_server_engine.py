@@ -19,8 +19,8 @@ from dream_edge.server import Engine
 from dream_edge.server.engine import Job
 from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
+from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.results import Generation
 from support.serving import GatedNetwork, gated, served
 
 ASKED: dict[str, Any] = {"prompt": "The old man", "max_tokens": 8, "exact": True}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import dream_edge
 from dream_edge.server.settled import SettledText
-from dream_edge_runtime.chat import end_ids
-from dream_edge_runtime.reader import Reader
-from dream_edge_runtime.results import Generation, Step
+from dream_edge_runtime.generation.reader import Reader
+from dream_edge_runtime.generation.results import Generation, Step
+from dream_edge_runtime.text.chat import end_ids
 
 MODEL = dream_edge.load("tiny", threads=1)
 ENDS = end_ids(MODEL.tokenizer, MODEL.config.eos_token_id)

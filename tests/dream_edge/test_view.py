@@ -12,9 +12,9 @@ from rich.console import Console
 
 from dream_edge.cli.paint import Painter
 from dream_edge.cli.view import CanvasView, Piece, header, plain_line, wrap
-from dream_edge_runtime.reader import Reader
-from dream_edge_runtime.results import MASK_SYMBOL, Step
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.generation.reader import Reader
+from dream_edge_runtime.generation.results import MASK_SYMBOL, Step
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
 WIDE = "漢字とかな\nnaïve 👍 text\tend 한국어 " * 4
 MASK_ID = 0

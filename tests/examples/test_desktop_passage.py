@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream_edge_runtime.template import parse_template
+from dream_edge_runtime.text.template import parse_template
 from dream_editor.draft import Place, after_edit, difference, to_own, to_shown
 from dream_editor.passage import REACH, Hole, Passage, filling, inserting, rewriting
 

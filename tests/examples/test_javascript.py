@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import dream_edge
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 

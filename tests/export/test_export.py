@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.recipe import SCHEMES, Recipe
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 from support.graphs import Graph
 from support.processes import run_python
@@ -116,9 +116,9 @@ def test_licence_of_the_checkpoint_is_carried_over(tmp_path: Path) -> None:
 EXPORT = """
 import os, sys, torch
 from pathlib import Path
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.recipe import Recipe
 os.umask(int(sys.argv[4], 8))
 torch.set_num_threads(int(sys.argv[3]))
 export(Checkpoint.open(Path(sys.argv[1])), Path("out"), Recipe.for_scheme(sys.argv[2]))
@@ -145,8 +145,8 @@ def test_bytes_do_not_depend_on_slices_strips_and_threads(
     write_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1, vocab_size=1100, intermediate_size=640)
     checkpoint = Checkpoint.open(tmp_path / "checkpoint")
     whole = contents(export(checkpoint, tmp_path / "whole", recipe).path)
-    monkeypatch.setattr("dream_edge_export.weights._SLICE_WEIGHTS", 1)  # 256 rows at a time
-    monkeypatch.setattr("dream_edge_export.weights.LARGEST_STRIP", 10_000)
+    monkeypatch.setattr("dream_edge_export.quantize.weights._SLICE_WEIGHTS", 1)  # 256 rows at a time
+    monkeypatch.setattr("dream_edge_export.quantize.weights.LARGEST_STRIP", 10_000)
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

@@ -17,11 +17,10 @@ from typing import Any
 
 import pytest
 
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
 from dream_edge_export.lock import exclusive
 from dream_edge_export.staging import staging_of
-from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
     ArtifactError,
     NotEnoughDisk,
@@ -30,7 +29,8 @@ from dream_edge_runtime.errors import (
     OutputInsideCheckpoint,
     OutputNotWritable,
 )
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 from support.processes import run_python
 
@@ -185,10 +185,10 @@ def test_checkpoint_is_never_written_into(checkpoint: Checkpoint, tmp_path: Path
 EXPORT = """
 import sys
 from pathlib import Path
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.errors import OutputBusy
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.recipe import Recipe
 try:
     export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), Recipe.for_scheme("int4"))
 except OutputBusy as error:

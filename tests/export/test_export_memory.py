@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dream_edge_export.checkpoint import Checkpoint, expected_tensors
+from dream_edge_export.checkpoint.checkpoint import Checkpoint, expected_tensors
 from dream_edge_export.plan import ExportPlan
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import SCHEMES, Recipe
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from support.checkpoints import config_dict
 from support.processes import run_python
 from support.vocabulary import write_tokenizer
@@ -23,9 +23,9 @@ PEAK = """
 import sys
 from pathlib import Path
 from dream_edge.bench.machine import peak_memory
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.recipe import Recipe
 export(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), Recipe.for_scheme(sys.argv[3], layers=1))
 print(peak_memory())
 """

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dream_edge_export.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import (
     ArtifactError,
     DreamEdgeError,
@@ -20,7 +18,9 @@ from dream_edge_runtime.errors import (
     OutputForeign,
     OutputNotWritable,
 )
-from dream_edge_runtime.recipe import Recipe
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import config_dict, random_weights, write_checkpoint, write_weights
 
 INT8 = Recipe.for_scheme("int8")

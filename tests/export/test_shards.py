@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dream_edge_export.shards import Finished, Layout, ShardsDiffer, WeightWriter
-from dream_edge_runtime.contract import TensorSpec
+from dream_edge_runtime.graph.signature import TensorSpec
 
 SPECS = [
     TensorSpec("a", "uint8", (3, 50)),

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dream_edge_export.tokenizer import convert_tokenizer
+from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.arrays import FloatArray, IntArray
-from dream_edge_runtime.chat import chat_ids
 from dream_edge_runtime.errors import (
     Cancelled,
     CanvasTooLong,
@@ -25,10 +24,11 @@ from dream_edge_runtime.errors import (
     InvalidTokenId,
     UnknownOption,
 )
-from dream_edge_runtime.generation_config import GenerationConfig
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.results import MASK_SYMBOL
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.results import MASK_SYMBOL
-from dream_edge_runtime.tokenizer import Tokenizer
+from dream_edge_runtime.text.chat import chat_ids
+from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
 from support.networks import FakeNetwork, random_network, small_config
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.format.model_config import ModelConfig
 
 from .vocabulary import special_ids, write_tokenizer
 

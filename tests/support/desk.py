@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import Cancelled
-from dream_edge_runtime.network import Network, Rows
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.inference.network import Network, Rows
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import dream_edge
-from dream_edge_runtime import session
+from dream_edge_runtime.inference import onnx_network as session
 
 
 def unreachable() -> NoReturn:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.canvas import Canvas, Draft
-from dream_edge_runtime.denoise import Revealed, Track, denoise
-from dream_edge_runtime.draw import Draws
-from dream_edge_runtime.generation_config import GenerationConfig
-from dream_edge_runtime.hooks import NO_HOOKS, Hooks
-from dream_edge_runtime.method import biases_for, draw_for, paces_for, passes_for, reveal_for
-from dream_edge_runtime.network import Network
+from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.hooks import NO_HOOKS, Hooks
+from dream_edge_runtime.generation.loop import Revealed, Track, denoise
+from dream_edge_runtime.generation.sampling import Draws
+from dream_edge_runtime.generation.strategies import biases_for, draw_for, paces_for, passes_for, reveal_for
+from dream_edge_runtime.inference.network import Network
 
 from .networks import FakeNetwork
 from .official import Official

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dream_edge_export.reference import Dream
+from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.network import KeyValues, Rows
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.inference.network import KeyValues, Rows
 
 from .checkpoints import GEOMETRY, random_weights
 from .vocabulary import special_ids

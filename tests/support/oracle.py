@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge_runtime.arrays import BoolArray, IntArray
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.format.model_config import ModelConfig
 
 DoubleArray = NDArray[np.float64]
 

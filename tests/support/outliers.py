@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from dream_edge_runtime.config import ModelConfig
+from dream_edge_runtime.format.model_config import ModelConfig
 
 
 def write_with_outliers(

@@ -1,7 +1,7 @@
 """Decoding of several tokens at once, restated from the papers: plain loops over full logits, one sequence at a time.
 
-The oracle for the strategies of `dream_edge_runtime.reveal`. A rule sees the masked positions of the current block from
-the most to the least confident, and says which of them are revealed.
+The oracle for the strategies of `dream_edge_runtime.generation.reveal`. A rule sees the masked positions of the
+current block from the most to the least confident, and says which of them are revealed.
 """
 
 from __future__ import annotations

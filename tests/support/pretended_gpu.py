@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dream_edge_runtime import cuda, devices, key_values, session
-from dream_edge_runtime.devices import import_onnxruntime
+from dream_edge_runtime.inference import cuda, devices, key_values
+from dream_edge_runtime.inference import onnx_network as session
+from dream_edge_runtime.inference.devices import import_onnxruntime
 
 onnxruntime = import_onnxruntime()
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.network import KeyValues, Rows
-from dream_edge_runtime.schedule import Schedule
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.generation.schedule import Schedule
+from dream_edge_runtime.inference.network import KeyValues, Rows
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import dream_edge
 from dream_edge.server import ServerSettings, serve
-from dream_edge_runtime.config import ModelConfig
 from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.inference.network import Network, Rows
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.network import Network, Rows
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from dream_edge_export.checkpoint import Checkpoint
-from dream_edge_export.reference import load_reference
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.reference.model import load_reference
 from tools.synthetic.checkpoint import SHARD_SIZE, _shards, synthesize
 from tools.synthetic.geometries import DREAM_CONFIG, GEOMETRIES, Geometry, geometry
 from tools.synthetic.weights import Weights, tensor_shapes

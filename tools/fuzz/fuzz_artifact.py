@@ -16,8 +16,8 @@ import atheris
 
 with atheris.instrument_imports(include=["dream_edge_runtime"]):
     from dream_edge_runtime.errors import DreamEdgeError
-    from dream_edge_runtime.graph_check import check_graph_bytes
-    from dream_edge_runtime.manifest import MANIFEST, Manifest
+    from dream_edge_runtime.format.manifest import MANIFEST, Manifest
+    from dream_edge_runtime.graph.graph_check import check_graph_bytes
 
 TARGETS = ("manifest", "graph")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.memory import estimate_memory
+from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.format.memory import estimate_memory
 
 from .contents import Advice, Entry
 

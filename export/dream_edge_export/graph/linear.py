@@ -14,8 +14,8 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import nn
 
-from dream_edge_runtime.contract import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS
-from dream_edge_runtime.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS
 
 MICROSOFT = "com.microsoft"
 

@@ -1,6 +1,6 @@
 """The whole graph: any positions active, the rest cached, only the asked rows projected.
 
-Inputs and outputs are the contract of `dream_edge_runtime.contract`; the runtime, and anybody who drives the graph from
+Inputs and outputs are those of `dream_edge_runtime.graph.signature`; the runtime, and anybody who drives the graph from
 another language, relies on it.
 """
 
@@ -11,8 +11,9 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.contract import (
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import LM_HEAD, Formats, Target
+from dream_edge_runtime.graph.signature import (
     OPSET,
     PRODUCER,
     activation_dtype,
@@ -20,7 +21,6 @@ from dream_edge_runtime.contract import (
     output_specs,
     top_k,
 )
-from dream_edge_runtime.recipe import LM_HEAD, Formats, Target
 
 from .linear import MICROSOFT, Activations, as_type, linear
 from .network import Decoder, KeyValue

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import onnx_ir as ir
 from onnxscript import nn
 
-from dream_edge_runtime.config import ModelConfig
-from dream_edge_runtime.recipe import Formats
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import Formats
 
 from .linear import Activations, as_type, embedding, linear
 

@@ -1,0 +1,243 @@
+"""A Dream checkpoint on disk, checked against its configuration before a weight is read.
+
+Only safetensors are opened: their header says where each tensor lies and no code can hide in them. Of a tensor only the
+asked rows are read, and a file that changes between two reads is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from dream_edge_export.checkpoint.config import read_checkpoint_config
+from dream_edge_runtime.errors import (
+    CheckpointNotFound,
+    DreamEdgeError,
+    NonFiniteWeights,
+    PickleCheckpoint,
+    TensorProblems,
+    UnreadableFile,
+)
+from dream_edge_runtime.format.model_config import ModelConfig, read_json_object
+
+from .bnb_nf4 import PackedMatrix, packed_matrices
+from .tensor_file import Entry, TensorFile
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+EMBEDDING = "model.embed_tokens.weight"
+LM_HEAD = "lm_head.weight"
+
+_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_LARGEST_INDEX = 1 << 26
+
+
+class Checkpoint:
+    """The files of one checkpoint. Make one with `Checkpoint.open`; all its methods may be called from several threads.
+
+    Attributes:
+        path: the directory.
+        config: its geometry.
+        generation_defaults: generation_config.json as it stands, empty where there is none.
+        files: the safetensors files.
+        tensor_files: the same, with their tables.
+        dtype: the type of the embedding, which the published checkpoints use for every tensor.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: ModelConfig,
+        generation_defaults: Mapping[str, Any],
+        tensor_files: Mapping[str, TensorFile],
+        packed: Mapping[str, PackedMatrix],
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.generation_defaults = dict(generation_defaults)
+        self.tensor_files = tuple(sorted(set(tensor_files.values()), key=lambda file: file.path))
+        self.files = tuple(file.path for file in self.tensor_files)
+        self._tensor_files = MappingProxyType(dict(tensor_files))
+        self._packed = MappingProxyType(dict(packed))
+        self.dtype = self._dtype(EMBEDDING)
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Check everything that can be known without reading the weights.
+
+        Raises:
+            CheckpointNotFound: `path` is not a checkpoint, or a file of it is absent.
+            PickleCheckpoint: there are only pickled weights.
+            InvalidConfig: config.json does not describe a Dream network.
+            UnreadableFile: a file is truncated or damaged, or the index contradicts the shards.
+            TensorProblems: tensors are missing, unexpected, mis-shaped or of a type other than bf16, fp16 and fp32.
+        """
+        try:
+            return cls._open(Path(path))
+        except OSError as error:
+            if isinstance(error, DreamEdgeError):
+                raise
+            raise UnreadableFile(path, f"cannot be read ({error.strerror})") from None
+
+    @classmethod
+    def _open(cls, path: Path) -> Checkpoint:
+        if path.is_file() and path.suffix in _PICKLES:
+            raise PickleCheckpoint(path)
+        config = read_checkpoint_config(path)
+        defaults_file = path / "generation_config.json"
+        defaults = read_json_object(defaults_file) if defaults_file.exists() else {}
+        weight_map = _weight_map(path)
+        tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
+        found = {name: file for file in tables.values() for name in file.entries}
+        packed = packed_matrices(found)
+        _check_tensors(path, expected_tensors(config), found, packed)
+        if weight_map:
+            _check_index(path / INDEX_FILE, weight_map, tables)
+        return cls(path, config, defaults, {name: found[name] for name in expected_tensors(config)}, packed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor, in the order of the network; no lm_head where the configuration ties it to the embedding."""
+        return tuple(self._tensor_files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of the tensor called `name`, unpacked."""
+        stored = self._stored(name)
+        packed = self._packed.get(stored)
+        return packed.shape if packed else self._tensor_files[stored].entries[stored].shape
+
+    def nbytes(self, name: str) -> int:
+        """Bytes of tensor `name` in its file."""
+        stored = self._stored(name)
+        entry = self._tensor_files[stored].entries[stored]
+        return entry.stop - entry.start
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor `name` in its own type; fp32 if bitsandbytes packed it. A tied lm_head is the embedding.
+
+        Raises:
+            KeyError: a network of this configuration has no such tensor.
+            NonFiniteWeights: it holds NaN or infinity.
+            CheckpointChanged: the file was replaced or written to since the checkpoint was opened.
+            UnreadableFile: the disk fails.
+        """
+        return self._read(name, 0, None)
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Rows `start` to `stop` of the first dimension of `name`; only these are read. Errors as for `tensor`."""
+        if not 0 <= start <= stop <= self.shape(name)[0]:
+            raise IndexError(f"rows {start} to {stop} of {name} {list(self.shape(name))}")
+        return self._read(name, start, stop)
+
+    def _stored(self, name: str) -> str:
+        return EMBEDDING if name == LM_HEAD and self.config.tie_word_embeddings else name
+
+    def _dtype(self, stored: str) -> torch.dtype:
+        return _DTYPES[self._tensor_files[stored].entries[stored].dtype]
+
+    def _read(self, name: str, first: int, last: int | None) -> torch.Tensor:
+        stored = self._stored(name)
+        file, packed = self._tensor_files[stored], self._packed.get(stored)
+        if packed:
+            tensor = packed.rows(first, packed.shape[0] if last is None else last)
+        else:
+            tensor = file.read(stored, self._dtype(stored), first, last)
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise NonFiniteWeights(file.path, name)
+        return tensor
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a checkpoint of this configuration holds, in the order of the network."""
+    hidden, intermediate = config.hidden_size, config.intermediate_size
+    layer: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.q_proj.bias": (hidden,),
+        "self_attn.k_proj.weight": (config.kv_size, hidden),
+        "self_attn.k_proj.bias": (config.kv_size,),
+        "self_attn.v_proj.weight": (config.kv_size, hidden),
+        "self_attn.v_proj.bias": (config.kv_size,),
+        "self_attn.o_proj.weight": (hidden, hidden),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.gate_proj.weight": (intermediate, hidden),
+        "mlp.up_proj.weight": (intermediate, hidden),
+        "mlp.down_proj.weight": (hidden, intermediate),
+    }
+    table: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
+    for index in range(config.num_hidden_layers):
+        table.update({f"model.layers.{index}.{name}": shape for name, shape in layer.items()})
+    table["model.norm.weight"] = (hidden,)
+    if not config.tie_word_embeddings:
+        table[LM_HEAD] = (config.vocab_size, hidden)
+    return table
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    """Tensor name → shard, from the index; empty for a checkpoint in a single file."""
+    if (path / SINGLE_FILE).is_file():
+        return {}
+    index = path / INDEX_FILE
+    if not index.is_file():
+        pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
+        raise PickleCheckpoint(pickles[0]) if pickles else CheckpointNotFound(path, f"{SINGLE_FILE} or {INDEX_FILE}")
+    weight_map = read_json_object(index, limit=_LARGEST_INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UnreadableFile(index, "weight_map is not a table of tensor names and files")
+    for file in weight_map.values():
+        if not _is_flat(file):
+            raise UnreadableFile(index, f"{ascii(file)[:80]} is not the name of a safetensors file in this directory")
+    absent = sorted({file for file in weight_map.values() if not (path / file).is_file()})
+    if absent:
+        raise CheckpointNotFound(path, ", ".join(absent))
+    return weight_map
+
+
+def _is_flat(file: object) -> bool:
+    """Whether `file` is a safetensors file's name without a directory, by the rules of every platform."""
+    return (
+        isinstance(file, str)
+        and file.isprintable()
+        and file.endswith(".safetensors")
+        and file == PurePosixPath(file).name == PureWindowsPath(file).name
+    )
+
+
+def _check_tensors(
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    files: Mapping[str, TensorFile],
+    packed: Mapping[str, PackedMatrix],
+) -> None:
+    parts = {part for matrix in packed.values() for part in matrix.parts}
+    found = {name: file.entries[name] for name, file in files.items() if name not in parts}
+    found |= {name: Entry("F32", matrix.shape, 0, 0) for name, matrix in packed.items()}  # what it is read as
+    allowed = dict(expected)
+    allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both; the embedding is used
+    wrong = {name: entry for name, entry in found.items() if allowed.get(name, entry.shape) != entry.shape}
+    problems: dict[str, Any] = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name if name.isprintable() else ascii(name) for name in sorted(found) if name not in allowed],
+        "misshaped": {name: f"{list(wrong[name].shape)}, expected {list(allowed[name])}" for name in sorted(wrong)},
+        "mistyped": {
+            name: f"{found[name].dtype}, expected {', '.join(_DTYPES)}"
+            for name in sorted(found)
+            if name in allowed and found[name].dtype not in _DTYPES
+        },
+    }
+    if any(problems.values()):
+        raise TensorProblems(path, **problems)
+
+
+def _check_index(index: Path, weight_map: Mapping[str, str], tables: Mapping[str, TensorFile]) -> None:
+    """Index and shards say the same: every tensor in exactly one shard, the one the index names."""
+    stored = sorted((name, file) for file, table in tables.items() for name in table.entries)
+    differing = [name for name, file in stored if weight_map.get(name) != file]
+    if differing or len(stored) != len(weight_map):
+        name = differing[0] if differing else min(set(weight_map) - {name for name, _ in stored})
+        raise UnreadableFile(index, f"it contradicts the shards about {ascii(name)[:80]}")

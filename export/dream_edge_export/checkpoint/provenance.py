@@ -1,0 +1,63 @@
+"""What an artifact says of where it came from, wherever that lay: the same checkpoint gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dream_edge_runtime.format.artifact import CARD
+
+from .checkpoint import Checkpoint
+
+
+def provenance(
+    checkpoint: Checkpoint, source: Mapping[str, str] | None = None, chosen_by: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Digest of config.json, type of the weights, names and sizes of their files; `source`, where it is known.
+
+    `chosen_by`: the budget and the measurements that the recipe was chosen by.
+    """
+    return {
+        "config_sha256": hashlib.sha256((checkpoint.path / "config.json").read_bytes()).hexdigest(),
+        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "weights": {file.path.name: file.stamp.size for file in checkpoint.tensor_files},
+        **({"source": dict(source)} if source else {}),
+        **({"recipe_chosen_by": dict(chosen_by)} if chosen_by else {}),
+    }
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """SHA-256, in hex, of the geometry and of the first row of every tensor: no two trained networks share it.
+
+    It takes a moment, however large the checkpoint, and is the same wherever and in however many files that lies.
+    """
+    digest = hashlib.sha256(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
+    for name in checkpoint.names:
+        shape = checkpoint.shape(name)
+        rows = checkpoint.rows(name, 0, 1 if len(shape) > 1 else shape[0])
+        digest.update(f"{name} {shape} {rows.dtype}".encode())
+        digest.update(rows.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def licence(checkpoint_dir: Path) -> str | None:
+    """The licence that the checkpoint's model card names in its metadata block."""
+    try:
+        card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]+)", metadata.group(1), re.MULTILINE) if metadata else None
+    return found.group(1) if found else None
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return installed("dream-edge")

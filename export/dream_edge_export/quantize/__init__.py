@@ -1,0 +1,1 @@
+"""Weights to 4 and 8 bits."""

@@ -1,0 +1,69 @@
+"""What a calibration takes, known before it starts."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import Recipe
+
+from .inputs import TOKENS_AT_ONCE
+
+_STATES = 8  # before, within (two places) and after a layer; of each stream
+_FLOAT = 4
+
+
+def work_per_token(config: ModelConfig) -> dict[str, int]:
+    """Multiply-adds of a layer for each token, by what they are done for: see `LayerCalibration`."""
+    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
+    qkv, projection = hidden * (hidden + 2 * kv), hidden * inner
+    moments = 2 * hidden * hidden
+    return {
+        "observe": qkv + hidden * hidden + 3 * projection,
+        "qkv": moments,
+        "o": 2 * qkv + hidden * hidden + moments + hidden * hidden,
+        "gate_up": moments,
+        "down": 4 * projection + projection + inner * (inner + hidden) + 3 * projection,
+    }
+
+
+def work_of_rounding(config: ModelConfig) -> dict[str, int]:
+    """Multiply-adds of factoring the moments, and of shifting and rounding the matrices, by stage."""
+    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
+    outputs = {"qkv": (hidden + 2 * kv, hidden), "o": (hidden, hidden), "gate_up": (2 * inner, hidden)}
+    outputs["down"] = (hidden, inner)
+    return {stage: width**3 // 6 + 3 * count * width**2 // 2 for stage, (count, width) in outputs.items()}
+
+
+def work_of_layer(config: ModelConfig, tokens: int) -> int:
+    """All of them, for so many tokens."""
+    return tokens * sum(work_per_token(config).values()) + sum(work_of_rounding(config).values())
+
+
+def seconds(config: ModelConfig, tokens: int) -> float:
+    """A rough guess, from one product of matrices that is computed here and now."""
+    size, start = 1024, 0.0
+    matrix = torch.rand(size, size)
+    for _ in range(2):  # the first time wakes threads
+        start = time.perf_counter()
+        torch.mm(matrix, matrix)
+    rate = size**3 / (time.perf_counter() - start)
+    return config.num_hidden_layers * work_of_layer(config, tokens) / rate
+
+
+def disk(config: ModelConfig, recipe: Recipe, tokens: int) -> int:
+    """The most bytes that a calibration has on disk: all layers' weights, and hidden states."""
+    return recipe.stored_bytes(config) + _STATES * _FLOAT * tokens * config.hidden_size
+
+
+def memory(config: ModelConfig) -> int:
+    """The most bytes that it holds, libraries not counted."""
+    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
+    attention, matrix = 2 * hidden * (hidden + kv), hidden * inner
+    activations = 8 * TOKENS_AT_ONCE * inner
+    # gate and up of both networks, down and its drift, while the second moments of its inputs are summed; then these
+    # and their factor, with one network's gate and up, and copies while they are solved for
+    summing, factoring = 6 * matrix + inner * inner + activations, 9 * matrix + 2 * inner * inner
+    return _FLOAT * (attention + max(14 * matrix, summing, factoring))

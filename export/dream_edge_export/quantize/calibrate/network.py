@@ -1,0 +1,124 @@
+"""Quantize a network layer by layer, each with the inputs that the layers before it, quantized already, give it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.format.recipe import LM_HEAD, Formats, Recipe
+
+from ...checkpoint.checkpoint import Checkpoint
+from ...reference.streaming import NORM, embed, load_layer, norm
+from ..grid import Grid
+from .costs import work_of_layer
+from .folding import Activity, smoothing, strength_for
+from .inputs import CalibrationSet
+from .layer import Advance, LayerCalibration
+from .store import Store
+
+Progress = Callable[[float, str], None]
+"""Called with how many layers are done, in fractions, and the name of the one in work.
+
+The first call says where a resumed calibration goes on.
+"""
+
+
+def check_calibration(recipe: Recipe) -> None:
+    """Raises InvalidOption where there is nothing to round, or two graphs would want one γ to differ."""
+    if len(recipe.targets) > 1:
+        raise InvalidOption("calibrate", "target all", "is for one target at a time: export each by itself")
+    for formats in recipe.targets.values():
+        if "float" in (formats.body.kind, *(each.kind for each in formats.overrides.values())):
+            raise InvalidOption("calibrate", recipe.scheme, "rounds to 4 or 8 bits: use int8, int4, mixed or nf4")
+
+
+def calibrated_recipe(recipe: Recipe, calibration: CalibrationSet) -> Recipe:
+    """`recipe` with the name of this rounding; InvalidOption as `check_calibration`."""
+    check_calibration(recipe)
+    return replace(recipe, rounding=f"gptq ({calibration})")
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    calibration: CalibrationSet,
+    store: Store,
+    progress: Progress = lambda _done, _layer: None,
+) -> None:
+    """Choose the numbers of every layer, going on with what `store` holds; states and results lie there.
+
+    The same input gives the same numbers as long as PyTorch computes with as many threads.
+
+    Raises: CheckpointError, OSError.
+    """
+    config = checkpoint.config
+    (formats,) = recipe.targets.values()
+    batches = list(calibration.batches())
+    if store.is_finished:
+        return
+    first = store.layers
+    progress(first, "")
+    with torch.inference_mode():
+        if not first:
+            streams = store.streams(0, config.hidden_size)
+            for batch in batches:
+                rows = embed(checkpoint, batch.ids)
+                streams.original.append(batch, rows)
+                streams.quantized.append(batch, _stored(rows, formats))
+        for index in range(first, config.num_hidden_layers):
+            name = f"model.layers.{index}"
+            layer = LayerCalibration(
+                load_layer(checkpoint, index),
+                name,
+                config,
+                formats,
+                batches,
+                store.directory,
+                _shares(index, work_of_layer(config, calibration.tokens), name, progress),
+            )
+            after = store.streams(index + 1, config.hidden_size)
+            chosen = layer.run(store.streams(index, config.hidden_size), after)
+            store.finish_layer(index, name, chosen, after)
+            del layer, chosen
+        activity = Activity()
+        original = store.streams(config.num_hidden_layers, config.hidden_size).original
+        for batch in batches:
+            activity.see(norm(checkpoint, original.read(batch)))
+        columns = smoothing(activity.largest, [_columns_of_head(checkpoint)], strength_for(formats.lm_head))
+        gamma = checkpoint.tensor(NORM).float() / columns
+    store.finish(gamma, columns)
+
+
+def _shares(index: int, total: float, name: str, progress: Progress) -> Advance:
+    """Turns the work done in layer `index` into layers."""
+    done = 0.0
+
+    def advance(work: float) -> None:
+        nonlocal done
+        done += work
+        progress(index + min(done / total, 1.0), name)
+
+    return advance
+
+
+def _stored(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
+    """Rows of the embedding as the artifact will hold them."""
+    if formats.embedding.kind == "float":
+        return rows
+    flat = rows.flatten(0, -2)
+    grid = Grid.of(flat, formats.embedding)
+    return grid.dequantized(grid.codes(flat)).view_as(rows)
+
+
+def _columns_of_head(checkpoint: Checkpoint) -> torch.Tensor:
+    """One row [1, hidden] whose values are as large as lm_head's columns, in the sense of `smoothing`."""
+    name = f"{LM_HEAD}.weight"
+    outputs, inputs = checkpoint.shape(name)
+    squares, step = torch.zeros(inputs), max(1, (1 << 26) // inputs)
+    for start in range(0, outputs, step):
+        rows = checkpoint.rows(name, start, min(start + step, outputs)).float().square()
+        squares += (rows / rows.mean(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)).sum(dim=0)
+    return (squares / outputs).sqrt()[None]

@@ -1,0 +1,1 @@
+"""The network in PyTorch, whole or layer by layer."""

@@ -1,0 +1,70 @@
+"""The full-precision network behind the interface that the unmasking loop drives."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+
+from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
+from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.inference.network import KeyValues, Rows
+from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.text.tokenizer import Tokenizer
+
+from ..checkpoint.checkpoint import Checkpoint
+from ..checkpoint.tokenizer import convert_tokenizer
+from .model import Dream, load_reference
+
+
+class ReferenceNetwork:
+    """`Dream` as a `Network`, so that reference and artifact are decoded by the same code.
+
+    It remembers no keys and values: decode with `cache="none"` or `exact=True`.
+    """
+
+    def __init__(self, network: Dream) -> None:
+        self._network = network
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._network.config
+
+    def forward(
+        self,
+        input_ids: IntArray,
+        position_ids: IntArray,
+        key_mask: BoolArray,
+        logit_rows: IntArray,
+        temperature: float,
+        cancel: threading.Event | None = None,
+        *,
+        past: KeyValues | None = None,
+        keep: bool = False,
+    ) -> Rows:
+        """One pass over whole canvases; see `Network.forward`. `position_ids` must count the valid tokens."""
+        if past is not None:
+            raise TypeError("the reference keeps no keys and values: decode without a cache")
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        with torch.inference_mode():
+            hidden = self._network.model(torch.from_numpy(input_ids), torch.from_numpy(key_mask)).flatten(0, 1)
+            logits: FloatArray = self._network.lm_head(hidden[torch.from_numpy(logit_rows)]).float().numpy()
+        return Rows.from_logits(logits, temperature)
+
+
+def reference_model(checkpoint: Checkpoint) -> DreamModel:
+    """The full-precision network as a model that generates, with the checkpoint's tokenizer and settings.
+
+    It remembers no keys and values: generate with `exact=True`, or `cache="none"`.
+
+    Raises:
+        InvalidTokenizer, UnreadableFile, InvalidConfig: the tokenizer's files, or generation_config.json.
+        NonFiniteWeights: a tensor holds NaN or infinity.
+    """
+    source = checkpoint.path / "generation_config.json"
+    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
+    defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
+    return DreamModel(ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults)

@@ -1,0 +1,285 @@
+"""What other formats of some matrices do to the predictions, with one layer of the network in memory at a time.
+
+A variant is the full-precision network but for the matrices it names. Until its first such matrix it computes what the
+clean network computes, so it starts there, from the clean network's hidden states. Variants that start at one layer
+make a wave, for which the layers from there on are read once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
+
+from ..checkpoint.checkpoint import Checkpoint
+from ..quantize.simulated import SimulatedLinear, rounded, rounded_table
+from .batches import TOKENS_AT_ONCE, Canvas, batches
+from .model import Layer
+from .streaming import embed, load_layer, norm
+
+Variant = Mapping[str, WeightFormat]
+"""The matrices that are stored otherwise, by name, and how; all others are exact."""
+
+Progress = Callable[[float], None]
+"""Called with how many of `PerturbedPlan.passes` are done."""
+
+STATES_BYTES = 750 << 20
+"""Hidden states of the variants of one wave, at most (but one variant is always computed)."""
+
+_SAMPLE = "model.layers.0.self_attn.q_proj"
+_LOGITS_AT_ONCE = 1 << 22
+_LIBRARIES = 450 << 20
+
+
+@dataclass(frozen=True)
+class PerturbedPlan:
+    """The variants, what they are tried on, and what that takes; known before anything is computed."""
+
+    checkpoint: Checkpoint
+    canvases: Sequence[Canvas]
+    variants: Sequence[Variant]
+    states_bytes: int = STATES_BYTES
+
+    @cached_property
+    def layers(self) -> int:
+        return self.checkpoint.config.num_hidden_layers
+
+    @cached_property
+    def state_bytes(self) -> int:
+        """Hidden states of one variant."""
+        padded = sum(batch.ids.numel() for batch in batches(self.canvases, self.checkpoint.config))
+        return 4 * self.checkpoint.config.hidden_size * padded
+
+    @cached_property
+    def waves(self) -> list[tuple[int, list[int]]]:
+        """The layer at which each wave starts (the number of layers: at lm_head), and the indices of its variants."""
+        size = max(1, self.states_bytes // self.state_bytes)
+        starts = [min((_layer_of(name, self.layers) for name in each), default=self.layers) for each in self.variants]
+        waves = []
+        for layer in range(self.layers + 1):
+            born = [index for index, start in enumerate(starts) if start == layer]
+            waves += [(layer, born[first : first + size]) for first in range(0, len(born), size)]
+        return waves
+
+    @cached_property
+    def layer_share(self) -> float:
+        """What one layer is of a pass through the network."""
+        layer = layer_weights(self.checkpoint.config) * sum(len(canvas.ids) for canvas in self.canvases)
+        rows, columns = matrix_shapes(self.checkpoint.config)[LM_HEAD]
+        head = rows * columns * sum(len(canvas.rows) for canvas in self.canvases)
+        return layer / (layer * self.layers + head)
+
+    @property
+    def head_share(self) -> float:
+        """What lm_head is of a pass."""
+        return 1 - self.layers * self.layer_share
+
+    @property
+    def passes(self) -> float:
+        """The work, in passes of the network over all canvases: two at most for the clean one, and the variants'."""
+        clean = 1 + self.layer_share * max((layer for layer, _ in self.waves if layer < self.layers), default=0)
+        return clean + sum(
+            len(wave) * (self.layer_share * (self.layers - layer) + self.head_share) for layer, wave in self.waves
+        )
+
+    def seconds(self) -> float:
+        """A rough guess, from the first layer read, applied and rounded in part here and now."""
+        batch = max(batches(self.canvases, self.checkpoint.config), key=lambda each: each.ids.numel())
+        state = torch.zeros(1, *batch.ids.shape, self.checkpoint.config.hidden_size)
+        start = time.perf_counter()
+        layer = load_layer(self.checkpoint, 0)
+        read = time.perf_counter() - start
+        times = []
+        with torch.inference_mode():
+            for _ in range(2):  # the first time wakes threads and fills caches
+                start = time.perf_counter()
+                batch.apply(layer, state, [0])
+                times.append(time.perf_counter() - start)
+        computed = min(times) * self.state_bytes / state.nbytes / self.layer_share * self.passes
+        return computed + self._rounding_seconds() + read * sum(self.layers - start for start, _ in self.waves)
+
+    def _rounding_seconds(self) -> float:
+        """Of all matrices of all variants, from some rows of one."""
+        shapes = matrix_shapes(self.checkpoint.config)
+        rows = self.checkpoint.rows(f"{_SAMPLE}.weight", 0, min(256, shapes[_SAMPLE][0]))
+        weights: Counter[WeightFormat] = Counter()
+        for variant in self.variants:
+            for name, format_ in variant.items():
+                if name != EMBEDDING:
+                    weights[format_] += shapes[name][0] * shapes[name][1]
+        seconds = 0.0
+        for format_, count in weights.items():
+            start = time.perf_counter()
+            rounded(rows, format_)
+            seconds += (time.perf_counter() - start) * count / rows.numel()
+        return seconds
+
+    @property
+    def memory(self) -> int:
+        """The most that is going to be resident, libraries included."""
+        config, tokens = self.checkpoint.config, max(TOKENS_AT_ONCE, *(len(canvas.ids) for canvas in self.canvases))
+        shapes, layer = matrix_shapes(config), 4 * layer_weights(config)
+        replaced = 0
+        for variant in self.variants:
+            for index in range(self.layers):
+                names = [name for name in variant if _layer_of(name, self.layers) == index and name != EMBEDDING]
+                replaced = max(replaced, sum(4 * shapes[name][0] * shapes[name][1] for name in names))
+        activations = 4 * tokens * (3 * config.intermediate_size + 6 * config.hidden_size)
+        states = self.state_bytes * (3 + max((len(wave) for _, wave in self.waves), default=0))
+        return _LIBRARIES + layer + replaced + activations + states
+
+
+def divergences(
+    plan: PerturbedPlan, progress: Progress = lambda _: None
+) -> Iterator[list[tuple[int, list[NDArray[np.float64]]]]]:
+    """For each wave the index of each of its variants and KL(clean ‖ variant) in nats: for each canvas [rows].
+
+    Raises: CheckpointError for a tensor that cannot be read.
+    """
+    streamed = _Streamed(plan, progress)
+    clean = streamed.embedded({})
+    final = streamed.advanced([state.clone() for state in clean], 0, plan.layers, [{}])
+    target = streamed.asked(final)[0]
+    streamed.worked(plan.head_share)
+    at = 0
+    for start, wave in plan.waves:
+        clean, at = streamed.advanced(clean, at, start, [{}]) if start < plan.layers else final, start
+        variants = [plan.variants[index] for index in wave]
+        states = streamed.advanced(streamed.started(clean, variants), start, plan.layers, variants)
+        found = streamed.divergences(target, streamed.asked(states), variants)
+        streamed.worked(plan.head_share * len(wave))
+        yield list(zip(wave, found, strict=True))
+
+
+# --- the network, layer by layer -------------------------------------------------------------------------------------
+
+States = list[Tensor]
+"""Hidden states fp32 [variants, sequences, length, hidden] of each batch."""
+
+
+class _Streamed:
+    def __init__(self, plan: PerturbedPlan, progress: Progress) -> None:
+        self._plan, self._checkpoint, self._config = plan, plan.checkpoint, plan.checkpoint.config
+        self._batches = batches(plan.canvases, self._config)
+        self._progress, self._done = progress, 0.0
+
+    def worked(self, passes: float) -> None:
+        self._done += passes
+        self._progress(self._done)
+
+    def embedded(self, variant: Variant) -> States:
+        rows = [embed(self._checkpoint, batch.ids) for batch in self._batches]
+        if EMBEDDING in variant:
+            rows = [rounded_table(each.flatten(0, 1), variant[EMBEDDING]).view_as(each) for each in rows]
+        return [each[None] for each in rows]
+
+    def started(self, clean: States, variants: Sequence[Variant]) -> States:
+        """Where each of `variants` begins."""
+        parts = [self.embedded(variant) if EMBEDDING in variant else clean for variant in variants]
+        return [torch.cat(states) for states in zip(*parts, strict=True)]
+
+    @torch.inference_mode()
+    def advanced(self, states: States, start: int, stop: int, variants: Sequence[Variant]) -> States:
+        """`states`, changed in place into those after layers `start` to `stop`."""
+        for index in range(start, stop):
+            layer = load_layer(self._checkpoint, index)
+            for change, members in _by_change(index, variants):
+                with _changed(layer, change):
+                    for state, batch in zip(states, self._batches, strict=True):
+                        batch.apply(layer, state, members)
+                self.worked(self._plan.layer_share * len(members))
+        return states
+
+    @torch.inference_mode()
+    def asked(self, states: States) -> Tensor:
+        """The rows that count, normalised: fp32 [variants, all rows, hidden], canvas by canvas."""
+        rows: dict[int, Tensor] = {}
+        for state, batch in zip(states, self._batches, strict=True):
+            for place, index in enumerate(batch.members):
+                rows[index] = state[:, place, torch.from_numpy(self._plan.canvases[index].rows)]
+        found = torch.cat([rows[index] for index in range(len(rows))], dim=1)
+        return norm(self._checkpoint, found)
+
+    @torch.inference_mode()
+    def divergences(
+        self, target: Tensor, asked: Tensor, variants: Sequence[Variant]
+    ) -> list[list[NDArray[np.float64]]]:
+        """KL of each variant's rows from those of `target` [all rows, hidden], by canvas.
+
+        The vocabulary is gone through in strips. With running normalizers Z, KL(p ‖ q) = Σ p (x - y) - log Zx + log Zy
+        of the logits x and y, in float64.
+        """
+        count, vocabulary = len(target), self._config.vocab_size
+        normalizer = torch.full((count,), -torch.inf, dtype=torch.float64)
+        others = torch.full((len(variants), count), -torch.inf, dtype=torch.float64)
+        gaps = torch.zeros(len(variants), count, dtype=torch.float64)
+        size = max(256, _LOGITS_AT_ONCE // count // 256 * 256)
+        for first in range(0, vocabulary, size):
+            strip = self._checkpoint.rows(f"{LM_HEAD}.weight", first, min(first + size, vocabulary)).float()
+            products = {format_: SimulatedLinear(strip, format_) for format_ in _formats_of(LM_HEAD, variants)}
+            logits = F.linear(target, strip).double()
+            grown = torch.logaddexp(normalizer, logits.logsumexp(dim=1))
+            gaps *= (normalizer - grown).exp()
+            shares = (logits - grown[:, None]).exp()
+            normalizer = grown
+            for index, variant in enumerate(variants):
+                rows = asked[index]
+                product = products[variant[LM_HEAD]](rows) if LM_HEAD in variant else F.linear(rows, strip)
+                changed = product.double()
+                others[index] = torch.logaddexp(others[index], changed.logsumexp(dim=1))
+                gaps[index] += (shares * (logits - changed)).sum(dim=1)
+        found = (gaps - normalizer + others).clamp(min=0).numpy()
+        ends = np.cumsum([len(canvas.rows) for canvas in self._plan.canvases])
+        return [np.split(row, ends[:-1]) for row in found]
+
+
+def layer_weights(config: ModelConfig) -> int:
+    """Weights of the matrices of one layer."""
+    shapes = matrix_shapes(config).items()
+    return sum(rows * columns for name, (rows, columns) in shapes if name.startswith("model.layers.0."))
+
+
+@contextmanager
+def _changed(layer: Layer, change: Variant) -> Iterator[None]:
+    """`layer` with other products, by their names within it."""
+    before = {name: layer.get_submodule(name) for name in change}
+    for name, format_ in change.items():
+        exact = before[name]
+        assert isinstance(exact, nn.Linear)
+        layer.set_submodule(name, SimulatedLinear(exact.weight, format_, exact.bias))
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            layer.set_submodule(name, module)
+
+
+def _by_change(index: int, variants: Sequence[Variant]) -> list[tuple[Variant, list[int]]]:
+    """What becomes of layer `index`, and the variants that want this of it."""
+    prefix = f"model.layers.{index}."
+    found: dict[frozenset[tuple[str, WeightFormat]], list[int]] = {}
+    for number, variant in enumerate(variants):
+        change = {name.removeprefix(prefix): each for name, each in variant.items() if name.startswith(prefix)}
+        found.setdefault(frozenset(change.items()), []).append(number)
+    return [(dict(change), members) for change, members in found.items()]
+
+
+def _formats_of(name: str, variants: Sequence[Variant]) -> set[WeightFormat]:
+    return {variant[name] for variant in variants if name in variant}
+
+
+def _layer_of(name: str, last: int) -> int:
+    """The layer at which matrix `name` is met; `last` for lm_head."""
+    return 0 if name == EMBEDDING else last if name == LM_HEAD else int(name.split(".")[2])

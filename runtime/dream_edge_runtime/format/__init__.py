@@ -1,0 +1,1 @@
+"""The artifact format: what a directory holds, and what it promises."""

@@ -1,0 +1,183 @@
+"""manifest.json: what an artifact consists of, and where it came from. Written last, read first.
+
+The schema version is "MAJOR.MINOR". A runtime reads its own major with any minor up to its own; a newer minor or
+another major is refused with the name of the release that wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
+from ..files.canonical_json import canonical_json, parse_canonical
+from ..files.regular import read_regular
+from .model_config import ModelConfig
+from .recipe import Recipe, Target
+
+MANIFEST = "manifest.json"
+SCHEMA_MAJOR, SCHEMA_MINOR = 1, 0
+LARGEST_MANIFEST = 1 << 20
+LARGEST_FILE = 1 << 40
+MOST_FILES = 1 << 12
+
+_LONGEST_TEXT = 200
+_FLAT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+# the manifest itself, and what Windows takes for a device or shortens
+_RESERVED = re.compile(r"manifest\.json|(con|prn|aux|nul|com\d|lpt\d)(\..*)?|.*\.", re.IGNORECASE)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of an artifact: bytes and SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a runtime must know before it opens another file."""
+
+    producer: str
+    """The program that wrote it, and its version."""
+    files: tuple[FileEntry, ...]
+    """Of graphs, weights and tokenizer: name, size in bytes, SHA-256."""
+    graphs: Mapping[Target, str]
+    """The graph's file for each target."""
+    config: ModelConfig
+    """Of the network."""
+    recipe: Recipe
+    """How each target's matrices are stored."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """The checkpoint's generation_config.json."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights are from."""
+    license: str | None = None
+    """Of the weights, as the checkpoint states it."""
+
+    def to_json(self) -> bytes:
+        """See `canonical_json`."""
+        document = {
+            "schema": f"{SCHEMA_MAJOR}.{SCHEMA_MINOR}",
+            "producer": self.producer,
+            "files": [asdict(entry) for entry in sorted(self.files, key=lambda entry: entry.name)],
+            "graphs": dict(self.graphs),
+            "model": self.config.to_dict(),
+            "recipe": asdict(self.recipe),
+            "generation": dict(self.generation),
+            "provenance": dict(self.provenance),
+            "license": self.license,
+        }
+        return canonical_json(document)
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read and check the manifest of the artifact in `directory`.
+
+        Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact.
+        """
+        path = directory / MANIFEST
+        if not path.is_file():
+            raise ArtifactNotFound(directory)
+        return cls.from_json(read_regular(path, LARGEST_MANIFEST), path)
+
+    @classmethod
+    def from_json(cls, data: bytes, source: Path | str = MANIFEST) -> Manifest:
+        """The manifest in the canonical JSON `data`; `source` is named in errors."""
+        if len(data) > LARGEST_MANIFEST:
+            raise CorruptArtifact(source, f"a manifest has at most {LARGEST_MANIFEST} bytes")
+        try:
+            document = parse_canonical(data)
+        except (ValueError, RecursionError) as error:
+            raise CorruptArtifact(source, f"not canonical JSON ({_shown(error)})") from None
+        if not isinstance(document, dict):
+            raise CorruptArtifact(source, "the manifest is not a JSON object")
+        _check_version(document, source)
+        try:
+            return _build(document)
+        except (DreamEdgeError, TypeError, KeyError, ValueError, AttributeError) as error:
+            raise CorruptArtifact(source, f"the manifest does not fit its schema ({_shown(error)})") from None
+
+    def file(self, name: str) -> FileEntry:
+        """The entry of the file called `name`."""
+        return next(entry for entry in self.files if entry.name == name)
+
+
+def _check_version(document: Mapping[str, Any], source: Path | str) -> None:
+    schema = document.get("schema")
+    match = _VERSION.fullmatch(schema) if isinstance(schema, str) else None
+    if not match:
+        raise CorruptArtifact(source, f"schema {ascii(schema)[:80]} is not a version")
+    major, minor = map(int, match.groups())
+    if major != SCHEMA_MAJOR or minor > SCHEMA_MINOR:
+        raise UnsupportedArtifact(
+            source,
+            f"schema {major}.{minor} is not one this version reads ({SCHEMA_MAJOR}.0 to {SCHEMA_MAJOR}.{SCHEMA_MINOR})",
+            f"It was written by {str(document.get('producer'))[:80]!r}: install that release, or export again.",
+        )
+
+
+def _build(document: dict[str, Any]) -> Manifest:
+    expected = {"schema", "producer", "files", "graphs", "model", "recipe", "generation", "provenance", "license"}
+    if set(document) != expected:
+        raise ValueError(f"keys {sorted(set(document) ^ expected)} are missing or unknown")
+    for key, kind in (("producer", str), ("files", list), ("generation", dict), ("provenance", dict), ("graphs", dict)):
+        if not isinstance(document[key], kind):
+            raise TypeError(f"{key} is not a {kind.__name__}")
+    for key in ("producer", "license"):
+        text = document[key]
+        if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST_TEXT and text.isprintable()):
+            raise TypeError(f"{key} is not a line of at most {_LONGEST_TEXT} characters")
+    if not 0 < len(document["files"]) <= MOST_FILES:
+        raise ValueError(f"it lists {len(document['files'])} files, expected 1 to {MOST_FILES}")
+    files = tuple(_file_entry(raw) for raw in document["files"])
+    names = [entry.name for entry in files]
+    if len({name.lower() for name in names}) != len(names):
+        raise ValueError("a file is listed twice, or two names differ only in case")
+    if names != sorted(names):
+        raise ValueError("the files are not in the order of their names")
+    if not document["graphs"]:
+        raise ValueError("there is no graph")
+    if len(set(map(str, document["graphs"].values()))) != len(document["graphs"]):
+        raise ValueError("two targets share a graph")
+    for target, name in document["graphs"].items():
+        if name not in names:
+            raise ValueError(f"the graph for {target} is not among the files")
+    config, recipe = ModelConfig(**document["model"]), Recipe.from_dict(document["recipe"])
+    recipe.check(config)
+    if document["graphs"].keys() != recipe.targets.keys():
+        raise ValueError("the graphs are not those of the recipe")
+    return Manifest(
+        producer=document["producer"],
+        files=files,
+        graphs=document["graphs"],
+        config=config,
+        recipe=recipe,
+        generation=document["generation"],
+        provenance=document["provenance"],
+        license=document["license"],
+    )
+
+
+def _file_entry(raw: dict[str, Any]) -> FileEntry:
+    entry = FileEntry(**raw)
+    if not isinstance(entry.name, str) or not _FLAT_NAME.fullmatch(entry.name) or _RESERVED.fullmatch(entry.name):
+        raise ValueError(f"{entry.name!r} is not a plain file name")
+    if not isinstance(entry.size, int) or isinstance(entry.size, bool) or not 0 <= entry.size <= LARGEST_FILE:
+        raise ValueError(f"the size of {entry.name} is not a number of bytes")
+    if not isinstance(entry.sha256, str) or not _DIGEST.fullmatch(entry.sha256):
+        raise ValueError(f"the digest of {entry.name} is not 64 hex digits")
+    return entry
+
+
+def _shown(error: Exception) -> str:
+    """The text of an error, fit for one line even where it quotes a file from a stranger."""
+    text = "".join(character if character.isprintable() else "?" for character in str(error))
+    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -1,0 +1,1 @@
+"""Which text comes out: the unmasking loop and its strategies."""

@@ -1,0 +1,146 @@
+"""Passes over a few positions, with the keys and values of the others remembered from an earlier step.
+
+When a sequence enters a block, one pass computes everything it can see; until the block is done, only the block (and
+what else the kind of cache keeps fresh) is computed again. No token outside of it changes meanwhile, but the remembered
+keys and values are those of a canvas whose block was still masked, so this is an approximation: Wu et al., "Fast-dLLM"
+(arXiv 2505.22618), section 3.2.
+
+The hidden state that predicts a position is the one before it. It is computed with the block, so that the shift is
+exact; the reference implementation commits the first token of a block unconditionally instead.
+
+Logits of a pass that took something from memory are marked (`Rows.fresh`), so that nothing need be guessed from them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..arrays import BoolArray, IntArray
+from ..inference.network import KeyValues, Network, Rows
+from .canvas import Canvas
+from .config import CacheKind
+from .pace import Turn
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What is remembered of one sequence while it is in a block."""
+
+    of: tuple[int, int]
+    """The block, and `Canvas.rearranged`: it holds no longer once positions move."""
+    active: IntArray
+    """[active] positions computed at every step, ascending."""
+    seen: IntArray
+    """[seen] positions of the pass at the block's start, ascending: the active ones, and those that are remembered."""
+    remembered: BoolArray
+    """[seen] which of them are remembered."""
+    ids: IntArray
+    """[seen] their tokens in that pass."""
+    key_values: KeyValues
+    """Of all that was seen: leaving the stale ones out of attention is cheaper than copying the others."""
+
+
+class CachedPasses:
+    """One pass a sequence: everything at the start of a block, its active positions after that.
+
+    Args:
+        kind: "prefix" remembers what stands before the block; "dual" what stands after it too.
+        tail: how many masks after the block are seen at all; None = all of them. Far masks carry little
+            (Chen et al., "DPad", arXiv 2508.14148) and cost as much as any token.
+    """
+
+    def __init__(self, network: Network, kind: CacheKind, tail: int | None = None) -> None:
+        self._network, self._kind, self._tail = network, kind, tail
+        self._memories: dict[int, _Memory] = {}
+
+    def compute(
+        self,
+        canvas: Canvas,
+        turns: Mapping[int, Turn],
+        asked: Mapping[int, IntArray],
+        temperature: float,
+        cancel: threading.Event | None,
+    ) -> dict[int, Rows]:
+        return {
+            row: self._compute(canvas, row, turns[row], positions, temperature, cancel)
+            for row, positions in asked.items()
+        }
+
+    def forget(self, row: int) -> None:
+        self._memories.pop(row, None)
+
+    def _compute(
+        self,
+        canvas: Canvas,
+        row: int,
+        turn: Turn,
+        asked: IntArray,
+        temperature: float,
+        cancel: threading.Event | None,
+    ) -> Rows:
+        needed = canvas.logit_rows(row, asked)
+        memory = self._memories.get(row)
+        current = (turn.block, canvas.rearranged)
+        if memory is not None and memory.of == current and _holds(memory, canvas.ids[row], needed):
+            rows = self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
+            return replace(rows, fresh=False)
+        seen = self._seen(canvas, row, turn)
+        rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
+        if self._kind != "none" and rows.key_values is not None:
+            active = self._active(canvas, row, turn, seen)
+            remembered: BoolArray = ~np.isin(seen, active)
+            ids: IntArray = canvas.ids[row, seen]
+            self._memories[row] = _Memory(current, active, seen, remembered, ids, rows.key_values)
+        return rows
+
+    def _seen(self, canvas: Canvas, row: int, turn: Turn) -> IntArray:
+        """Every valid position, but of the masks after the block only the nearest."""
+        seen: BoolArray = canvas.valid[row].copy()
+        if self._tail is not None:
+            later = np.flatnonzero(canvas.masked[row])
+            later = later[later > turn.positions[-1]]
+            seen[later[self._tail :]] = False
+        return np.flatnonzero(seen)
+
+    def _active(self, canvas: Canvas, row: int, turn: Turn, seen: IntArray) -> IntArray:
+        """The block, the positions before its own, and with a prefix cache everything after them."""
+        before = canvas.logit_rows(row, turn.positions)
+        if self._kind == "prefix":
+            later: IntArray = seen[seen >= before[0]]
+            return later
+        active: IntArray = seen[np.isin(seen, turn.positions) | np.isin(seen, before)]
+        return active
+
+    def _forward(
+        self,
+        canvas: Canvas,
+        row: int,
+        active: IntArray,
+        memory: _Memory | None,
+        needed: IntArray,
+        temperature: float,
+        cancel: threading.Event | None,
+    ) -> Rows:
+        key_mask = np.ones(len(active), dtype=bool)
+        if memory is not None:
+            key_mask = np.append(memory.remembered, key_mask)
+        return self._network.forward(
+            canvas.ids[row, active][None],
+            canvas.position_ids[row, active][None],
+            key_mask[None],
+            np.searchsorted(active, needed),
+            temperature,
+            cancel,
+            past=None if memory is None else memory.key_values,
+            keep=memory is None and self._kind != "none",
+        )
+
+
+def _holds(memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
+    """Whether all that is asked is computed, and no hook has rewritten what is remembered."""
+    unchanged = (ids[memory.seen] == memory.ids) | ~memory.remembered
+    return bool(np.isin(needed, memory.active).all() and unchanged.all())

@@ -1,0 +1,124 @@
+"""The graph's inputs and outputs: what every artifact promises to whoever runs it, in any language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..format.model_config import ModelConfig
+from ..format.recipe import EMBEDDING, Formats, Target, WeightFormat, matrix_shapes, vector_sizes
+
+OPSET = 23
+PRODUCER = "dream-edge"
+TOP_K = 64
+
+ACTIVATION_LEVELS = "activation_levels"
+ACTIVATION_ZERO_POINT = "activation_zero_point"
+"""Two constants of graphs with W8A8 products, fp32 [] and u8 []: the code of a row's largest magnitude, and of 0.
+
+They are 127 and 128. A processor whose instruction adds two products u8 × s8 in 16 bits needs codes below 128, so that
+no pair can overflow: there the runtime replaces them by `SEVEN_BITS` before the graph is loaded.
+"""
+EIGHT_BITS = (127, 128)
+SEVEN_BITS = (63, 64)
+
+
+class TensorSpec(NamedTuple):
+    """Name, NumPy dtype name and shape; a named dimension is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+def top_k(config: ModelConfig) -> int:
+    """How many of the best tokens the reduced outputs hold."""
+    return min(TOP_K, config.vocab_size)
+
+
+def activation_dtype(target: Target) -> str:
+    """The type of keys, values and the inputs of matrix products."""
+    return "float16" if target == "cuda" else "float32"
+
+
+def input_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
+    """Inputs in order.
+
+    `past_key_values` hold rotated keys and values of the cached positions (their number may be 0). `logit_rows`, at
+    least one, index the flattened [batch * active] positions. `temperature` divides the logits of the reduced outputs;
+    0 counts as 1. `key_mask` covers the cached keys first, then the active ones; false = never attended to.
+    """
+    return [
+        TensorSpec("input_ids", "int64", ("batch", "active")),
+        TensorSpec("position_ids", "int64", ("batch", "active")),
+        TensorSpec("key_mask", "bool", ("batch", "keys")),
+        TensorSpec("logit_rows", "int64", ("rows",)),
+        TensorSpec("temperature", "float32", ()),
+        *_key_values("past", "cached", config, target),
+    ]
+
+
+def output_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
+    """Outputs in order.
+
+    `logits` are unscaled. The others are taken after division by the temperature, over the full vocabulary:
+    `top_logits`, `top_ids` and `top_probs` (softmax) of the k best, best first, ties by lowest id; `log_normalizer` =
+    log sum exp; `neg_entropy` = sum p log(p + 1e-10). `present_key_values` are those of the active positions only.
+    """
+    k = top_k(config)
+    return [
+        TensorSpec("logits", "float32", ("rows", config.vocab_size)),
+        TensorSpec("top_logits", "float32", ("rows", k)),
+        TensorSpec("top_ids", "int64", ("rows", k)),
+        TensorSpec("top_probs", "float32", ("rows", k)),
+        TensorSpec("log_normalizer", "float32", ("rows",)),
+        TensorSpec("neg_entropy", "float32", ("rows",)),
+        *_key_values("present", "active", config, target),
+    ]
+
+
+def _key_values(kind: str, positions: str, config: ModelConfig, target: Target) -> Iterator[TensorSpec]:
+    for index in range(config.num_hidden_layers):
+        for part in ("key", "value"):
+            name = f"{kind}_key_values.{index}.{part}"
+            shape = ("batch", config.num_key_value_heads, positions, config.head_dim)
+            yield TensorSpec(name, activation_dtype(target), shape)
+
+
+def weight_specs(config: ModelConfig, formats: Formats) -> dict[str, TensorSpec]:
+    """Every weight of a graph by name: the matrices as their formats store them, the biases and norms in fp32."""
+    specs = [
+        spec for name, shape in matrix_shapes(config).items() for spec in matrix_specs(name, shape, formats.of(name))
+    ]
+    specs += [TensorSpec(name, "float32", (size,)) for name, size in vector_sizes(config).items()]
+    return {spec.name: spec for spec in specs}
+
+
+def matrix_specs(name: str, shape: tuple[int, int], weights: WeightFormat) -> list[TensorSpec]:
+    """The tensors that store the matrix `name` of `shape` (outputs, inputs)."""
+    outputs, inputs = shape
+    if weights.kind == "float":
+        return [TensorSpec(f"{name}.weight", f"float{weights.bits}", shape)]
+    if weights.kind == "row":
+        return [
+            TensorSpec(f"{name}.weight", "int8", (inputs, outputs)),
+            TensorSpec(f"{name}.scales", "float32", (outputs,)),
+        ]
+    if weights.kind == "nf4":
+        return [
+            TensorSpec(f"{name}.weight", "uint8", (outputs * inputs // 2,)),
+            TensorSpec(f"{name}.absmax", "float32", (weights.blocks(outputs * inputs),)),
+        ]
+    blocks = weights.blocks(inputs)
+    if name == EMBEDDING:
+        return [
+            TensorSpec(f"{name}.weight", "uint8", (outputs, inputs * weights.bits // 8)),
+            TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
+        ]
+    specs = [
+        TensorSpec(f"{name}.weight", "uint8", (outputs, blocks, weights.block_size * weights.bits // 8)),
+        TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
+    ]
+    if not weights.symmetric:
+        specs.append(TensorSpec(f"{name}.zero_points", "uint8", (outputs, -(-blocks * weights.bits // 8))))
+    return specs

@@ -1,0 +1,1 @@
+"""Passes through the network: ONNX Runtime, devices and memory."""

@@ -1,0 +1,95 @@
+"""Which graph runs where, and what a machine lacks for CUDA: said before anything is loaded, with the remedy."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceUnavailable, InvalidOption, MissingExtra
+from ..format.recipe import Target
+
+DEVICES = ("auto", "cpu", "cuda")
+
+_DEFAULT_CUDA = "13.0"
+_DRIVERS = {12: "525", 13: "580"}  # NVIDIA's CUDA compatibility table: the first driver branch for each CUDA
+_INSTALL = 'pip uninstall -y onnxruntime, then pip install "dream-edge[gpu]"'
+
+
+def choose_device(device: str, graphs: Collection[str], path: Path) -> Target:
+    """Where an artifact with these `graphs` runs. "auto" is CUDA where the graph and everything it needs are there.
+
+    Raises: InvalidOption, DeviceUnavailable, MissingExtra.
+    """
+    if device not in DEVICES:
+        raise InvalidOption("device", device, f"must be one of {', '.join(DEVICES)}")
+    if device == "auto":
+        if "cuda" in graphs and cuda_problem() is None:
+            return "cuda"
+        device = "cpu"
+    chosen: Target = "cuda" if device == "cuda" else "cpu"
+    if chosen not in graphs:
+        held = ", ".join(sorted(graphs))
+        remedy = f"Export the checkpoint again with --target {chosen} (or all)."
+        raise DeviceUnavailable(chosen, f"{path} holds graphs for: {held}. {remedy}")
+    if chosen == "cuda" and (problem := cuda_problem()):
+        raise DeviceUnavailable(chosen, f"{problem} Or run on the CPU: device='cpu' (--device cpu).")
+    return chosen
+
+
+def import_onnxruntime() -> Any:
+    """ONNX Runtime, or how to install it. No hard dependency: the wheels for CPU and GPU exclude each other."""
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError:
+        raise MissingExtra("Running a model", "cpu") from None
+
+
+def cuda_problem() -> str | None:
+    """The first thing that CUDA lacks here and what to do about it; None where nothing does. Sets up the libraries."""
+    ort = import_onnxruntime()
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return f"the installed ONNX Runtime is the one for CPUs. Install the other: {_INSTALL}."
+    needed = str(getattr(ort, "cuda_version", "") or _DEFAULT_CUDA)
+    return _driver_problem(needed) or _library_problem(ort, needed)
+
+
+def _driver_problem(needed: str) -> str | None:
+    major = int(needed.split(".")[0])
+    install = f"install NVIDIA's driver {_DRIVERS.get(major, '')} or newer".replace("  ", " ")
+    try:
+        driver = _library("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return f"there is no NVIDIA driver: {install}."
+    if status := driver.cuInit(0):
+        return f"the NVIDIA driver finds no usable GPU (cuInit says {status}). See whether nvidia-smi lists one."
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)):
+        return f"the NVIDIA driver does not tell its version: {install}."
+    if version.value // 1000 < major:
+        found = f"{version.value // 1000}.{version.value % 1000 // 10}"
+        return f"the NVIDIA driver is for CUDA {found} and ONNX Runtime needs {needed}: {install}."
+    return None
+
+
+def _library_problem(ort: Any, needed: str) -> str | None:
+    major = needed.split(".")[0]
+    if sys.platform == "win32":
+        names = [f"cudart64_{major}.dll", f"cublas64_{major}.dll", f"cublasLt64_{major}.dll"]
+    else:
+        names = [f"libcudart.so.{major}", f"libcublas.so.{major}", f"libcublasLt.so.{major}", "libcurand.so.10"]
+    if preload := getattr(ort, "preload_dlls", None):
+        preload(cudnn=False)  # makes the libraries of NVIDIA's wheels known by their names
+    for name in names:
+        try:
+            _library(name)
+        except OSError:
+            return f'the CUDA library {name} cannot be loaded. Install it: pip install "dream-edge[gpu]".'
+    return None
+
+
+def _library(name: str) -> Any:
+    return ctypes.CDLL(name)

@@ -1,0 +1,153 @@
+"""What the unmasking loop needs of a network: one forward pass, reduced to the rows it asks about."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..format.model_config import ModelConfig
+from ..graph.signature import TOP_K
+
+_LANES = 16
+
+
+KeyValues = object
+"""Rotated keys and values of the active positions of one pass, in every layer, wherever the network keeps them."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a pass says about the rows it was asked for, in the order asked.
+
+    The reduced outputs are best first; equal logits are ordered by id. `fetch_logits` copies the full logits
+    fp32 [rows, vocab], unscaled, from the device, and only when it is called: most steps never need them.
+    """
+
+    top_logits: FloatArray
+    """[rows, k] the k best logits, divided by the temperature."""
+    top_ids: IntArray
+    """[rows, k] their token ids."""
+    top_probs: FloatArray
+    """[rows, k] their probabilities: softmax over the *full* vocabulary, after temperature."""
+    log_normalizer: FloatArray
+    """[rows] log of the sum of exp(logit / temperature) over the full vocabulary."""
+    neg_entropy: FloatArray
+    """[rows] sum of p · log(p + 1e-10) over the full vocabulary, after temperature."""
+    fetch_logits: Callable[[], FloatArray]
+    key_values: KeyValues | None = None
+    """Of the whole pass, whichever rows these are; None unless they were asked for."""
+    fresh: bool = True
+    """Whether the pass computed all it attended to; false where it took keys and values from an earlier pass."""
+
+    @property
+    def count(self) -> int:
+        return len(self.top_ids)
+
+    def take(self, rows: slice | IntArray) -> Rows:
+        """Some of these rows, by slice or indices."""
+        return Rows(
+            self.top_logits[rows],
+            self.top_ids[rows],
+            self.top_probs[rows],
+            self.log_normalizer[rows],
+            self.neg_entropy[rows],
+            lambda: self.fetch_logits()[rows],
+            self.key_values,
+            self.fresh,
+        )
+
+    def sharing(self, fetch_logits: Callable[[], FloatArray]) -> Rows:
+        """The same rows with another way to fetch the logits."""
+        return replace(self, fetch_logits=fetch_logits)
+
+    @classmethod
+    def from_logits(cls, logits: FloatArray, temperature: float, k: int = TOP_K) -> Rows:
+        """Reduce full, unscaled `logits` fp32 [rows, vocab] on the host; `temperature` 0 counts as 1."""
+        scaled = logits / np.float32(temperature) if temperature > 0 else logits
+        top_ids = _best(scaled, min(k, scaled.shape[1]))
+        top_logits = np.take_along_axis(scaled, top_ids, axis=1)
+        highest = top_logits[:, :1]
+        exponentials: FloatArray = np.exp(scaled - highest)
+        total = sum_in_lanes(exponentials)[:, None]
+        probs: FloatArray = exponentials / total
+        return cls(
+            top_logits=top_logits,
+            top_ids=top_ids,
+            top_probs=np.take_along_axis(probs, top_ids, axis=1),
+            log_normalizer=(highest + np.log(total))[:, 0],
+            neg_entropy=(probs * np.log(probs + np.float32(1e-10))).sum(axis=1),
+            fetch_logits=lambda: logits,
+        )
+
+
+def sum_in_lanes(values: FloatArray, ids: IntArray | None = None) -> FloatArray:
+    """Sums [rows] of `values` [rows, vocab] in the order of PyTorch's softmax (AVX-512): 16 lanes, then a tree.
+
+    With `ids` [rows, width], `values` [rows, width] are those of these tokens, and all others are 0.
+
+    Where the best token's probability is nearly 1, positions are put in order by its last bits, so the official order
+    can only be met by rounding where upstream rounds.
+    """
+    if ids is None:
+        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % _LANES)))
+        lanes: FloatArray = np.add.reduce(padded.reshape(len(values), -1, _LANES), axis=1)
+    else:
+        by_id = np.argsort(ids, axis=1)
+        lane = np.take_along_axis(ids, by_id, axis=1) % _LANES + _LANES * np.arange(len(ids))[:, None]
+        lanes = np.zeros((len(values), _LANES), dtype=np.float32)
+        np.add.at(lanes.reshape(-1), lane.ravel(), np.take_along_axis(values, by_id, axis=1).ravel())  # one by one
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    total: FloatArray = lanes[:, 0]
+    return total
+
+
+class Network(Protocol):
+    """A Dream network that can be asked for some rows of its logits. Immutable, and shared by threads."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    def forward(
+        self,
+        input_ids: IntArray,
+        position_ids: IntArray,
+        key_mask: BoolArray,
+        logit_rows: IntArray,
+        temperature: float,
+        cancel: threading.Event | None,
+        *,
+        past: KeyValues | None = None,
+        keep: bool = False,
+    ) -> Rows:
+        """One denoising forward pass over `input_ids` [batch, active] at `position_ids` [batch, active].
+
+        `past` are keys and values that an earlier pass of this network computed; with `keep` the result holds those of
+        this one. `key_mask` [batch, cached + active] is false for what is never attended to: padding, and past
+        positions that are computed again. `logit_rows` [rows] index the flattened [batch · active] hidden states; row
+        i predicts the token at i + 1. `temperature` divides the logits of the reduced outputs (0 = greedy, as 1).
+
+        Raises:
+            Cancelled: `cancel` was set, before the pass or while it ran.
+        """
+        ...
+
+
+def _best(scaled: FloatArray, k: int) -> IntArray:
+    """Ids [rows, k] of the k highest of `scaled` [rows, vocab]: highest first, equal ones by id."""
+    if k == scaled.shape[1]:
+        return np.argsort(-scaled, axis=1, kind="stable")
+    ids = np.sort(np.argpartition(-scaled, k - 1, axis=1)[:, :k], axis=1)
+    logits = np.take_along_axis(scaled, ids, axis=1)
+    lowest = logits.min(axis=1, keepdims=True)
+    for row in np.flatnonzero((scaled >= lowest).sum(axis=1) > k):  # a tie at the edge: the partition picks any of it
+        ids[row] = np.sort(np.argsort(-scaled[row], kind="stable")[:k])
+        logits[row] = scaled[row, ids[row]]
+    order = np.argsort(-logits, axis=1, kind="stable")
+    return np.take_along_axis(ids, order, axis=1)

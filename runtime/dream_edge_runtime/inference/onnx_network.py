@@ -1,0 +1,301 @@
+"""Runs an artifact's graph with ONNX Runtime."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cores import default_threads
+from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
+from ..format.artifact import Artifact
+from ..format.memory import estimate_memory
+from ..format.model_config import ModelConfig
+from ..format.recipe import Recipe, Target, matrix_shapes
+from ..free_memory import free_memory
+from ..graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
+from ..requantize.prepacked import PrepackedCache
+from . import cuda
+from .devices import choose_device, import_onnxruntime
+from .gpu_memory import check_gpu_memory
+from .key_values import OnnxKeyValues, key_value_names
+from .network import KeyValues, Rows
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.02
+_REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
+_CHECKED_CANVAS = 256
+"""Tokens for whose pass there must be memory before a model is loaded."""
+
+
+class OnnxNetwork:
+    """A loaded graph. Immutable; any number of threads may call `forward` at once.
+
+    Args:
+        artifact: opened and thereby checked.
+        device: "auto", "cpu" or "cuda"; see `devices.choose_device`.
+        threads: for one pass; None = one for each core that this process may use; see `cores.default_threads`.
+        graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
+        memory_check: refuse to load what the free memory (on CUDA: the GPU's) cannot hold.
+        prepacked: where a prepacked copy of the model is kept; made on the first load, mapped by later ones.
+        verify: compare the digests of such a copy first.
+
+    On CUDA, token ids go to the GPU and the reduced outputs come back. Keys, values and full logits stay there; the
+    logits are copied when they are asked for.
+
+    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfGpuMemory,
+        NoRoomForCache, UnsafeCache.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        graph: Target | None = None,
+        memory_check: bool = True,
+        prepacked: PrepackedCache | None = None,
+        verify: bool = False,
+    ) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise InvalidOption("threads", threads, "must be a positive number of threads")
+        graphs = artifact.manifest.graphs
+        self._device = choose_device(device, graphs if graph is None or device == "cuda" else {"cpu"}, artifact.path)
+        if device == "auto" and self._device == "cuda" and memory_check and "cpu" in graphs:
+            self._device = self._roomier(artifact)
+        self._target: Target = graph or self._device
+        if self._target not in graphs:
+            raise DeviceUnavailable(self._target, f"{artifact.path} holds graphs for: {', '.join(sorted(graphs))}.")
+        self.config: ModelConfig = artifact.manifest.config
+        self._ort = import_onnxruntime()
+        self._replaced: list[Any] = []
+        self._threads = threads or default_threads()
+        formats = artifact.manifest.recipe.targets[self._target]
+        in_integers = any(formats.of(name).kind == "row" for name in matrix_shapes(self.config))
+        self._seven_bits = in_integers and saturates()
+        keep = prepacked if self._device == "cpu" else None  # a GPU's weights are not packed
+        self._session = (
+            self._kept(artifact, keep, memory_check, verify) if keep else self._loaded(artifact, memory_check)
+        )
+
+    def _roomier(self, artifact: Artifact) -> Target:
+        """CUDA, or the CPU where the model does not fit the GPU's memory."""
+        try:
+            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+        except TooLittleMemory as error:
+            _log.warning("Running on the CPU: %s", error)
+            return "cpu"
+        return "cuda"
+
+    def _loaded(self, artifact: Artifact, memory_check: bool) -> Any:
+        if memory_check and self._device == "cuda":
+            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+        elif memory_check:
+            check_memory(artifact, self._target)
+        return self._create(artifact.path / artifact.manifest.graphs[self._target], self._options({}))
+
+    def _kept(self, artifact: Artifact, cache: PrepackedCache, memory_check: bool, verify: bool) -> Any:
+        """The session of a prepacked copy, which is made if there is none."""
+        key = cache.key(artifact, self._target, "7 bits" if self._seven_bits else "", self._ort.__version__)
+        if copy := cache.find(key, verify=verify):
+            try:
+                return self._mapped(copy)
+            except CorruptArtifact as error:
+                _log.warning("The prepacked copy %s cannot be loaded and will be made anew: %s", copy.parent, error)
+                cache.discard(key)
+        if memory_check:
+            check_memory(artifact, self._target, copies=2)  # the copy is tried beside the session it was made of
+
+        def create(path: Path, entries: dict[str, str]) -> Any:
+            options = self._options(entries)
+            options.optimized_model_filepath = str(path)
+            return self._create(artifact.path / artifact.manifest.graphs[self._target], options)
+
+        return cache.save(key, artifact, self._target, create, self._agrees)
+
+    def _mapped(self, copy: Path) -> Any:
+        # Packed once more and compared with the copy: side by side, since none of it stays.
+        return self._create(copy, self._options({"session.prepack.enable_parallel": "1"}))
+
+    def _agrees(self, session: Any, copy: Path) -> bool:
+        """Whether a copy gives the very logits that the session it was made of gives."""
+        ids = np.arange(min(8, self.config.vocab_size))[None]
+        whole = np.ones(ids.shape, np.bool_)
+        try:
+            first, second = (self._run(each, ids, ids, whole, ids[0], 0.0) for each in (session, self._mapped(copy)))
+        except CorruptArtifact:
+            return False
+        return bool((first.fetch_logits() == second.fetch_logits()).all())
+
+    def _create(self, path: Path, options: Any) -> Any:
+        on_cuda = self._device == "cuda"
+        providers = cuda.providers() if on_cuda else ["CPUExecutionProvider"]
+        try:
+            # its fallback would print to stdout and go on without CUDA
+            session = self._ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            if on_cuda and (problem := cuda.explained(error)):
+                raise problem from None
+            raise CorruptArtifact(path, f"ONNX Runtime refuses the graph ({_first_line(error)})") from None
+        if on_cuda:
+            cuda.check_session(session, path)
+        return session
+
+    def forward(
+        self,
+        input_ids: NDArray[np.int64],
+        position_ids: NDArray[np.int64],
+        key_mask: NDArray[np.bool_],
+        logit_rows: NDArray[np.int64],
+        temperature: float,
+        cancel: threading.Event | None = None,
+        *,
+        past: KeyValues | None = None,
+        keep: bool = False,
+    ) -> Rows:
+        """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
+        if cancel is not None and cancel.is_set():
+            raise Cancelled
+        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past, keep)
+
+    def _run(
+        self,
+        session: Any,
+        input_ids: NDArray[np.int64],
+        position_ids: NDArray[np.int64],
+        key_mask: NDArray[np.bool_],
+        logit_rows: NDArray[np.int64],
+        temperature: float,
+        cancel: threading.Event | None = None,
+        past: KeyValues | None = None,
+        keep: bool = False,
+    ) -> Rows:
+        binding = session.io_binding()
+        feeds = {
+            "input_ids": input_ids,
+            "position_ids": position_ids,
+            "key_mask": key_mask,
+            "logit_rows": logit_rows,
+            "temperature": np.array(temperature, np.float32),
+        }
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        if past is None:
+            past = OnnxKeyValues.none(self.config, len(input_ids), activation_dtype(self._target), self._device)
+        assert isinstance(past, OnnxKeyValues)
+        for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_output("logits", self._device, 0)
+        for name in _REDUCED:
+            binding.bind_output(name)
+        if keep:  # each costs 25 µs to bind and fetch
+            for name in key_value_names("present", self.config):
+                binding.bind_output(name, self._device, 0)
+        options = self._ort.RunOptions()
+        with _terminated_by(cancel, options):
+            try:
+                session.run_with_iobinding(binding, options)
+            except Exception as error:
+                if options.terminate:
+                    raise Cancelled from None
+                if self._device == "cuda" and (problem := cuda.explained(error)):
+                    raise problem from None
+                raise
+        logits, *others = binding.get_outputs()
+        reduced, present = others[: len(_REDUCED)], others[len(_REDUCED) :]
+        return Rows(
+            **dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)),
+            fetch_logits=logits.numpy,
+            key_values=OnnxKeyValues(present) if keep else None,
+        )
+
+    def _options(self, entries: dict[str, str]) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
+        options.intra_op_num_threads = self._threads
+        if self._device == "cuda":
+            cuda.configure(options)
+        for name, value in entries.items():
+            options.add_session_config_entry(name, value)
+        if self._seven_bits:
+            levels, zero_point = SEVEN_BITS
+            self._replace(options, ACTIVATION_LEVELS, np.array(levels, np.float32))
+            self._replace(options, ACTIVATION_ZERO_POINT, np.array(zero_point, np.uint8))
+        return options
+
+    def _replace(self, options: Any, name: str, value: NDArray[Any]) -> None:
+        """Give the graph another constant than its own."""
+        replacement = self._ort.OrtValue.ortvalue_from_numpy(value)
+        self._replaced.append(replacement)  # ONNX Runtime does not keep it alive
+        options.add_initializer(name, replacement)
+
+
+def check_memory(artifact: Artifact, target: Target, copies: int = 1) -> None:
+    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running.
+
+    `copies`: how many sets of weights are in memory at once.
+    """
+    config, recipe = artifact.manifest.config, artifact.manifest.recipe
+    estimate = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS)
+    needed = estimate.total + (copies - 1) * estimate.weights
+    free = free_memory()
+    if free is None or needed <= free:
+        return
+    smaller = {}
+    for scheme in ("int8", "mixed", "int4"):
+        formats = Recipe.for_scheme(scheme, target=target, layers=config.num_hidden_layers).targets[target]
+        total = estimate_memory(config, formats, canvas=_CHECKED_CANVAS).total
+        if total < min(needed, free):
+            smaller[scheme] = total
+    raise TooLittleMemory(artifact.path, needed, free, smaller)
+
+
+@cache
+def saturates() -> bool:
+    """Whether this processor's u8 × s8 product loses integers that do not fit 16 bits (x64 without VNNI).
+
+    Found out by multiplying: the probe's weights are all 127, so a row of 255s must give 64 · (255 - 128) · 127.
+    """
+    ort = import_onnxruntime()
+    probe = resources.files(__package__).joinpath("saturation_probe.onnx").read_bytes()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+    product = session.run(None, {"activations": np.full((1, 64), 255, np.uint8)})[0]
+    return bool((product != 64 * (255 - 128) * 127).any())
+
+
+@contextmanager
+def _terminated_by(cancel: threading.Event | None, options: Any) -> Iterator[None]:
+    """Ask ONNX Runtime to stop the pass that uses `options` soon after `cancel` is set."""
+    if cancel is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            if cancel.wait(_POLL_SECONDS):
+                options.terminate = True
+                return
+
+    threading.Thread(target=watch, name="dream-edge-cancel", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

@@ -1,0 +1,1 @@
+"""An int8 copy of a 4-bit artifact, for speed on CPUs."""

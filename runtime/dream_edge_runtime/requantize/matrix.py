@@ -1,0 +1,94 @@
+"""From weights in groups of 4 or 8 bits to 8 bits with one scale for each output, as the integer product reads them.
+
+What this adds to the loss of the groups is the rounding to the 255 steps of a row: half a step at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import FloatArray
+from ..format.recipe import WeightFormat
+
+Parameters = Mapping[str, NDArray[Any]]
+"""What is stored of some rows of a matrix, by last names: weight, scales, zero_points, absmax; rows come first."""
+
+# Dettmers et al., "QLoRA" (arXiv 2305.14314), appendix E
+_NF4_VALUES = np.array(
+    [
+        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
+        -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
+        0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+    ],
+    np.float32,
+)  # fmt: skip
+
+_SMALLEST_SCALE = np.float32(1e-30)  # an output of zeros must not divide by zero
+
+
+def requantize(stored: Parameters, weights: WeightFormat, out: NDArray[np.int8]) -> FloatArray:
+    """Round rows of a "block" or "nf4" matrix anew, into columns of another.
+
+    Inputs come first from here on, as in the result: operations then run along outputs, far longer than a group.
+
+    Args:
+        stored: of these rows.
+        out: int8 [in, rows]; filled with integers in [-127, 127].
+
+    Returns: the scale of each row, fp32 [rows].
+    """
+    codes = _codes_by_group(stored["weight"], weights)
+    steps = stored["absmax" if weights.kind == "nf4" else "scales"].T.astype(np.float32)
+    zeros = _zero_points(stored, weights, steps.shape)
+    extremes = (np.abs(_numbers(codes.max(axis=1), zeros)), np.abs(_numbers(codes.min(axis=1), zeros)))
+    largest = (np.maximum(*extremes) * np.abs(steps)).max(axis=0)
+    scales: FloatArray = np.maximum(largest / np.float32(127), _SMALLEST_SCALE)
+    steps /= scales
+    for group, step in enumerate(steps):
+        target = out[group * weights.block_size : (group + 1) * weights.block_size]
+        numbers = _numbers(codes[group, : len(target)], None if zeros is None else zeros[group])
+        numbers *= step
+        target[:] = np.rint(numbers, out=numbers)
+    return scales
+
+
+def _codes_by_group(packed: NDArray[np.uint8], weights: WeightFormat) -> NDArray[np.uint8]:
+    """[groups, block_size, rows]; of two 4-bit codes in a byte the first is the low half, for nf4 the high one."""
+    columns = np.ascontiguousarray(packed.reshape(len(packed), -1).T)
+    if weights.bits == 4:
+        columns = _unpacked(columns, first_is_low=weights.kind != "nf4")
+    return columns.reshape(-1, weights.block_size, len(packed))
+
+
+def _zero_points(stored: Parameters, weights: WeightFormat, shape: tuple[int, ...]) -> FloatArray | None:
+    """[groups, rows], None for nf4."""
+    if weights.kind == "nf4":
+        return None
+    if weights.symmetric:
+        return np.full(shape, 1 << (weights.bits - 1), np.float32)
+    columns = np.ascontiguousarray(stored["zero_points"].T)
+    codes = columns if weights.bits == 8 else _unpacked(columns, first_is_low=True)
+    return codes[: shape[0]].astype(np.float32)
+
+
+def _unpacked(columns: NDArray[np.uint8], *, first_is_low: bool) -> NDArray[np.uint8]:
+    """[2 n, rows] of the two halves of bytes [n, rows]."""
+    codes = np.empty((2 * len(columns), columns.shape[1]), np.uint8)
+    low, high = (0, 1) if first_is_low else (1, 0)
+    np.bitwise_and(columns, 15, out=codes[low::2])
+    np.right_shift(columns, 4, out=codes[high::2])
+    return codes
+
+
+def _numbers(codes: NDArray[np.uint8], zeros: FloatArray | None) -> FloatArray:
+    """What codes stand for, in units of their group's step; without zero points those of nf4."""
+    if zeros is None:
+        return _NF4_VALUES[codes]
+    numbers: FloatArray = codes.astype(np.float32)
+    numbers -= zeros
+    return numbers

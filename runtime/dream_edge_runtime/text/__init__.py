@@ -1,0 +1,1 @@
+"""From text to token ids: tokenizer, conversations, templates with holes."""

@@ -1,0 +1,54 @@
+"""From what a caller gives to the token ids of a prompt."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays import IntArray
+from ..errors import EmptyPrompt, InvalidOption, InvalidTokenId
+from .chat import chat_ids
+from .tokenizer import Tokenizer
+
+Prompt = str | Sequence[int] | IntArray
+"""Text, or the token ids of a prompt as they are."""
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int, *, raw: bool) -> list[int]:
+    """Ids of `prompt`. A text becomes the user's turn of a conversation unless it is `raw`; ids are always raw.
+
+    Raises:
+        EmptyPrompt, InvalidText, InvalidTokenId: the prompt cannot be used.
+        InvalidOption: it is neither text nor ids.
+    """
+    if isinstance(prompt, str):
+        if not prompt:
+            raise EmptyPrompt
+        return tokenizer.encode(prompt) if raw else chat_ids(tokenizer, [{"role": "user", "content": prompt}])
+    is_list = isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray | memoryview)
+    if not is_list and not (isinstance(prompt, np.ndarray) and prompt.ndim == 1):
+        raise InvalidOption("prompt", type(prompt), "must be text or a sequence of token ids")
+    if not len(prompt):
+        raise EmptyPrompt
+    return [_checked(token, vocab_size) for token in prompt]
+
+
+def given_text(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
+    """Ids of `text`, which may be empty; `name` is the argument it came as."""
+    if not isinstance(text, str):
+        raise InvalidOption(name, text, "must be text")
+    return tokenizer.encode(text) if text else []
+
+
+def _checked(token: Any, vocab_size: int) -> int:
+    is_bool = isinstance(token, bool | np.bool_)
+    try:
+        number = -1 if is_bool else operator.index(token)
+    except TypeError:
+        number = -1
+    if not 0 <= number < vocab_size:
+        raise InvalidTokenId(token, vocab_size)
+    return number

@@ -1,0 +1,185 @@
+"""Text to ids and back: the byte-level BPE of Qwen2, in one tokenizer.json.
+
+A tokenizer.json can describe pipelines of any kind, among them regular expressions that crash or hang the process. Only
+one pipeline is Dream's, so any other is refused before the library sees it; a file brings nothing but its vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import pre_tokenizers
+
+from ..errors import ArtifactNotFound, CorruptArtifact, InvalidText, InvalidTokenId
+from ..format.model_config import parse_json_object
+
+LARGEST_FILE = 1 << 26
+BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())
+"""The characters that stand for the 256 bytes in a byte-level vocabulary."""
+
+# Qwen2's words: contractions; letters with what precedes them; single digits; punctuation with the line ends that
+# follow; line ends; spaces. Every tokenizer.json of the family carries exactly this expression.
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+PIPELINE: Mapping[str, Any] = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+        ],
+    },
+    "post_processor": None,
+    "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+}
+"""All of Dream's tokenizer.json but its vocabulary (`model` and `added_tokens`)."""
+
+BPE: Mapping[str, Any] = {
+    "type": "BPE",
+    "dropout": None,
+    "unk_token": None,
+    "continuing_subword_prefix": "",
+    "end_of_word_suffix": "",
+    "fuse_unk": False,
+    "byte_fallback": False,
+    "ignore_merges": False,
+}
+"""All of its `model` but `vocab` and `merges`."""
+
+
+class Tokenizer:
+    """Immutable and shared by threads. Text is always text: only `special_id` gives the ids of special tokens.
+
+    Attributes:
+        vocab_size: the largest id + 1. The network may have more rows; they mean nothing.
+        special_ids: ids of the special tokens.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        """Use `from_file` or `from_bytes`, which check what they read."""
+        tokenizer.encode_special_tokens = True  # "<|mask|>" in a text is eight characters, never a mask
+        self._tokenizer = tokenizer
+        self._special = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.special_ids = frozenset(self._special.values())
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    @classmethod
+    def from_file(cls, path: Path) -> Tokenizer:
+        """Read a tokenizer.json.
+
+        Raises:
+            ArtifactNotFound: there is no such file.
+            CorruptArtifact: it is not a tokenizer.json with Dream's pipeline.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ArtifactNotFound(path)
+        try:
+            with path.open("rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+        except OSError as error:
+            raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
+        return cls.from_bytes(data, source=path)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, source: Path | str = "tokenizer.json") -> Tokenizer:
+        """Read the bytes of a tokenizer.json; `source` is named in `CorruptArtifact`."""
+        if len(data) > LARGEST_FILE:
+            raise CorruptArtifact(source, f"is larger than {LARGEST_FILE} bytes")
+        try:
+            added = _check(parse_json_object(data))
+            tokenizer = _build(data)
+            if any(tokenizer.token_to_id(content) != index for content, index in added.items()):
+                raise ValueError("added tokens do not have the ids they claim")
+        except ValueError as error:
+            raise CorruptArtifact(source, str(error)) from None
+        return cls(tokenizer)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`. What looks like a special token is text.
+
+        Raises:
+            InvalidText: a lone surrogate in the text, which has no bytes.
+        """
+        check_text(text)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
+        """Text of `ids`. Bytes that are not UTF-8 become U+FFFD; ids that no token has are left out.
+
+        Raises:
+            InvalidTokenId: an id that cannot be one (negative, or beyond 32 bits).
+        """
+        listed = [int(index) for index in ids]
+        for index in listed:
+            if not 0 <= index < 1 << 32:
+                raise InvalidTokenId(index, self.vocab_size)
+        text: str = self._tokenizer.decode(listed, skip_special_tokens=skip_special)
+        return text
+
+    def token_text(self, token: int) -> str:
+        """One token by itself, for display: special tokens by name, pieces of characters as U+FFFD."""
+        return self.decode([token], skip_special=False)
+
+    def special_id(self, content: str) -> int | None:
+        """Id of the special token `content`, None where the vocabulary has no such token."""
+        return self._special.get(content)
+
+    def is_special(self, token: int) -> bool:
+        """Whether `token` is one of `special_ids`."""
+        return token in self.special_ids
+
+
+def check_text(text: str) -> None:
+    """Raise `InvalidText` where `text` holds a lone surrogate."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidText(error.start) from None
+
+
+def _check(raw: Mapping[str, Any]) -> dict[str, int]:
+    """The ids of the added tokens, by content. `ValueError` where `raw` has anything but Dream's pipeline."""
+    for name, value in PIPELINE.items():
+        if raw.get(name) != value:
+            raise ValueError(f"its {name} is not the one of Dream's tokenizer")
+    model, added = raw.get("model"), raw.get("added_tokens")
+    if not isinstance(model, dict) or {**model, "vocab": 0, "merges": 0} != {**BPE, "vocab": 0, "merges": 0}:
+        raise ValueError("its model is not a byte-level BPE")
+    if set(raw) != {*PIPELINE, "model", "added_tokens"}:
+        raise ValueError("it has fields that Dream's tokenizer does not")
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict) or not all(type(i) is int and 0 <= i < 1 << 24 for i in vocab.values()):
+        raise ValueError("its vocabulary is not a table of tokens and ids")
+    if len(set(vocab.values())) != len(vocab):
+        raise ValueError("two tokens of its vocabulary have the same id")
+    if not BYTES.issubset(vocab):
+        raise ValueError("its vocabulary lacks some of the 256 bytes")
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+        raise ValueError("its added_tokens is not a list of tokens")
+    pairs = [(token.get("content"), token.get("id")) for token in added]
+    if not all(isinstance(content, str) and content and vocab.get(content) == index for content, index in pairs):
+        raise ValueError("an added token is missing from its vocabulary")
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("an added token is there twice")
+    return dict(pairs)
+
+
+def _build(data: bytes) -> tokenizers.Tokenizer:
+    """`ValueError` for whatever the library says against `data`; its panics derive from BaseException alone."""
+    try:
+        return tokenizers.Tokenizer.from_buffer(data)
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise ValueError(f"the tokenizers library refuses it ({error})") from None
+        raise

@@ -1,0 +1,46 @@
+"""Which share of the masks each step reveals, held to PyTorch's fp32 arithmetic bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.generation.schedule import Schedule, linspace_to
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-5, 1e-2, 0.3, 1 / 3])
+def test_times_are_those_of_torch(eps: float) -> None:
+    for steps in [*range(1, 130), 255, 256, 257, 511, 512, 600, 1000]:
+        expected = torch.linspace(1, eps, steps + 1).numpy()
+        assert (linspace_to(eps, steps + 1) == expected).all(), steps
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 24, 32, 128, 512])
+def test_quotas_are_those_of_torch_arithmetic(steps: int) -> None:
+    timesteps = torch.linspace(1, 1e-3, steps + 1)
+    for moment in Schedule(steps=steps):
+        t, s = timesteps[moment.index], timesteps[moment.index + 1]
+        masked = torch.arange(300)
+        expected = masked if moment.index == steps - 1 else (masked / 1 * (1 - s / t)).long()
+        assert [moment.quota(number) for number in range(300)] == expected.tolist()
+
+
+@given(steps=st.integers(1, 300), masked=st.integers(1, 300), eps=st.floats(1e-5, 0.9))
+def test_every_mask_is_revealed_by_the_last_step_and_none_twice(steps: int, masked: int, eps: float) -> None:
+    left = masked
+    for moment in Schedule(steps=steps, eps=eps):
+        quota = moment.quota(left)
+        assert 0 <= quota <= left
+        left -= quota
+    assert left == 0
+
+
+def test_impossible_schedules_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="steps"):
+        Schedule(steps=0)
+    with pytest.raises(InvalidOption, match="eps"):
+        Schedule(steps=4, eps=float(np.nan))
