@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
     from dream_edge_runtime.generation.results import MASK_SYMBOL, Generation, Step
     from dream_edge_runtime.model import DreamModel
+    from dream_edge_runtime.progress import OnProgress, Progress
 
     from .hub import pull
     from .models import load, resolve_artifact, resolve_checkpoint
@@ -34,6 +35,8 @@ __all__ = [
     "DreamModel",
     "Generation",
     "GenerationConfig",
+    "OnProgress",
+    "Progress",
     "Step",
     "load",
     "pull",
@@ -41,31 +44,33 @@ __all__ = [
     "resolve_checkpoint",
 ]
 
-_HOMES = {
-    "ALGORITHMS": "dream_edge_runtime.generation.config",
-    "MASK_SYMBOL": "dream_edge_runtime.generation.results",
-    "Cancelled": "dream_edge_runtime.errors",
-    "Denoising": "dream_edge_runtime.generation.denoising",
-    "DreamEdgeError": "dream_edge_runtime.errors",
-    "DreamModel": "dream_edge_runtime.model",
-    "Generation": "dream_edge_runtime.generation.results",
-    "GenerationConfig": "dream_edge_runtime.generation.config",
-    "Step": "dream_edge_runtime.generation.results",
-    "load": "dream_edge.models",
-    "pull": "dream_edge.hub",
-    "resolve_artifact": "dream_edge.models",
-    "resolve_checkpoint": "dream_edge.models",
-}
+if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is an error to them
+    _HOMES = {
+        "ALGORITHMS": "dream_edge_runtime.generation.config",
+        "MASK_SYMBOL": "dream_edge_runtime.generation.results",
+        "Cancelled": "dream_edge_runtime.errors",
+        "Denoising": "dream_edge_runtime.generation.denoising",
+        "DreamEdgeError": "dream_edge_runtime.errors",
+        "DreamModel": "dream_edge_runtime.model",
+        "Generation": "dream_edge_runtime.generation.results",
+        "GenerationConfig": "dream_edge_runtime.generation.config",
+        "OnProgress": "dream_edge_runtime.progress",
+        "Progress": "dream_edge_runtime.progress",
+        "Step": "dream_edge_runtime.generation.results",
+        "load": "dream_edge.models",
+        "pull": "dream_edge.hub",
+        "resolve_artifact": "dream_edge.models",
+        "resolve_checkpoint": "dream_edge.models",
+    }
 
-
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        return import_module("importlib.metadata").version("dream-edge")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return import_module("importlib.metadata").version("dream-edge")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
