@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import dream_edge
-from dream_edge.batch import BatchProgress, Engine, LocalEngine, RayEngine, Source, run_batch
+from dream_edge.batches import BatchProgress, Engine, LocalEngine, RayEngine, Source, batch
 
 
 def write_requests(path: Path, count: int) -> Path:
@@ -33,7 +33,7 @@ def measure(engine: Engine, source: Path, out: Path) -> tuple[float, float]:
     def progress(_: BatchProgress) -> None:
         times.append(time.perf_counter())
 
-    run_batch(engine, source, out, progress=progress)
+    batch(engine, source, out, progress=progress)
     start, first, *_, last = times
     return first - start, (last - first) / (len(times) - 2)
 

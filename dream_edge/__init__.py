@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel
     from dream_edge_runtime.progress import OnProgress, Progress
 
+    from .batches import batch
     from .hub import pull
     from .models import load, resolve_artifact, resolve_checkpoint
 
@@ -38,6 +39,7 @@ __all__ = [
     "OnProgress",
     "Progress",
     "Step",
+    "batch",
     "load",
     "pull",
     "resolve_artifact",
@@ -57,6 +59,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "OnProgress": "dream_edge_runtime.progress",
         "Progress": "dream_edge_runtime.progress",
         "Step": "dream_edge_runtime.generation.results",
+        "batch": "dream_edge.batches",
         "load": "dream_edge.models",
         "pull": "dream_edge.hub",
         "resolve_artifact": "dream_edge.models",

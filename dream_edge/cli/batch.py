@@ -16,7 +16,7 @@ from .pull import at_hand
 from .terminal import note
 
 if TYPE_CHECKING:
-    from dream_edge.batch import BatchProgress, Engine
+    from dream_edge.batches import BatchProgress, Engine
 
 CLUSTER = "With --engine ray"
 
@@ -72,7 +72,8 @@ def batch(
     if engine is EngineName.LOCAL and (workers or address):
         raise typer.BadParameter("is for --engine ray", param_hint="--workers" if workers else "--address")
     try:
-        from dream_edge.batch import LocalEngine, RayEngine, Source, count_requests, run_batch
+        from dream_edge.batches import LocalEngine, RayEngine, Source, count_requests
+        from dream_edge.batches import batch as answer
     except ImportError:
         raise MissingExtra("Answering batches", "serve") from None
 
@@ -117,7 +118,7 @@ def batch(
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray prints that a worker was lost
     ):
-        done = run_batch(chosen, requests, results, progress=shown)
+        done = answer(chosen, requests, results, progress=shown)
     went_on = f", {done.before} of them before" if done.before else ""
     failed = f"; {done.refused} could not be met, their lines say why" if done.refused else ""
     note(f"{results}: {done.done} answers{went_on}{failed}.")

@@ -111,7 +111,7 @@ class _JsonLines(logging.Formatter):
         }
         line |= {key: value for key, value in vars(record).items() if key not in _RESERVED}
         if record.exc_info and record.exc_info[1]:  # its kind and place; what it says may quote a prompt
-            from dream_edge.server.errors import place_of
+            from dream_edge.openai.errors import place_of
 
             line |= {"error": type(record.exc_info[1]).__name__, "where": place_of(record.exc_info[1])}
         return json.dumps(line, ensure_ascii=False, default=str)

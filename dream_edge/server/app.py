@@ -20,20 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dream_edge_runtime.errors import DreamEdgeError
-from dream_edge_runtime.model import DreamModel
-
-from . import asked
-from .alternatives import Alternatives
-from .dialects import nothing
-from .engine import Engine
-from .errors import RequestRefused, envelope, phrase
-from .guard import Guard
-from .metrics import Metrics
-from .openapi import DESCRIPTION, responses
-from .refusals import check_model, refusal
-from .replies import CLIENT_GONE, Replies
-from .requests import (
+from dream_edge.openai import texts
+from dream_edge.openai.alternatives import Alternatives
+from dream_edge.openai.errors import RequestRefused, envelope, phrase
+from dream_edge.openai.requests import (
     AlternativesRequest,
     ChatRequest,
     CompletionRequest,
@@ -42,9 +32,19 @@ from .requests import (
     InfillRequest,
     Sampling,
 )
+from dream_edge.openai.response_formats import nothing
+from dream_edge.openai.strict_json import parse_body
+from dream_edge.openai.validation_messages import check_model, refusal
+from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.model import DreamModel
+
+from .engine import Engine
+from .metrics import Metrics
+from .middleware import Guard
+from .openapi import DESCRIPTION, responses
+from .page_files import INDEX, page_file
+from .responses import CLIENT_GONE, Replies
 from .settings import ServerSettings
-from .static import INDEX, page_file
-from .strict_json import parse_body
 
 log = logging.getLogger("dream_edge.server")
 
@@ -104,7 +104,7 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
             message = f"this is far more text than the model's context of {context} tokens holds. Give less."
             raise RequestRefused(message, code="context_length_exceeded")
 
-    async def answer(request: Request, body: Body, make: Callable[[DreamModel, Body, str], asked.Asked]) -> Response:
+    async def answer(request: Request, body: Body, make: Callable[[DreamModel, Body, str], texts.Asked]) -> Response:
         check_model(body.model if isinstance(body, Sampling) else None, served)
         await check_size(request)
         try:
@@ -115,23 +115,23 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
 
     @app.post("/v1/chat/completions", **responses("An answer to a conversation.", streams=True))
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
-        return await answer(request, body, asked.chat)
+        return await answer(request, body, texts.chat)
 
     @app.post("/v1/completions", **responses("A text after a prompt, or between it and a suffix.", streams=True))
     async def completions(request: Request, body: CompletionRequest) -> Response:
-        return await answer(request, body, asked.completion)
+        return await answer(request, body, texts.completion)
 
     @app.post("/v1/fim/completions", **responses("A text between two others.", streams=True))
     async def fim_completions(request: Request, body: FimRequest) -> Response:
-        return await answer(request, body, asked.fim)
+        return await answer(request, body, texts.fim)
 
     @app.post("/infill", **responses("The same, for clients of llama.cpp.", streams=True))
     async def infill(request: Request, body: InfillRequest) -> Response:
-        return JSONResponse(nothing(served)) if body.n_predict == 0 else await answer(request, body, asked.infill)
+        return JSONResponse(nothing(served)) if body.n_predict == 0 else await answer(request, body, texts.infill)
 
     @app.post("/v1/fill", **responses("A text with holes anywhere, or words to be rewritten.", streams=True))
     async def fill(request: Request, body: FillRequest) -> Response:
-        return await answer(request, body, asked.fill)
+        return await answer(request, body, texts.fill)
 
     @app.post("/v1/alternatives", **responses("The likeliest tokens in one place of a text."))
     async def alternatives(request: Request, body: AlternativesRequest) -> Response:

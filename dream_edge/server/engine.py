@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dream_edge.openai.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.generation.results import Generation, Step
 from dream_edge_runtime.model import DreamModel
-
-from .errors import NotLoaded, QueueFull, ShuttingDown
 
 Event = tuple[int, Step | Generation]
 """Which of a job's texts, and a step of it or its end."""

@@ -17,9 +17,14 @@ import pytest
 
 from support.documents import ROOT
 
-PACKAGES = ["dream_edge", "dream_edge.batch", "dream_edge.hub", "dream_edge.quality", "dream_edge.server"]
+PACKAGES = ["dream_edge", "dream_edge.batches", "dream_edge.hub", "dream_edge.quality", "dream_edge.server"]
 PACKAGES += ["dream_edge_export.quantize.calibrate", "dream_edge_export.graph"]
-ERRORS = ("dream_edge_runtime.errors", "dream_edge.batch.errors", "dream_edge.hub.errors", "dream_edge.quality.errors")
+ERRORS = (
+    "dream_edge_runtime.errors",
+    "dream_edge.batches.errors",
+    "dream_edge.hub.errors",
+    "dream_edge.quality.errors",
+)
 PUBLIC = [f"{package}.{name}" for package in PACKAGES for name in import_module(package).__all__]
 PUBLIC += [
     f"{module}.{name}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from dream_edge.batch import Source, ray_dataset
-from dream_edge.batch.answers import Answer, answer
-from dream_edge.batch.requests import Line
+from dream_edge.batches import Source, ray_dataset
+from dream_edge.batches.answers import Answer, answer
+from dream_edge.batches.requests import Line
 from dream_edge_runtime.model import DreamModel
 
 

@@ -13,16 +13,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from dream_edge.openai.alternatives import Alternatives
+from dream_edge.openai.errors import RequestRefused, envelope
+from dream_edge.openai.response_formats import Finished, under_way
+from dream_edge.openai.text_stream import StableText
+from dream_edge.openai.texts import Asked
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.generation.results import Generation
 
-from .alternatives import Alternatives
-from .asked import Asked
-from .dialects import Finished, under_way
 from .engine import Engine, Job
-from .errors import RequestRefused, envelope
 from .metrics import Metrics
-from .settled import SettledText
 
 CLIENT_GONE = 499  # nginx' number for it; nobody sees the response, but logs and metrics count it
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -90,7 +90,7 @@ class Replies:
 
     async def _lines(self, asked: Asked, job: Job) -> AsyncIterator[bytes]:
         dialect, finished = asked.dialect, list[Finished]()
-        follower: SettledText | None = None
+        follower: StableText | None = None
         async for event in job.events(self.idle_seconds):
             if event is None:
                 yield b": still here\n\n"

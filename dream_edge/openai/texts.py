@@ -12,7 +12,6 @@ from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from .dialects import Chat, Completions, Dialect, Fim, Finished, LlamaInfill
 from .requests import (
     ChatRequest,
     CompletionRequest,
@@ -24,7 +23,8 @@ from .requests import (
     Rewritten,
     Sampling,
 )
-from .settled import SettledText
+from .response_formats import Chat, Completions, Dialect, Fim, Finished, LlamaInfill
+from .text_stream import StableText
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Asked:
     include_usage: bool = False
     include_cells: bool = False
 
-    def follow(self) -> SettledText:
+    def follow(self) -> StableText:
         """What follows one of the texts, step by step."""
-        return SettledText(self.tokenizer, self.stops, is_hole=self.is_between)
+        return StableText(self.tokenizer, self.stops, is_hole=self.is_between)
 
     def finish(self, generation: Generation) -> Finished:
         """One of the texts as it is told, and why it ends."""

@@ -6,7 +6,7 @@ from importlib import resources
 
 from starlette.responses import Response
 
-from .errors import RequestRefused, phrase
+from dream_edge.openai.errors import RequestRefused, phrase
 
 INDEX = "index.html"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dream_edge.server.errors import RequestRefused
+from dream_edge.openai.errors import RequestRefused
 from dream_edge_runtime.errors import DreamEdgeError
 
 

@@ -8,23 +8,23 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dream_edge.server import asked
-from dream_edge.server.errors import RequestRefused, envelope
-from dream_edge.server.refusals import check_model, refusal
-from dream_edge.server.requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, Sampling
+from dream_edge.openai import texts
+from dream_edge.openai.errors import RequestRefused, envelope
+from dream_edge.openai.requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, Sampling
+from dream_edge.openai.validation_messages import check_model, refusal
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError
 from dream_edge_runtime.model import DreamModel
 
 from .requests import Line
 
 Json = dict[str, Any]
-_Make = Callable[[DreamModel, Any, str], asked.Asked]
+_Make = Callable[[DreamModel, Any, str], texts.Asked]
 
 ROUTES: dict[str, tuple[type[BaseModel], _Make]] = {
-    "/v1/chat/completions": (ChatRequest, asked.chat),
-    "/v1/completions": (CompletionRequest, asked.completion),
-    "/v1/fim/completions": (FimRequest, asked.fim),
-    "/v1/fill": (FillRequest, asked.fill),
+    "/v1/chat/completions": (ChatRequest, texts.chat),
+    "/v1/completions": (CompletionRequest, texts.completion),
+    "/v1/fim/completions": (FimRequest, texts.fim),
+    "/v1/fill": (FillRequest, texts.fill),
 }
 
 

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 import dream_edge
+from dream_edge.openai.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge.server import Engine
 from dream_edge.server.engine import Job
-from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
 from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
@@ -204,7 +204,7 @@ def test_an_error_of_the_network_is_told_without_its_words(caplog: pytest.LogCap
         assert streamed.endswith("data: [DONE]\n\n")
     assert "secret" not in caplog.text
     told: Any = [record for record in caplog.records if record.message == "failed"]
-    assert [(each.error, "test_server_engine.py" in each.where) for each in told] == [("RuntimeError", True)] * 2
+    assert [(each.error, "test_engine.py" in each.where) for each in told] == [("RuntimeError", True)] * 2
 
 
 def test_a_client_that_does_not_read_holds_a_bounded_number_of_steps() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from dream_edge_runtime.generation.results import Generation, Step
 
-from .settled import Cell
+from .text_stream import Cell
 
 Json = dict[str, Any]
 

@@ -29,7 +29,7 @@ class BatchProgress:
 Progress = Callable[[BatchProgress], None]
 
 
-def run_batch(
+def batch(
     engine: Engine,
     source: Path,
     out: Path,

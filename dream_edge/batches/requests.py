@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dream_edge.server.errors import RequestRefused
-from dream_edge.server.strict_json import parse_body
+from dream_edge.openai.errors import RequestRefused
+from dream_edge.openai.strict_json import parse_body
 
 from .errors import UnreadableBatch
 

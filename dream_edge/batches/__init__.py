@@ -15,7 +15,7 @@ from .errors import (
 from .local_engine import LocalEngine
 from .ray_engine import RayEngine, Source
 from .requests import count_requests
-from .run import BatchProgress, run_batch
+from .run import BatchProgress, batch
 
 __all__ = [
     "BatchError",
@@ -30,6 +30,6 @@ __all__ = [
     "Source",
     "UnreadableBatch",
     "WorkerUnfit",
+    "batch",
     "count_requests",
-    "run_batch",
 ]

@@ -22,7 +22,7 @@ from dream_edge_runtime.text.chat import chat_ids
 
 pytest.importorskip("lm_eval")
 
-TASKS = Path(__file__).parent / "evaluation_tasks"
+TASKS = Path(__file__).parent / "tasks"
 
 PROGRAM = """
 import json, sys

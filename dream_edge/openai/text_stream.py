@@ -23,7 +23,7 @@ class Cell(TypedDict):
     """Its probability, where it is new at this step."""
 
 
-class SettledText:
+class StableText:
     """Follows one text; each piece it hands out comes after the piece before.
 
     Args:
