@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from dream_edge_export.lock import exclusive
+from dream_edge_runtime.files.lock import hold_lock
 
 from .answers import Answer
 from .errors import MismatchedResults, ResultsNotWritable
@@ -97,7 +97,7 @@ def open_results(path: Path) -> Iterator[Results]:
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
-        with exclusive(lock, path), Results(path) as results:
+        with hold_lock(lock, path), Results(path) as results:
             try:
                 yield results
             finally:

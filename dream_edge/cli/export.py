@@ -175,8 +175,9 @@ def _announce(
     checkpoint: Checkpoint, out: Path, recipe: Recipe, calibration: CalibrationSet | None, *, force: bool
 ) -> None:
     """Say what is going to happen, once it is known that it can."""
-    from dream_edge_export.plan import ExportPlan, free_disk
+    from dream_edge_export.plan import ExportPlan
     from dream_edge_export.staging import staging_of
+    from dream_edge_runtime.files.writing import free_disk
     from dream_edge_runtime.format.recipe import parameter_count
 
     plan = ExportPlan.of(checkpoint, recipe, calibration)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dream_edge_runtime.format.model_config import parse_json_object
+from dream_edge_runtime.files.json import parse_json_object
 
 from .errors import RequestRefused
 

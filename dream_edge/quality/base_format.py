@@ -26,7 +26,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge_runtime.format.model_config import ModelConfig, parse_json_object
+from dream_edge_runtime.files.json import describe, parse_json_object
+from dream_edge_runtime.format.model_config import ModelConfig
 
 from .errors import CorruptBase, UnsupportedBase
 from .evaluation import Evaluation
@@ -164,7 +165,7 @@ def read_header(file: BinaryIO, size: int, path: Path) -> tuple[About, Layout, i
     except UnsupportedBase:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CorruptBase(path, f"its header is wrong ({_shown(error)})") from None
+        raise CorruptBase(path, f"its header is wrong ({describe(error)})") from None
     return about, layout, 8 + length
 
 
@@ -243,9 +244,3 @@ def evaluation_of(arrays: Mapping[str, NDArray[np.int32]], about: About) -> Eval
 
 def _within(values: NDArray[Any], bound: int) -> bool:
     return bool(values.min() >= 0 and values.max() < bound)
-
-
-def _shown(error: Exception) -> str:
-    """The text of an error, fit for one line even where it quotes a file from a stranger."""
-    text = "".join(character if character.isprintable() else "?" for character in str(error))
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, MissingExtra, NonFiniteWeights
+from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, MissingExtra, NonFiniteWeights, NotWritable
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import TINY, bundled
@@ -207,7 +207,7 @@ def build_base(
         try:
             _make(plan, path, progress)
         except OSError as error:
-            if isinstance(error, DreamEdgeError):
+            if isinstance(error, DreamEdgeError) and not isinstance(error, NotWritable):
                 raise
             raise BaseNotWritten(path, error.strerror or str(error)) from error
     return Base.open(path)
@@ -229,13 +229,13 @@ def working_directory(path: Path) -> Path:
 
 
 def _make(plan: BasePlan, path: Path, progress: Progress) -> None:
-    from dream_edge_export.disk import remove_tree, sync_directory
     from dream_edge_export.journal import Journal
-    from dream_edge_export.lock import exclusive
+    from dream_edge_runtime.files.lock import hold_lock
+    from dream_edge_runtime.files.writing import remove_tree, sync_directory
 
     path.parent.mkdir(parents=True, exist_ok=True)
     directory = working_directory(path)
-    with exclusive(directory / "lock", path):
+    with hold_lock(directory / "lock", path):
         try:
             _check_disk(path.parent, plan.working_bytes - sum(file.stat().st_size for file in directory.iterdir()))
             _fill(plan, directory, progress)
@@ -283,11 +283,11 @@ def _continued(plan: BasePlan, reference: StreamedReference, directory: Path) ->
 
 
 def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journal: Journal, progress: Progress) -> None:
-    from dream_edge_export.disk import append_file, write_all
+    from dream_edge_runtime.files.writing import open_to_append, write_all
 
     vocab = plan.checkpoint.config.vocab_size
     done = journal.finished.count - reference.stages
-    fd = append_file(path, plan.bytes_of(done) if done else 0)
+    fd = open_to_append(path, plan.bytes_of(done) if done else 0)
     try:
         if not done:
             write_all(fd, plan.head)

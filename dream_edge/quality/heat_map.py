@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dream_edge_runtime.errors import InvalidOption, MissingExtra, OutputNotWritable
+from dream_edge_runtime.errors import InvalidOption, MissingExtra, NotWritable
 from dream_edge_runtime.format.recipe import LM_HEAD
 
 from .sensitivity import Sensitivity, layer_matrices
@@ -37,12 +37,12 @@ def table(found: Sensitivity, format_: str) -> NDArray[np.float64]:
 def check_plot(path: Path) -> None:
     """Before anything is measured for it.
 
-    Raises: InvalidOption for an ending other than those of `SUFFIXES`, OutputNotWritable, MissingExtra.
+    Raises: InvalidOption for an ending other than those of `SUFFIXES`, NotWritable, MissingExtra.
     """
     if path.suffix not in SUFFIXES:
         raise InvalidOption("plot", str(path), f"must end in {', '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
-        raise OutputNotWritable(path, "there is no such directory")
+        raise NotWritable(path, "there is no such directory")
     if find_spec("matplotlib") is None:
         raise MissingExtra("Drawing", "report")
 
@@ -50,7 +50,7 @@ def check_plot(path: Path) -> None:
 def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> None:
     """Write the picture as .png, .svg or .pdf.
 
-    Raises: InvalidOption for another ending, OutputNotWritable, MissingExtra without matplotlib.
+    Raises: InvalidOption for another ending, NotWritable, MissingExtra without matplotlib.
     """
     check_plot(path)
     import matplotlib
@@ -77,7 +77,7 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
         try:
             figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
         except OSError as error:
-            raise OutputNotWritable(path, error.strerror or str(error)) from error
+            raise NotWritable(path, error.strerror or str(error)) from error
 
 
 def _label(panel: Any, found: Sensitivity, format_: str, values: NDArray[np.float64], scale: Any) -> None:

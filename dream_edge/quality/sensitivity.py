@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge_runtime.errors import DreamEdgeError, OutputNotWritable
+from dream_edge_runtime.errors import DreamEdgeError, NotWritable
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
 
@@ -147,13 +147,13 @@ class Sensitivity:
             raise MeasurementsUnfit(path, f"it is not a file of sensitivities ({error})") from None
 
     def write(self, path: Path) -> None:
-        """Put in place whole. Raises OutputNotWritable."""
+        """Put in place whole. Raises NotWritable."""
         partial = path.with_name(f".{path.name}.partial")
         try:
             partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError as error:
-            raise OutputNotWritable(path, error.strerror or str(error)) from error
+            raise NotWritable(path, error.strerror or str(error)) from error
 
 
 def layer_matrices(index: int) -> list[str]:

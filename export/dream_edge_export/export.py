@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
-from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, NonFiniteWeights, OutputNotWritable
+from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights
+from dream_edge_runtime.files.writing import check_disk, explain_write_errors, write_file
 from dream_edge_runtime.format.artifact import CARD, TOKENIZER, Artifact
 from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.format.recipe import Recipe, Target, WeightFormat
@@ -22,10 +24,9 @@ from .card import model_card
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import licence, provenance, version
 from .checkpoint.tokenizer import convert_tokenizer
-from .disk import write_file
 from .graph import build_model, weight_parameters
 from .journal import Journal
-from .plan import ExportPlan, check_disk, check_memory, check_output
+from .plan import DISK_REMEDY, ExportPlan, check_memory, check_output
 from .quantize.calibrate import Calibrated, CalibrationSet, Store, calibrate
 from .quantize.weights import Part, Weight, encoded, encoders
 from .shards import Place, ShardsDiffer, WeightWriter, tensor_bytes
@@ -86,13 +87,13 @@ def export(
         OutputForeign: `out` holds other files than an artifact's, which nobody asked to remove.
         OutputInsideCheckpoint: `out` lies in the checkpoint's directory.
         OutputBusy: another export is writing there.
-        OutputNotWritable: the disk fails or the place is read-only.
+        NotWritable: the disk fails or the place is read-only.
         NotEnoughDisk, NotEnoughMemory: known before anything is written.
         CheckpointError: a tensor is damaged, or a file changed meanwhile.
     """
     named, out = out, goal(out)
     plan = ExportPlan.of(checkpoint, recipe, calibration)
-    with _writing(out):
+    with explain_write_errors(out):
         check_output(checkpoint, out, force=force)
         check_memory(plan.memory)
         documents = _documents(plan, source, chosen_by)
@@ -106,16 +107,6 @@ def export(
             artifact = Artifact.open(place.artifact)
             place.put_in_place()
     return replace(artifact, path=named.absolute())
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, DreamEdgeError):
-            raise
-        raise OutputNotWritable(out, error.strerror or str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -189,7 +180,7 @@ def _fill(
         encode = _calibrated(place, plan, plan.calibration, progress)
     journal, writer = _continued(place, plan)
     written = sum(plan.layout.sizes(journal.finished.count).values())
-    check_disk(place.path, plan.written_bytes - written + documents.size)
+    check_disk(place.path, plan.written_bytes - written + documents.size, DISK_REMEDY)
     with journal, writer:
         try:
             _write_weights(place, plan, encode, journal, writer, progress)
@@ -198,10 +189,15 @@ def _fill(
                 _record(place, journal, writer)
             raise
         shards = writer.files
-    entries = [write_file(place.artifact / name, data) for name, data in documents.files.items()]
+    entries = [_write_entry(place.artifact / name, data) for name, data in documents.files.items()]
     write_file(place.artifact / CARD, documents.card)  # not listed: people edit the card of what they publish
     manifest = replace(documents.manifest, files=(*shards, *entries))
     write_file(place.artifact / MANIFEST, manifest.to_json())
+
+
+def _write_entry(path: Path, data: bytes) -> FileEntry:
+    write_file(path, data)
+    return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _continued(place: Staging, plan: ExportPlan) -> tuple[Journal, WeightWriter]:
@@ -226,7 +222,7 @@ def _calibrated(place: Staging, plan: ExportPlan, calibration: CalibrationSet, p
     """The weights as a calibration chooses them, which is done now where an earlier run has not finished it."""
     store = Store.open(place.calibration, plan.key)
     place.is_resumable = True
-    check_disk(place.path, plan.calibration_disk - store.stored_bytes)
+    check_disk(place.path, plan.calibration_disk - store.stored_bytes, DISK_REMEDY)
     layers = plan.checkpoint.config.num_hidden_layers
 
     def advance(done: float, layer: str) -> None:

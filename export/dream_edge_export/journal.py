@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .disk import append_file, sync_directory, write_all
+from dream_edge_runtime.files.writing import open_to_append, sync_directory, write_all
+
 from .shards import Finished
 
 
@@ -25,7 +26,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         is_new = not self._path.exists()
-        self._fd = append_file(self._path, self._size)  # a line that was torn goes
+        self._fd = open_to_append(self._path, self._size)  # a line that was torn goes
         if not self._size:
             self._append({"key": self._key})
         if is_new:

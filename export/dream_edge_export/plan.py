@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 
 from dream_edge_runtime.errors import (
-    NotEnoughDisk,
     NotEnoughMemory,
     OutputExists,
     OutputForeign,
@@ -35,6 +33,7 @@ from .shards import Layout, tensor_bytes
 from .staging import CALIBRATION, JOURNAL, is_occupied, staging_of
 
 _OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
+DISK_REMEDY = "name a directory on another disk, or choose a smaller scheme (--scheme int4)"
 _LIBRARIES = 400 << 20  # resident once PyTorch and the graph builder are imported
 _STRIPS = 3  # resident size beside a strip of 0.55 GB: 1.1 to 2.1 GB from run to run, as the allocator has it
 _WORKING_BYTES = 16  # for each weight of a slice that is read, encoded or waiting
@@ -173,18 +172,6 @@ def check_output(checkpoint: Checkpoint, out: Path, *, force: bool) -> None:
             raise OutputExists(out)
         if not _is_artifact(out):
             raise OutputForeign(out)
-
-
-def check_disk(directory: Path, needed: int) -> None:
-    """Raises NotEnoughDisk unless `needed` more bytes fit on the disk of `directory`."""
-    free = free_disk(directory)
-    if free < needed:
-        raise NotEnoughDisk(directory, needed, free)
-
-
-def free_disk(path: Path) -> int:
-    """Bytes free on the disk where `path` is or is going to be."""
-    return shutil.disk_usage(next(each for each in (path, *path.absolute().parents) if each.is_dir())).free
 
 
 def check_memory(needed: int) -> None:

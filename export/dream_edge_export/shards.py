@@ -17,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_runtime.files.writing import open_to_append, sync_directory, write_all
 from dream_edge_runtime.format.manifest import FileEntry
 from dream_edge_runtime.graph.signature import TensorSpec
-
-from .disk import append_file, sync_directory, write_all
 
 LARGEST_SHARD = 2_000_000_000
 ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
@@ -114,7 +113,7 @@ class WeightWriter:
             self._shard, self._end = name, size
         self._index, self.finished = finished.count, finished
         if self._shard:
-            self._fd = append_file(self._directory / self._shard, self._end)
+            self._fd = open_to_append(self._directory / self._shard, self._end)
 
     def append(self, name: str, array: NDArray[np.generic]) -> None:
         """The next part of tensor `name`: parts come in the order of the layout and of the bytes in a tensor."""
@@ -161,7 +160,7 @@ class WeightWriter:
                 os.close(self._fd)
             self._shard, self._end = place.shard, 0
             self._hashes[place.shard] = hashlib.sha256()
-            self._fd = append_file(self._directory / place.shard, 0)
+            self._fd = open_to_append(self._directory / place.shard, 0)
         self._append(memoryview(bytes(place.offset - self._end)))
 
     def _append(self, data: memoryview) -> None:

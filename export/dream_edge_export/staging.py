@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dream_edge_runtime.files.lock import hold_lock
+from dream_edge_runtime.files.writing import remove_tree, sync_directory
 from dream_edge_runtime.format.manifest import MANIFEST
-
-from .disk import remove_tree, sync_directory
-from .lock import exclusive
 
 JOURNAL = "journal"
 CALIBRATION = "calibration"
@@ -102,7 +101,7 @@ def staging(out: Path) -> Iterator[Staging]:
     out.parent.mkdir(parents=True, exist_ok=True)
     path = staging_of(out)
     try:
-        with exclusive(path / "lock", out):
+        with hold_lock(path / "lock", out):
             place = Staging(out, path)
             place.recover()
             place.artifact.mkdir(exist_ok=True)
@@ -119,8 +118,9 @@ def staging(out: Path) -> Iterator[Staging]:
 def _remove_lock(path: Path) -> None:
     """Remove what is left of the directory, unless something is."""
     with suppress(OSError):
-        if [entry.name for entry in path.iterdir()] == ["lock"]:
-            (path / "lock").unlink()  # Windows refuses while it is open
+        if {entry.name for entry in path.iterdir()} <= {"lock", "lock.holder"}:
+            for entry in path.iterdir():
+                entry.unlink()  # Windows refuses while it is open
             path.rmdir()
 
 

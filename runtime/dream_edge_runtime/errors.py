@@ -158,11 +158,11 @@ class OutputForeign(DreamEdgeError, FileExistsError):
         )
 
 
-class OutputNotWritable(DreamEdgeError, OSError):
-    """The disk fails, or the place is read-only."""
+class NotWritable(DreamEdgeError, OSError):
+    """The disk is full or fails, or the place is read-only."""
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path}: cannot write there: {why}. Name a writable directory with enough free space.")
+    def __init__(self, path: Path, why: str, remedy: str = "Name a writable directory with enough free space.") -> None:
+        super().__init__(f"{path}: cannot write there: {why}. {remedy}")
 
 
 class OutputInsideCheckpoint(DreamEdgeError, ValueError):
@@ -184,13 +184,13 @@ class OutputBusy(DreamEdgeError, BlockingIOError):
 
 
 class NotEnoughDisk(DreamEdgeError, OSError):
-    """The export does not fit the disk: `needed` and `free`, in bytes."""
+    """What is to be written does not fit the disk: `needed` and `free`, in bytes."""
 
-    def __init__(self, path: Path, needed: int, free: int) -> None:
+    def __init__(self, path: Path, needed: int, free: int, remedy: str) -> None:
         self.needed, self.free = needed, free
         super().__init__(
-            f"{path}: the export writes {needed / 1e9:.2f} GB there and {free / 1e9:.2f} GB are free. "
-            "Make room, name a directory on another disk, or choose a smaller scheme (--scheme int4)."
+            f"{path}: about {needed / 1e9:.2f} GB are to be written there and {free / 1e9:.2f} GB are free. "
+            f"Make room, or {remedy}."
         )
 
 

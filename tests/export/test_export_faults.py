@@ -19,16 +19,16 @@ import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
-from dream_edge_export.lock import exclusive
 from dream_edge_export.staging import staging_of
 from dream_edge_runtime.errors import (
     ArtifactError,
     NotEnoughDisk,
     NotEnoughMemory,
+    NotWritable,
     OutputBusy,
     OutputInsideCheckpoint,
-    OutputNotWritable,
 )
+from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
@@ -93,12 +93,12 @@ def test_failing_call_is_an_error_after_which_the_export_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, function, counting)
         undisturbed = contents(export(checkpoint, tmp_path / "undisturbed", INT4).path)
-    # the lock is signed, and directories are synced at the end, as well as they can be
-    first, last = {"write": (2, 0), "fsync": (2, 3)}.get(function, (2, 0))
+    # directories are synced at the end, as well as they can be
+    first, last = {"fsync": (2, 3)}.get(function, (2, 0))
     for number in range(first, counting.calls - last + 1, stride):
         with monkeypatch.context() as patch:
             patch.setattr(os, function, FailingCall(getattr(os, function), number, code))
-            with pytest.raises(OutputNotWritable, match=os.strerror(code)):
+            with pytest.raises(NotWritable, match=os.strerror(code)):
                 export(checkpoint, tmp_path / "out", INT4)
         assert nothing_loads(tmp_path / "out")
         assert contents(export(checkpoint, tmp_path / "out", INT4).path) == undisturbed
@@ -125,7 +125,7 @@ def test_file_size_limits(checkpoint: Checkpoint, tmp_path: Path) -> None:
     undisturbed = contents(export(checkpoint, tmp_path / "undisturbed", INT4).path)
     out = tmp_path / "out"
     for limit in (0, 1, 5000, len(undisturbed["weights-00001.bin"]) - 1):
-        with files_limited_to(limit), pytest.raises(OutputNotWritable, match=os.strerror(errno.EFBIG)):
+        with files_limited_to(limit), pytest.raises(NotWritable, match=os.strerror(errno.EFBIG)):
             export(checkpoint, out, INT4)
         assert nothing_loads(out)
         assert staging_of(out).exists() == (limit > 40_000)  # nothing was finished before
@@ -147,8 +147,8 @@ def test_disk_that_fills_up(checkpoint: Checkpoint, tmp_path: Path, monkeypatch:
             export(checkpoint, disk / "out", INT4)
         assert {entry.name for entry in disk.iterdir()} == {"filler"}
         with monkeypatch.context() as patch:  # as if somebody else filled it meanwhile
-            patch.setattr("dream_edge_export.plan.free_disk", lambda _: 1 << 40)
-            with pytest.raises(OutputNotWritable, match="No space left"):
+            patch.setattr("dream_edge_runtime.files.writing.free_disk", lambda _: 1 << 40)
+            with pytest.raises(NotWritable, match="No space left"):
                 export(checkpoint, disk / "out", INT4)
         assert nothing_loads(disk / "out")
         filler.unlink()
@@ -222,7 +222,7 @@ def test_lock_of_a_dead_process_is_taken_over(checkpoint: Checkpoint, tmp_path: 
 def test_lock_whose_file_its_last_holder_removed_is_not_held(tmp_path: Path) -> None:
     """Between our opening the file and locking it, it went; somebody else may hold its successor."""
     path = tmp_path / "d" / "lock"
-    with exclusive(path, tmp_path):
+    with hold_lock(path, tmp_path):
         shutil.rmtree(path.parent)
-        with exclusive(path, tmp_path), pytest.raises(OutputBusy), exclusive(path, tmp_path):
+        with hold_lock(path, tmp_path), pytest.raises(OutputBusy), hold_lock(path, tmp_path):
             pass

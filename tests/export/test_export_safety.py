@@ -14,9 +14,9 @@ from dream_edge_runtime.errors import (
     ArtifactError,
     DreamEdgeError,
     NonFiniteWeights,
+    NotWritable,
     OutputExists,
     OutputForeign,
-    OutputNotWritable,
 )
 from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
@@ -149,7 +149,7 @@ def test_old_artifact_survives_a_failed_replacement(
 
     with monkeypatch.context() as patch:
         patch.setattr(f"dream_edge_export.export.{stage}", fail)
-        with pytest.raises(OutputNotWritable, match="No space left"):
+        with pytest.raises(NotWritable, match="No space left"):
             export(checkpoint, out, Recipe.for_scheme("int4"), force=True)
     assert contents(out) == before
     assert loading(tmp_path) == {out}
@@ -172,7 +172,7 @@ def test_old_artifact_returns_when_the_new_one_cannot_take_its_place(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", refuse)
-        with pytest.raises(OutputNotWritable):
+        with pytest.raises(NotWritable):
             export(checkpoint, out, Recipe.for_scheme("int4"), force=True)
     assert contents(out) == before
     assert export(checkpoint, out, Recipe.for_scheme("int4"), force=True).manifest.recipe.scheme == "int4"

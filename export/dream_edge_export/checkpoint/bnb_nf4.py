@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dream_edge_runtime.errors import UnreadableFile
-from dream_edge_runtime.format.model_config import parse_json_object
+from dream_edge_runtime.files.json import parse_json_object
 
 from .tensor_file import TensorFile
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 
 from dream_edge_runtime.errors import CheckpointChanged, CheckpointNotFound, UnreadableFile
-from dream_edge_runtime.format.model_config import parse_json_object
+from dream_edge_runtime.files.json import parse_json_object
 
 _LARGEST_HEADER = 100_000_000  # the library's own bound
 

@@ -12,9 +12,8 @@ A sequence is computed by itself, in fp32, with the operations of `load_referenc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +23,9 @@ import torch
 from torch import Tensor
 
 from dream_edge_runtime.arrays import FloatArray, IntArray
+from dream_edge_runtime.files.writing import replace_file
 
 from ..checkpoint.checkpoint import LM_HEAD, Checkpoint
-from ..disk import append_file, sync_directory, write_all
 from .bf16 import Rounding, round_activations
 from .streaming import embed, lm_head_logits, load_layer, norm, run_layer
 
@@ -91,9 +90,9 @@ class StreamedReference:
         """
         states = self._states(stage)
         done = self.work_before(stage)
-        with _when_whole(self._file(stage)) as fd, torch.inference_mode():
+        with replace_file(self._file(stage)) as file, torch.inference_mode():
             for index, state in enumerate(states):
-                write_all(fd, state.contiguous().numpy().reshape(-1).view(np.uint8).data)
+                file.write(state.contiguous().numpy().reshape(-1).view(np.uint8).data)
                 progress(done + (self.work_before(stage + 1) - done) * (index + 1) / len(self.sequences), self.work)
 
     def is_there(self, stage: int) -> bool:
@@ -157,17 +156,3 @@ class _Reader:
 
     def close(self) -> None:
         self._file.close()
-
-
-@contextmanager
-def _when_whole(path: Path) -> Iterator[int]:
-    """A descriptor to write to; what was written is at `path` once the block has ended well."""
-    partial = path.with_name(path.name + ".partial")
-    fd = append_file(partial, 0)
-    try:
-        yield fd
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    partial.replace(path)
-    sync_directory(path.parent)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
-from ..files.canonical_json import canonical_json, parse_canonical
+from ..files.json import canonical_json, describe, parse_canonical
 from ..files.regular import read_regular
 from .model_config import ModelConfig
 from .recipe import Recipe, Target
@@ -96,14 +96,14 @@ class Manifest:
         try:
             document = parse_canonical(data)
         except (ValueError, RecursionError) as error:
-            raise CorruptArtifact(source, f"not canonical JSON ({_shown(error)})") from None
+            raise CorruptArtifact(source, f"not canonical JSON ({describe(error)})") from None
         if not isinstance(document, dict):
             raise CorruptArtifact(source, "the manifest is not a JSON object")
         _check_version(document, source)
         try:
             return _build(document)
         except (DreamEdgeError, TypeError, KeyError, ValueError, AttributeError) as error:
-            raise CorruptArtifact(source, f"the manifest does not fit its schema ({_shown(error)})") from None
+            raise CorruptArtifact(source, f"the manifest does not fit its schema ({describe(error)})") from None
 
     def file(self, name: str) -> FileEntry:
         """The entry of the file called `name`."""
@@ -175,9 +175,3 @@ def _file_entry(raw: dict[str, Any]) -> FileEntry:
     if not isinstance(entry.sha256, str) or not _DIGEST.fullmatch(entry.sha256):
         raise ValueError(f"the digest of {entry.name} is not 64 hex digits")
     return entry
-
-
-def _shown(error: Exception) -> str:
-    """The text of an error, fit for one line even where it quotes a file from a stranger."""
-    text = "".join(character if character.isprintable() else "?" for character in str(error))
-    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointNotFound, InvalidConfig, UnreadableFile
+from ..files.json import describe, parse_json_object
 
 MODEL_TYPE = "Dream"
 SHIFTS = {"DreamModel": 1}
@@ -63,20 +63,20 @@ class ModelConfig:
         for name in _SIZES:
             largest = _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST - 1
             if not 0 < getattr(self, name) <= largest:
-                problems.append(f"{name} is {_shown(getattr(self, name))}, expected 1 to {largest}")
+                problems.append(f"{name} is {describe(getattr(self, name))}, expected 1 to {largest}")
         for name in (*IDS, "expand_token_id"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < self.vocab_size:
                 problems.append(
-                    f"{name} is {_shown(getattr(self, name))}, outside the vocabulary of {_shown(self.vocab_size)}"
+                    f"{name} is {describe(getattr(self, name))}, outside the vocabulary of {describe(self.vocab_size)}"
                 )
         if not 0 < self.rms_norm_eps < 1:
-            problems.append(f"rms_norm_eps is {_shown(self.rms_norm_eps)}, expected a small positive number")
+            problems.append(f"rms_norm_eps is {describe(self.rms_norm_eps)}, expected a small positive number")
         if not 1 < self.rope_theta < 1e12:
-            problems.append(f"rope_theta is {_shown(self.rope_theta)}, expected a number from 1 to 1e12")
+            problems.append(f"rope_theta is {describe(self.rope_theta)}, expected a number from 1 to 1e12")
         if not 0 < self.context <= self.max_position_embeddings:
-            problems.append(f"context is {_shown(self.context)}, expected 1 to max_position_embeddings")
+            problems.append(f"context is {describe(self.context)}, expected 1 to max_position_embeddings")
         if self.shift not in (0, 1):
-            problems.append(f"shift is {_shown(self.shift)}, expected 0 or 1")
+            problems.append(f"shift is {describe(self.shift)}, expected 0 or 1")
         if problems:
             return problems
         if self.hidden_size % self.num_attention_heads:
@@ -120,7 +120,7 @@ class ModelConfig:
             raise InvalidConfig(source, error.problems) from None
         declared = raw.get("head_dim")
         if declared not in (None, config.head_dim):
-            raise InvalidConfig(source, [f"head_dim is {_shown(declared)}, not hidden_size / num_attention_heads"])
+            raise InvalidConfig(source, [f"head_dim is {describe(declared)}, not hidden_size / num_attention_heads"])
         return replace(config, rms_norm_eps=float(config.rms_norm_eps), rope_theta=float(config.rope_theta))
 
     @classmethod
@@ -171,36 +171,6 @@ def read_json_object(path: Path, *, limit: int = _LARGEST_JSON) -> dict[str, Any
         raise UnreadableFile(path, str(error)) from None
 
 
-def parse_json_object(data: bytes | str) -> dict[str, Any]:
-    """The JSON object in `data`; `ValueError` for anything else, for NaN, infinities and repeated keys."""
-    try:
-        value = json.loads(data, parse_constant=_refuse_constant, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not valid JSON ({error})") from None
-    if isinstance(value, dict):
-        return value
-    raise ValueError(f"holds a JSON {type(value).__name__}, expected an object")
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {_shown(repeated)} is repeated")
-    return result
-
-
-def _shown(value: object) -> str:
-    """`value` for a message: printable, and short even where a file from a stranger is not."""
-    text = ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
     """rope_theta and rope_type where transformers 5 writes them."""
     parameters = raw.get("rope_parameters")
@@ -212,16 +182,16 @@ def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _architecture_problems(raw: Mapping[str, Any]) -> list[str]:
     problems = []
     if raw.get("model_type") != MODEL_TYPE:
-        problems.append(f"model_type is {_shown(raw.get('model_type'))}, expected {MODEL_TYPE!r}")
+        problems.append(f"model_type is {describe(raw.get('model_type'))}, expected {MODEL_TYPE!r}")
     architectures = raw.get("architectures")
     if not isinstance(architectures, list) or not SHIFTS.keys() & set(map(str, architectures)):
-        problems.append(f"architectures is {_shown(architectures)}, expected one of {sorted(SHIFTS)}")
+        problems.append(f"architectures is {describe(architectures)}, expected one of {sorted(SHIFTS)}")
     if raw.get("hidden_act", "silu") != "silu":
-        problems.append(f"hidden_act is {_shown(raw['hidden_act'])}, only 'silu' exists in this architecture")
+        problems.append(f"hidden_act is {describe(raw['hidden_act'])}, only 'silu' exists in this architecture")
     if raw.get("rope_scaling") is not None:
         problems.append("rope_scaling is set, which no Dream checkpoint uses")
     if raw.get("rope_type", "default") != "default":
-        problems.append(f"rope_parameters is of the type {_shown(raw['rope_type'])}, which no Dream checkpoint uses")
+        problems.append(f"rope_parameters is of the type {describe(raw['rope_type'])}, which no Dream checkpoint uses")
     if raw.get("use_sliding_window"):
         problems.append("use_sliding_window is set, which a bidirectional model cannot use")
     return problems
@@ -240,5 +210,5 @@ def _type_problems(values: Mapping[str, Any]) -> list[str]:
         else:
             fits, expected = is_int, "an integer"
         if not fits:
-            problems.append(f"{name} is {_shown(value)}, expected {expected}")
+            problems.append(f"{name} is {describe(value)}, expected {expected}")
     return problems

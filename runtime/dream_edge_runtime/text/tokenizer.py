@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from ..errors import ArtifactNotFound, CorruptArtifact, InvalidText, InvalidTokenId
-from ..format.model_config import parse_json_object
+from ..files.json import parse_json_object
 
 LARGEST_FILE = 1 << 26
 BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dream_edge_runtime.errors import CheckpointNotFound, DreamEdgeError, InvalidConfig, UnreadableFile
-from dream_edge_runtime.format.model_config import ModelConfig, parse_json_object
+from dream_edge_runtime.files.json import parse_json_object
+from dream_edge_runtime.format.model_config import ModelConfig
 from support.checkpoints import config_dict
 
 NAMES = [field.name for field in fields(ModelConfig) if field.name not in ("expand_token_id", "context", "shift")]

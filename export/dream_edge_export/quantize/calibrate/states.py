@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...disk import append_file, write_all
+from dream_edge_runtime.files.writing import open_to_append, write_all
+
 from .inputs import Batch
 
 
@@ -34,7 +35,7 @@ class States:
 
     def append(self, batch: Batch, values: Tensor) -> None:
         """Write the states of `batch`, cutting off what came after it."""
-        fd = append_file(self.path, 4 * self.width * batch.first)
+        fd = open_to_append(self.path, 4 * self.width * batch.first)
         try:
             write_all(fd, np.ascontiguousarray(values.numpy(), "<f4").reshape(-1).view(np.uint8).data)
         finally:

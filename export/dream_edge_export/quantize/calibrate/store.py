@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from ...disk import remove_tree, sync_directory, write_file
+from dream_edge_runtime.files.writing import remove_tree, replace_file, write_file
+
 from ...reference.streaming import NORM
 from .layer import Chosen, Streams
 
@@ -113,10 +114,8 @@ class Store:
 
     def _write(self, path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        partial = path.with_suffix(".partial")
-        write_file(partial, save(whole))
-        partial.replace(path)
-        sync_directory(self.directory)
+        with replace_file(path) as file:
+            file.write(save(whole))
 
 
 def _read(path: Path, name: str) -> NDArray[np.generic]:

@@ -1,0 +1,53 @@
+"""A lock that dies with its process: two that write to one place would write into each other's files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..errors import OutputBusy
+
+
+@contextmanager
+def hold_lock(path: Path, out: Path) -> Iterator[None]:
+    """Hold the lock file `path`, made with its directory if need be, while the block runs.
+
+    The id of its holder lies beside it, which the library does not keep. The lock file is not removed; remove it inside
+    the block (or, on Windows, after it).
+
+    Raises:
+        OutputBusy: another process is writing `out`.
+    """
+    holder = path.with_name(f"{path.name}.holder")
+    lock = _acquire(path, out, holder)
+    try:
+        with suppress(OSError):  # only for the message to those who are refused
+            holder.write_text(str(os.getpid()))
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def _acquire(path: Path, out: Path, holder: Path) -> FileLock:
+    lock = FileLock(path, timeout=0, thread_local=False)
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            lock.acquire()
+        except FileNotFoundError:  # its last holder has just removed the directory
+            continue
+        except Timeout:
+            raise OutputBusy(out, _read_id(holder)) from None
+        return lock
+
+
+def _read_id(holder: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(holder.read_text())
+    return None
