@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import dream_edge
-from dream_edge.bench.machine import machine, resident_memory
+from dream_edge.benchmark.machine import machine, resident_memory
 
 NAP = 0.005
 QUESTION = "What sound does the dog make?"

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import dream_edge
-from dream_edge.bench.machine import machine, peak_memory, resident_memory
-from dream_edge.bench.peak import SIZE, gemm_peak
-from dream_edge.bench.timing import operations, time_full_pass
+from dream_edge.benchmark.machine import machine, peak_memory, resident_memory
+from dream_edge.benchmark.peak import SIZE, gemm_peak
+from dream_edge.benchmark.timing import operations, time_full_pass
 from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.format.recipe import LM_HEAD

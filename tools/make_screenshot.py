@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import dream_edge
-from dream_edge.cli.view import CanvasView, header
+from dream_edge.cli.terminal.canvas_view import CanvasView, header
 from dream_edge_runtime.generation.results import Step
 from dream_edge_runtime.text.tokenizer import Tokenizer
 

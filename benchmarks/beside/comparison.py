@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dream_edge.bench.machine import machine
+from dream_edge.benchmark.machine import machine
 from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.free_memory import free_memory
 from tools.synthetic.geometries import geometry as find_geometry

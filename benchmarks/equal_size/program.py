@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from dream_edge.bench.machine import machine
+from dream_edge.benchmark.machine import machine
 from dream_edge.models import resolve_checkpoint
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference

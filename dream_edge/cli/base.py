@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from .export import open_checkpoint
-from .progress import progress
-from .terminal import note, number, size
+from .terminal.io import note, number, size
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Base, BasePlan

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .progress import progress
-from .terminal import note, size
+from .terminal.io import note, size
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Base

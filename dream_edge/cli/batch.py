@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as given
-from .progress import progress
 from .pull import at_hand
-from .terminal import note
+from .terminal.io import note
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.batches import BatchProgress, Engine

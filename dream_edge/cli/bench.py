@@ -10,12 +10,12 @@ import typer
 
 from . import options as given
 from .expanding import expand_first
-from .progress import Advance, progress
 from .pull import at_hand
-from .terminal import aligned, is_terminal, print_json, printable, size
+from .terminal.io import aligned, is_terminal, print_json, printable, size
+from .terminal.progress import Advance, progress
 
 if TYPE_CHECKING:
-    from dream_edge.bench.bench import Bench, Pass
+    from dream_edge.benchmark.bench import Bench, Pass
 
 
 def bench(
@@ -45,7 +45,7 @@ def bench(
     Loading, memory, passes by size of the canvas with and without remembered keys and values, a text at one token per
     pass, and how near all that comes to the machine's fastest matrix product. Close other programs first.
     """
-    from dream_edge.bench.bench import bench
+    from dream_edge.benchmark.bench import bench
     from dream_edge.hub import Kind
 
     model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check

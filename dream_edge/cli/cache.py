@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .terminal import aligned, print_json, printable, size
+from .terminal.io import aligned, print_json, printable, size
 
 
 def cache(

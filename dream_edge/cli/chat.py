@@ -13,8 +13,8 @@ from dream_edge_runtime.errors import DreamEdgeError
 
 from . import options as given
 from .conversation import Conversation, Leave, utterances
-from .faults import say
-from .terminal import note
+from .exit_codes import say
+from .terminal.io import note
 
 
 def chat(

@@ -13,10 +13,10 @@ from .base import Asked, obtain_base
 from .base_extras import AskedExtras, with_extras
 from .compare_table import table
 from .compare_tasks import check_learnt, with_task_scores
-from .progress import progress
 from .pull import at_hand
 from .report import AskedReport, Directory
-from .terminal import print_json
+from .terminal.io import print_json
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Base, Comparison

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .compare_tasks import task_lines
-from .terminal import aligned
+from .terminal.io import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

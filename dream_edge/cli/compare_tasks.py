@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .progress import progress
-from .terminal import aligned
+from .terminal.io import aligned
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Comparison

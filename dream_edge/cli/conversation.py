@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError
 
-from .terminal import note, print_text
-from .watch import watch
+from .terminal.io import note, print_text
+from .terminal.run import watch
 
 if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .progress import progress
-from .terminal import aligned, is_terminal, printable, size
+from .terminal.io import aligned, is_terminal, printable, size
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Measures
@@ -88,7 +88,7 @@ def _described(artifact: Artifact) -> str:
 
 def _perform(act: Act, players: list[Player]) -> None:
     """Ask every player; those that are quantized are watched."""
-    from .watch import watch
+    from .terminal.run import watch
 
     typer.echo(f"\n── {act.title} {'─' * (66 - len(act.title))}\n{act.asked.rstrip()}\n")
     for player in players:

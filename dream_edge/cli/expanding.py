@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .progress import progress
-from .terminal import note, size
+from .terminal.io import note, size
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ import typer
 
 from . import options as given
 from .budget import check_budget, recipe_within
-from .progress import Advance, progress
 from .pull import at_hand
-from .terminal import duration, note, number, size
+from .terminal.io import duration, note, number, size
+from .terminal.progress import Advance, progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Text

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from . import options as given
-from .terminal import print_json, print_text, read_stdin
-from .watch import finished, to_json, watch
+from .terminal.io import print_json, print_text, read_stdin
+from .terminal.run import finished, to_json, watch
 
 
 def generate(

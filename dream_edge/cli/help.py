@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from .faults import reported
+from .exit_codes import reported
 
 
 class Verbs(TyperGroup):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as given
-from .terminal import print_json, print_text
-from .watch import finished, to_json, watch
+from .terminal.io import print_json, print_text
+from .terminal.run import finished, to_json, watch
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising

@@ -12,7 +12,7 @@ from dream_edge_runtime.format.recipe import Formats
 
 from . import options as given
 from .pull import at_hand
-from .terminal import number, print_json, printable, size
+from .terminal.io import number, print_json, printable, size
 
 
 def info(

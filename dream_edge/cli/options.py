@@ -9,7 +9,7 @@ import typer
 
 from .expanding import expand_first
 from .pull import at_hand
-from .terminal import is_terminal, note, size
+from .terminal.io import is_terminal, note, size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .progress import progress
-from .terminal import note, print_json, size
+from .terminal.io import note, print_json, size
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.hub import Kind, Plan, Repository

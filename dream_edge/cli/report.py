@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .terminal import note
+from .terminal.io import note
 
 if TYPE_CHECKING:
     from dream_edge.quality import Comparison

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .export import open_checkpoint
-from .progress import progress
-from .terminal import aligned, duration, note, print_json, size
+from .terminal.io import aligned, duration, note, print_json, size
+from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality.perturbation import Measuring

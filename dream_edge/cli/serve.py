@@ -15,7 +15,7 @@ import typer
 from . import options as given
 from .expanding import expand_first
 from .pull import at_hand
-from .terminal import note
+from .terminal.io import note
 
 if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel

@@ -14,7 +14,7 @@ from .base_extras import AskedExtras, with_extras
 from .compare import compared
 from .export import open_checkpoint, write_artifact
 from .report import AskedReport, Directory
-from .terminal import aligned, note, size
+from .terminal.io import aligned, note, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,7 @@ def sweep(
     """
     from dream_edge.quality.page import Entry, advise
 
-    from .terminal import print_json
+    from .terminal.io import print_json
 
     available = _memory(memory)
     written = AskedReport(report=report)

@@ -6,7 +6,7 @@ import typer
 
 from . import options as given
 from .pull import at_hand, read_all
-from .terminal import size
+from .terminal.io import size
 
 
 def verify(artifact: given.ArtifactArgument, scheme: given.SchemeChoice = None) -> None:

@@ -12,9 +12,9 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from dream_edge.bench import peak
-from dream_edge.bench.bench import bench
-from dream_edge.bench.timing import operations, time_cached_pass
+from dream_edge.benchmark import peak
+from dream_edge.benchmark.bench import bench
+from dream_edge.benchmark.timing import operations, time_cached_pass
 from dream_edge.cli.app import app
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.format.artifact import Artifact
@@ -106,7 +106,7 @@ def test_needs_no_more_than_running_does() -> None:
 import json, sys
 for name in ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "safetensors"):
     sys.modules[name] = None
-from dream_edge.bench.bench import bench
+from dream_edge.benchmark.bench import bench
 found = bench("tiny", canvases=[64], new_tokens=2, repeats=1)
 print(json.dumps(found.peaks))
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dream_edge.cli import faults
+from dream_edge.cli import exit_codes
 from dream_edge.cli.app import app
 
 USAGE = {
@@ -108,34 +108,34 @@ def fail(command: str, places: dict[str, str], code: int) -> str:
 
 @pytest.mark.parametrize(("command", "says"), USAGE.values(), ids=USAGE)
 def test_usage(command: str, says: str, places: dict[str, str]) -> None:
-    assert says in fail(command, places, faults.USAGE)
+    assert says in fail(command, places, exit_codes.USAGE)
 
 
 @pytest.mark.parametrize(("command", "says"), FAILURES.values(), ids=FAILURES)
 def test_failure(command: str, says: str, places: dict[str, str]) -> None:
-    assert says.format(**places) in fail(command, places, faults.FAILED)
+    assert says.format(**places) in fail(command, places, exit_codes.FAILED)
 
 
 def test_forbidden_replacement_keeps_the_files(places: dict[str, str]) -> None:
-    fail("export {checkpoint} {foreign} --scheme int8 --force", places, faults.FAILED)
+    fail("export {checkpoint} {foreign} --scheme int8 --force", places, exit_codes.FAILED)
     assert [file.name for file in Path(places["foreign"]).iterdir()] == ["diary.txt"]
 
 
 def test_stdin_that_is_not_utf8(places: dict[str, str]) -> None:
     result = CliRunner().invoke(app, ["generate", places["artifact"], "-p", "-"], input=b"caf\xe9 latin")
-    assert (result.exit_code, result.stdout) == (faults.USAGE, "")
+    assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
     assert re.search(r"not UTF-8 \(at byte 3\)", result.stderr)
 
 
 def test_lone_surrogate_in_an_argument(places: dict[str, str]) -> None:
     result = CliRunner().invoke(app, ["generate", places["artifact"], "-p", "a\udcff"])
-    assert (result.exit_code, result.stdout) == (faults.FAILED, "")
+    assert (result.exit_code, result.stdout) == (exit_codes.FAILED, "")
     assert "lone surrogate" in result.stderr
 
 
 def test_line_ends_in_a_name_stay_on_the_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["info", str(tmp_path / "two\nlines\x1b[2J")])
-    assert result.exit_code == faults.FAILED
+    assert result.exit_code == exit_codes.FAILED
     assert result.stderr.count("\n") == 1
     assert "\x1b" not in result.stderr
 
@@ -144,7 +144,7 @@ def test_damaged_manifest(random_artifact: Path, tmp_path: Path) -> None:
     shutil.copytree(random_artifact, tmp_path / "artifact")
     (tmp_path / "artifact" / "manifest.json").write_text("{")
     result = CliRunner().invoke(app, ["generate", str(tmp_path / "artifact"), "-p", "x"])
-    assert result.exit_code == faults.FAILED
+    assert result.exit_code == exit_codes.FAILED
     assert result.stderr.count("\n") == 1
 
 
@@ -154,4 +154,4 @@ def test_damaged_manifest(random_artifact: Path, tmp_path: Path) -> None:
 def test_missing_export_extra_is_named(verb: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("torch", "dream_edge_export.checkpoint.checkpoint", "dream_edge_export.export"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    assert 'pip install "dream-edge[export]"' in fail(verb, places, faults.FAILED)
+    assert 'pip install "dream-edge[export]"' in fail(verb, places, exit_codes.FAILED)

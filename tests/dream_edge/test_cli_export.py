@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from dream_edge.cli.app import app
-from dream_edge.cli.progress import progress
+from dream_edge.cli.terminal.progress import progress
 from dream_edge_export.staging import staging_of
 from support.checkpoints import write_checkpoint
 

@@ -114,7 +114,8 @@ def _read(terminal: int) -> bytes:
 
 def test_no_color_is_respected() -> None:
     program = (
-        "from rich.text import Text; from dream_edge.cli.paint import Painter; from rich.console import Console; "
+        "from rich.text import Text; from rich.console import Console; "
+        "from dream_edge.cli.terminal.painter import Painter; "
         "Painter(Console(stderr=True, force_terminal=True)).draw([Text('x', style='red')])"
     )
     environment = {**ENVIRONMENT, "NO_COLOR": "1", "TERM": "xterm"}

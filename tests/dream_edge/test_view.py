@@ -10,8 +10,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from dream_edge.cli.paint import Painter
-from dream_edge.cli.view import CanvasView, Piece, header, plain_line, wrap
+from dream_edge.cli.terminal.canvas_view import CanvasView, Piece, header, plain_line, wrap
+from dream_edge.cli.terminal.painter import Painter
 from dream_edge_runtime.generation.reader import Reader
 from dream_edge_runtime.generation.results import MASK_SYMBOL, Step
 from dream_edge_runtime.text.tokenizer import Tokenizer

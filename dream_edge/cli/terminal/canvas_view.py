@@ -16,7 +16,7 @@ from dream_edge_runtime.generation.reader import CUT_CHARACTER, character_at
 from dream_edge_runtime.generation.results import MASK_SYMBOL, Step
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from .terminal import is_control
+from .io import is_control
 
 MASK, GIVEN, SETTLED, SPECIAL = "grey50", "dim", "", "grey35"
 SPECIAL_SYMBOL = "·"

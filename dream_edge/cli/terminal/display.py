@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from .terminal import is_terminal, note, printable
+from .io import is_terminal, note, printable
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.results import Step
     from dream_edge_runtime.text.tokenizer import Tokenizer
 
-    from .paint import Painter
+    from .painter import Painter
 
 _FRAME_SECONDS = 1 / 20
 _LOG_SHARE = 1 / 16
@@ -33,7 +33,7 @@ def display_for(tokenizer: Tokenizer, *, visual: bool, pace: float = 0.0) -> Ite
     if not is_terminal(sys.stderr):
         yield _Log() if visual else _Nobody()
         return
-    from .paint import Painter
+    from .painter import Painter
 
     with Painter() as painter:
         yield _Live(painter, tokenizer, visual, pace)
@@ -51,7 +51,7 @@ class _Log:
         self._next = 0.0
 
     def show(self, step: Step) -> None:
-        from .view import plain_line
+        from .canvas_view import plain_line
 
         if step.progress >= self._next:
             note(printable(plain_line(step)))
@@ -62,7 +62,7 @@ class _Live:
     """Frames in place, some of them left out when steps come faster than a screen shows them."""
 
     def __init__(self, painter: Painter, tokenizer: Tokenizer, visual: bool, pace: float) -> None:
-        from .view import CanvasView
+        from .canvas_view import CanvasView
 
         self._painter, self._pace = painter, pace
         self._view = CanvasView(tokenizer) if visual else None
@@ -70,7 +70,7 @@ class _Live:
         self._drawn = 0.0
 
     def show(self, step: Step) -> None:
-        from .view import header
+        from .canvas_view import header
 
         if self._view:
             self._view.observe(step)

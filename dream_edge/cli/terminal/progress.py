@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .terminal import is_terminal, note
+from .io import is_terminal, note
 
 _QUIET_SECONDS = 5.0
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from dream_edge.bench.machine import peak_memory
+from dream_edge.benchmark.machine import peak_memory
 
 from .display import display_for
-from .terminal import note, size
+from .io import note, size
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising

@@ -1,0 +1,1 @@
+"""What the verbs show on a terminal, and what stands in its place in a pipe."""
