@@ -1,6 +1,6 @@
 """What an artifact costs on this machine: loading, memory, and full passes against the peak of its matrix products.
 
-    python benchmarks/scale.py ARTIFACT [--tokens 64 256 1024] [--repeats 5] [--no-prepacked] [--json]
+    python benchmarks/scale.py ARTIFACT [--tokens 64 256 1024] [--repeats 5] [--json]
 
 Each load is a process of its own. Cold: the files are dropped from the page cache first, where the system can do that.
 The peak is that of one large product in ONNX Runtime, measured in the same run: integers (MatMulIntegerToFloat) for
@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,13 @@ from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.format.recipe import LM_HEAD
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
-from dream_edge_runtime.requantize.prepacked import PrepackedCache
 
 
-def measure_load(artifact: Path, cache: Path | None, tokens: list[int], repeats: int, threads: int | None) -> Any:
+def measure_load(artifact: Path, tokens: list[int], repeats: int, threads: int | None) -> Any:
     """In this process: seconds to load, memory then, at its peak and after passes, and the median of each pass."""
     opened = Artifact.open(artifact)
     start = time.perf_counter()
-    network = OnnxNetwork(
-        opened, threads=threads, memory_check=False, prepacked=PrepackedCache(cache) if cache else None
-    )
+    network = OnnxNetwork(opened, threads=threads, memory_check=False)
     found: dict[str, Any] = {
         "seconds": time.perf_counter() - start,
         "resident": resident_memory(),
@@ -64,21 +60,13 @@ def drop_from_page_cache(directory: Path) -> bool:
     return True
 
 
-def measure(artifact: Path, tokens: list[int], repeats: int, threads: int | None, prepacked: bool, peak: int) -> Any:
+def measure(artifact: Path, tokens: list[int], repeats: int, threads: int | None, peak: int) -> Any:
     manifest = Artifact.open(artifact).manifest
     config, formats = manifest.config, manifest.recipe.targets["cpu"]
     common = ["--repeats", str(repeats), *(["--threads", str(threads)] if threads else []), "--child"]
     cold = drop_from_page_cache(artifact)
     loads = {"cold" if cold else "first": in_child(str(artifact), *common)}
     loads["warm"] = in_child(str(artifact), *common, "--tokens", *map(str, tokens))
-    if prepacked:
-        with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
-            kept = ["--cache", f"{directory}/prepacked"]
-            loads["prepacked, saving"] = in_child(str(artifact), *common, *kept)
-            entries = PrepackedCache(Path(directory) / "prepacked").entries()
-            if entries and drop_from_page_cache(entries[0].path):
-                loads["prepacked, cold"] = in_child(str(artifact), *common, *kept)
-            loads["prepacked, warm"] = in_child(str(artifact), *common, *kept)
     kind = "int8" if formats.of(LM_HEAD).kind == "row" else "fp32"
     speed = gemm_peak(kind, size=peak, threads=threads)
     expected = estimate_memory(config, formats)
@@ -125,18 +113,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="passes of which the median counts")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--peak-size", type=int, default=SIZE, help="rows and columns of the product")
-    parser.add_argument("--no-prepacked", action="store_true", help="needs twice the artifact's size on disk otherwise")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     path = dream_edge.resolve_artifact(options.artifact)
     if options.child:
-        found = measure_load(path, options.cache, options.tokens or [], options.repeats, options.threads)
+        found = measure_load(path, options.tokens or [], options.repeats, options.threads)
         print(json.dumps(found))
         return
     tokens = options.tokens or [64, 256, 1024]
-    found = measure(path, tokens, options.repeats, options.threads, not options.no_prepacked, options.peak_size)
+    found = measure(path, tokens, options.repeats, options.threads, options.peak_size)
     print(json.dumps(found)) if options.json else show(found)
 
 

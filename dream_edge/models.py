@@ -25,9 +25,8 @@ from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork, check_memory
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.requantize.artifact import Progress, expanded_recipe
-from dream_edge_runtime.requantize.cache import ExpandedCache
-from dream_edge_runtime.requantize.prepacked import PrepackedCache
+from dream_edge_runtime.requantize.artifact import Progress, derive_recipe
+from dream_edge_runtime.requantize.cache import Int8Cache
 
 from .hub import Kind, Repository, obtain
 
@@ -42,8 +41,7 @@ def load(
     threads: int | None = None,
     verify: bool = False,
     scheme: str | None = None,
-    expand: bool = False,
-    prepacked: bool = False,
+    as_int8: bool = False,
     memory_check: bool = True,
 ) -> DreamModel:
     """Load an artifact.
@@ -56,10 +54,8 @@ def load(
         verify: read every byte and compare its digest first; sizes and structure are always checked.
         scheme: with "tiny", another scheme than the bundled int8: exported into the user's cache when first asked for
             (needs the export extra). With a directory, the scheme it must have.
-        expand: run 4-bit weights as 8-bit ones, about twice as fast on a CPU, for 1.6 times the memory. The first load
+        as_int8: run 4-bit weights as 8-bit ones, about twice as fast on a CPU, for 1.6 times the memory. The first load
             writes a copy with such weights into the user's cache; later ones find it. Nothing changes on a GPU.
-        prepacked: keep a copy of the model in the user's cache as the processor wants it, about twice the artifact's
-            size. The first load writes it; later ones map it, so that processes share its memory.
         memory_check: refuse to load what the free memory cannot hold.
 
     Raises:
@@ -70,16 +66,16 @@ def load(
         TooLittleMemory: the model does not fit what is free; the error names schemes that would.
         InvalidOption: `device`, `scheme` or `threads` is none.
         MissingExtra: what this takes is not installed.
-        NothingToExpand: `expand`, and its weights are not in 4 bits.
-        NoRoomForCache: `expand` or `prepacked`, and the copy does not fit the disk.
-        UnsafeCache: `expand` or `prepacked`, and others can write to the user's cache.
+        NothingToRequantize: `as_int8`, and its weights are not in 4 bits.
+        NoRoomForCache: `as_int8`, and the copy does not fit the disk.
+        UnsafeCache: `as_int8`, and others can write to the user's cache.
         HubError: the model has to be fetched, and cannot be.
     """
     artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
     if verify:
         artifact.verify()
-    if expand and choose_device(device, artifact.manifest.graphs, artifact.path) == "cpu":
-        artifact = expanded(artifact, threads=threads, memory_check=memory_check, verify=verify)
+    if as_int8 and choose_device(device, artifact.manifest.graphs, artifact.path) == "cpu":
+        artifact = obtain_int8(artifact, threads=threads, memory_check=memory_check, verify=verify)
     defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
     network = OnnxNetwork(
@@ -87,13 +83,11 @@ def load(
         device=device,
         threads=threads,
         memory_check=memory_check,
-        prepacked=prepacked_cache() if prepacked else None,
-        verify=verify,
     )
     return DreamModel(network, tokenizer, defaults)
 
 
-def expanded(
+def obtain_int8(
     artifact: Artifact,
     *,
     threads: int | None = None,
@@ -104,17 +98,17 @@ def expanded(
     """The copy of `artifact` with 8-bit weights in the user's cache, made if there is none; see `load`.
 
     Raises:
-        NothingToExpand: its weights are not in 4 bits.
+        NothingToRequantize: its weights are not in 4 bits.
         TooLittleMemory: the copy could not be loaded.
         NoRoomForCache: it does not fit the disk.
         UnsafeCache: others can write to the user's cache.
         CorruptArtifact: `artifact` is damaged.
     """
-    recipe = expanded_recipe(artifact)
+    recipe = derive_recipe(artifact)
     if memory_check:  # before a copy is written that could not be loaded
         check_memory(replace(artifact, manifest=replace(artifact.manifest, recipe=recipe)), "cpu")
     count = threads or default_threads() or os.cpu_count() or 1
-    return expanded_cache().obtain(artifact, threads=count, verify=verify, progress=progress)
+    return int8_cache().obtain(artifact, threads=count, verify=verify, progress=progress)
 
 
 def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
@@ -197,14 +191,9 @@ def _exported_tiny(scheme: str) -> Path:
     return export(checkpoint, out, recipe, force=True).path
 
 
-def prepacked_cache() -> PrepackedCache:
-    """Where `load(..., prepacked=True)` keeps its copies."""
-    return PrepackedCache(cache_directory() / "prepacked")
-
-
-def expanded_cache() -> ExpandedCache:
-    """Where `load(..., expand=True)` keeps its copies."""
-    return ExpandedCache(cache_directory() / "expanded")
+def int8_cache() -> Int8Cache:
+    """Where `load(..., as_int8=True)` keeps its copies."""
+    return Int8Cache(cache_directory() / "as-int8")
 
 
 def cache_directory() -> Path:

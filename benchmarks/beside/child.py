@@ -20,7 +20,7 @@ def artifact(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     import dream_edge
 
     start = time.perf_counter()
-    model = dream_edge.load(path, device="cpu", threads=given.threads, expand=given.expand, memory_check=False)
+    model = dream_edge.load(path, device="cpu", threads=given.threads, as_int8=given.as_int8, memory_check=False)
     found: dict[str, Any] = {"load": time.perf_counter() - start}
     if given.canvas:
         found["passes"] = [time_full_pass(model.network, given.canvas, given.passes)]
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="a checkpoint, in PyTorch")
-    parser.add_argument("--expand", action="store_true", help="4-bit weights as 8-bit ones")
+    parser.add_argument("--as-int8", action="store_true", help="4-bit weights as 8-bit ones")
     parser.add_argument("--canvas", type=int, help="time full passes over so many tokens")
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--cache", choices=["none", "dual"], help="generate a text")

@@ -37,10 +37,10 @@ def prepare(layers: int, llama: LlamaCpp, threads: int, given: argparse.Namespac
         if not (directory / scheme).exists():
             _call("-m", "dream_edge", "export", checkpoint, directory / scheme, "--scheme", scheme)
     ggufs = llama.write_ggufs(checkpoint, directory)
-    expanded = Ours("int4 --expand", directory / "int4", threads, directory / "cache", expand=True)
-    expanded.prepare()
+    as_int8 = Ours("int4 --as-int8", directory / "int4", threads, directory / "cache", as_int8=True)
+    as_int8.prepare()
     subjects: list[Subject] = [Ours(each, directory / each, threads, directory / "cache") for each in SCHEMES]
-    subjects += [expanded, *(Theirs(f"llama.cpp {name}", ggufs[name], threads, llama) for name in QUANTIZATIONS)]
+    subjects += [as_int8, *(Theirs(f"llama.cpp {name}", ggufs[name], threads, llama) for name in QUANTIZATIONS)]
     if given.torch and _fits(checkpoint):
         subjects += [PyTorch("PyTorch fp32", checkpoint, threads, "float32")]
         subjects += [PyTorch("PyTorch bf16", checkpoint, threads, "bfloat16")]

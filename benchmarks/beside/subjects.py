@@ -52,8 +52,8 @@ class Ours:
     path: Path
     threads: int
     cache: Path
-    """Where expanded copies go."""
-    expand: bool = False
+    """Where int8 copies go."""
+    as_int8: bool = False
 
     def passes(self, canvas: int, count: int) -> Run:
         return _run(self._child("--canvas", canvas, "--passes", count))
@@ -65,12 +65,12 @@ class Ours:
         return {UNCACHED_TEXT: uncached["seconds"] / uncached["made"] * text.new, TEXT: cached["seconds"]}
 
     def prepare(self) -> None:
-        """Load once, so that an expanded copy is there."""
+        """Load once, so that an int8 copy is there."""
         self._child()
 
     def _child(self, *arguments: object) -> Any:
-        expand = ["--expand"] if self.expand else []
-        return _child(self.path, "--threads", self.threads, *expand, *arguments, cache=self.cache)
+        as_int8 = ["--as-int8"] if self.as_int8 else []
+        return _child(self.path, "--threads", self.threads, *as_int8, *arguments, cache=self.cache)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from .figures import FILE, LOAD, MEMORY, TEXT, UNCACHED_TEXT, Figures, pass_over
 PAIRS = (
     ("llama.cpp Q8_0", "int8"),
     ("llama.cpp Q4_K_M", "int4"),
-    ("llama.cpp Q4_K_M", "int4 --expand"),
+    ("llama.cpp Q4_K_M", "int4 --as-int8"),
     ("llama.cpp Q4_K_M", "int8"),
     ("PyTorch fp32", "int8"),
     ("PyTorch bf16", "int8"),

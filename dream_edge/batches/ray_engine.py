@@ -16,7 +16,7 @@ from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.requantize.artifact import expanded_recipe
+from dream_edge_runtime.requantize.artifact import derive_recipe
 
 from .answers import Answer
 from .placement import place
@@ -35,8 +35,7 @@ class Source:
     name: str | Path
     device: str = "cpu"
     scheme: str | None = None
-    expand: bool = False
-    prepacked: bool = False
+    as_int8: bool = False
     memory_check: bool = True
 
     def load(self, threads: int) -> DreamModel:
@@ -46,8 +45,7 @@ class Source:
             device=self.device,
             threads=threads,
             scheme=self.scheme,
-            expand=self.expand,
-            prepacked=self.prepacked,
+            as_int8=self.as_int8,
             memory_check=self.memory_check,
         )
 
@@ -60,7 +58,7 @@ class Source:
         if self.device != "cpu" or not self.memory_check:
             return 0
         artifact = Artifact.open(self._directory())
-        recipe = expanded_recipe(artifact) if self.expand else artifact.manifest.recipe
+        recipe = derive_recipe(artifact) if self.as_int8 else artifact.manifest.recipe
         return estimate_memory(artifact.manifest.config, recipe.targets["cpu"]).total
 
     def _directory(self) -> Path:

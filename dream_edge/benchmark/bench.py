@@ -100,14 +100,13 @@ def bench(
     device: str = "auto",
     threads: int | None = None,
     scheme: str | None = None,
-    prepacked: bool = False,
     memory_check: bool = True,
     progress: Progress = lambda *_: None,
 ) -> Bench:
     """Load an artifact in this process and time it.
 
     Args:
-        name, device, threads, scheme, prepacked, memory_check: as for `dream_edge.load`.
+        name, device, threads, scheme, memory_check: as for `dream_edge.load`.
         canvases: tokens of the full passes; None = those of 64, 256 and 512 that the context has room for.
         new_tokens: generated after a prompt of 32 random tokens, once for each kind of cache.
         repeats: passes of which the median counts.
@@ -127,9 +126,7 @@ def bench(
     count = _Counter(progress, (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(CACHES) * new_tokens)
 
     start = time.perf_counter()
-    model = dream_edge.load(
-        artifact.path, device=target, threads=threads, prepacked=prepacked, memory_check=memory_check
-    )
+    model = dream_edge.load(artifact.path, device=target, threads=threads, memory_check=memory_check)
     load = Load(time.perf_counter() - start, resident_memory(), peak_memory())
 
     formats = artifact.manifest.recipe.targets[target]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as given
-from .expanding import expand_first
+from .as_int8 import requantize_first
 from .pull import at_hand
 from .terminal.io import aligned, is_terminal, print_json, printable, size
 from .terminal.progress import Advance, progress
@@ -36,8 +36,7 @@ def bench(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
-    expand: given.Expand = False,
-    prepacked: given.Prepacked = False,
+    as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Time an artifact on this machine.
@@ -49,8 +48,8 @@ def bench(
     from dream_edge.hub import Kind
 
     model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
-    if expand:
-        model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
+    if as_int8:
+        model = requantize_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
         named = None  # the copy has another
     with ExitStack() as stack:
         found = bench(
@@ -61,7 +60,6 @@ def bench(
             device=device.value,
             threads=threads,
             scheme=named,
-            prepacked=prepacked,
             memory_check=memory_check,
             progress=_Passes(stack),
         )

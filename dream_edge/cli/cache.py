@@ -16,25 +16,22 @@ def cache(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List or remove the copies of models that --prepacked and --expand keep."""
-    from dream_edge.models import cache_directory, expanded_cache, prepacked_cache
+    """List or remove the copies of models that --as-int8 keeps."""
+    from dream_edge.models import int8_cache
     from dream_edge_runtime.errors import CacheEntryNotFound
 
-    directory = cache_directory()
-    kept = {"prepacked": prepacked_cache(), "expanded": expanded_cache()}
-    entries = [(kind, entry) for kind, copies in kept.items() for entry in copies.entries()]
-    entries.sort(key=lambda pair: -pair[1].used)
+    copies = int8_cache()
+    directory, entries = copies.directory, copies.entries()
     if remove is not None:
-        entries = [(kind, entry) for kind, entry in entries if remove in ("all", entry.key)]
+        entries = [entry for entry in entries if remove in ("all", entry.key)]
         if not entries and remove != "all":
             raise CacheEntryNotFound(remove)
-        for kind, entry in entries:
-            kept[kind].remove(entry)
-    total = sum(entry.size for _, entry in entries)
+        for entry in entries:
+            copies.remove(entry)
+    total = sum(entry.size for entry in entries)
     if json:
         listed = [
-            {"key": each.key, "kind": kind, "artifact": each.artifact, "bytes": each.size, "used": each.used}
-            for kind, each in entries
+            {"key": each.key, "artifact": each.artifact, "bytes": each.size, "used": each.used} for each in entries
         ]
         print_json({"directory": str(directory), "bytes": total, "removed": remove is not None, "entries": listed})
     elif remove is not None:
@@ -42,8 +39,8 @@ def cache(
     elif not entries:
         typer.echo(f"No copies in {printable(str(directory))}.")
     else:
-        rows = [("key", "kind", "size", "last used", "artifact")]
-        rows += [(each.key, kind, size(each.size), _day(each.used), printable(each.artifact)) for kind, each in entries]
+        rows = [("key", "size", "last used", "artifact")]
+        rows += [(each.key, size(each.size), _day(each.used), printable(each.artifact)) for each in entries]
         typer.echo("\n".join(aligned(rows)))
         typer.echo(f"{size(total)} in {printable(str(directory))}. Remove with: dream-edge cache --remove KEY")
 

@@ -47,8 +47,7 @@ def chat(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
-    expand: given.Expand = False,
-    prepacked: given.Prepacked = False,
+    as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Talk to a model, a line at a time.
@@ -85,8 +84,7 @@ def chat(
         device=device,
         threads=threads,
         scheme=scheme,
-        expand=expand,
-        prepacked=prepacked,
+        as_int8=as_int8,
         no_memory_check=no_memory_check,
     )
     conversation = Conversation(model, settings, visual)

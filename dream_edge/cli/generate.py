@@ -53,8 +53,7 @@ def generate(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
-    expand: given.Expand = False,
-    prepacked: given.Prepacked = False,
+    as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Answer a prompt, or continue a text (--raw).
@@ -95,8 +94,7 @@ def generate(
         device=device,
         threads=threads,
         scheme=scheme,
-        expand=expand,
-        prepacked=prepacked,
+        as_int8=as_int8,
         no_memory_check=no_memory_check,
     )
     generation = watch(

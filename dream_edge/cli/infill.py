@@ -50,8 +50,7 @@ def infill(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
-    expand: given.Expand = False,
-    prepacked: given.Prepacked = False,
+    as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Fill holes in a text.
@@ -89,8 +88,7 @@ def infill(
         device=device,
         threads=threads,
         scheme=scheme,
-        expand=expand,
-        prepacked=prepacked,
+        as_int8=as_int8,
         no_memory_check=no_memory_check,
     )
 

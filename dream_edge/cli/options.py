@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .expanding import expand_first
+from .as_int8 import requantize_first
 from .pull import at_hand
-from .terminal.io import is_terminal, note, size
+from .terminal.io import is_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,18 +233,10 @@ Threads = Annotated[
     typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),
 ]
 DeviceChoice = Annotated[Device, typer.Option("--device", help="Where it runs.", rich_help_panel=RUNNING)]
-Prepacked = Annotated[
+AsInt8 = Annotated[
     bool,
     typer.Option(
-        "--prepacked",
-        help="Keep a prepacked copy in the cache and map it from then on; see dream-edge cache.",
-        rich_help_panel=RUNNING,
-    ),
-]
-Expand = Annotated[
-    bool,
-    typer.Option(
-        "--expand",
+        "--as-int8",
         help="Run 4-bit weights as 8-bit ones: twice as fast on a CPU, 1.6 times the memory; the cache keeps a copy.",
         rich_help_panel=RUNNING,
     ),
@@ -301,8 +293,7 @@ def load_model(
     device: Device,
     threads: int | None,
     scheme: SchemeName | None,
-    expand: bool = False,
-    prepacked: bool = False,
+    as_int8: bool = False,
     no_memory_check: bool = False,
 ) -> DreamModel:
     """`dream_edge.load`, with a word to whoever is waiting."""
@@ -314,10 +305,8 @@ def load_model(
     model = at_hand(artifact, Kind.ARTIFACT)
     waiting = is_terminal(sys.stderr)
     named, memory_check = scheme and scheme.value, not no_memory_check
-    if expand:
-        model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
-    if prepacked:
-        _say_copy(model, scheme)
+    if as_int8:
+        model = requantize_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
     if waiting:
         typer.echo(f"Loading {artifact} …\r", err=True, nl=False)
     try:
@@ -326,26 +315,11 @@ def load_model(
             device=device.value,
             threads=threads,
             scheme=named,
-            prepacked=prepacked,
             memory_check=memory_check,
         )
     finally:
         if waiting:
             typer.echo("\x1b[2K\r", err=True, nl=False)
-
-
-def _say_copy(artifact: str | Path, scheme: SchemeName | None) -> None:
-    """How large a prepacked copy is going to be, unless there is one of this artifact."""
-    import dream_edge
-    from dream_edge.models import prepacked_cache
-    from dream_edge_runtime.format.artifact import Artifact
-
-    opened = Artifact.open(dream_edge.resolve_artifact(artifact, scheme=scheme and scheme.value))
-    cache = prepacked_cache()
-    if "cpu" in opened.manifest.graphs and not any(
-        entry.artifact == str(opened.path.absolute()) for entry in cache.entries()
-    ):
-        note(f"Keeping a prepacked copy of about {size(cache.expected_size(opened, 'cpu'))} in {cache.directory}")
 
 
 def served_name(artifact: str | Path, scheme: SchemeName | None) -> str:

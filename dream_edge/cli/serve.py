@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as given
-from .expanding import expand_first
+from .as_int8 import requantize_first
 from .pull import at_hand
 from .terminal.io import note
 
@@ -51,8 +51,7 @@ def serve(
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
     scheme: given.SchemeChoice = None,
-    expand: given.Expand = False,
-    prepacked: given.Prepacked = False,
+    as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
     """Answer requests over HTTP, as OpenAI's API.
@@ -80,8 +79,8 @@ def serve(
     )
     model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
     served = name or given.served_name(model, scheme)  # what is not there is said before anything listens
-    if expand:
-        model = expand_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
+    if as_int8:
+        model = requantize_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
         named = None  # the copy has another
 
     def load() -> DreamModel:
@@ -90,7 +89,6 @@ def serve(
             device=device.value,
             threads=threads,
             scheme=named,
-            prepacked=prepacked,
             memory_check=memory_check,
         )
         note(f"{served} is loaded.")

@@ -283,13 +283,13 @@ class UnsafeCache(DreamEdgeError, PermissionError):
         )
 
 
-class NothingToExpand(DreamEdgeError, ValueError):
-    """Only 4-bit weights can be expanded."""
+class NothingToRequantize(DreamEdgeError, ValueError):
+    """Only 4-bit weights can be run as 8-bit ones."""
 
     def __init__(self, path: Path, scheme: str) -> None:
         super().__init__(
-            f"{path}: its weights for the CPU ({scheme}) are not in groups of 4 bits, so there is nothing to expand. "
-            "Load it without --expand (expand=True)."
+            f"{path}: its weights for the CPU ({scheme}) are not in groups of 4 bits, which --as-int8 is for. "
+            "Load it without --as-int8 (as_int8=True)."
         )
 
 

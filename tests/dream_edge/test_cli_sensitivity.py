@@ -60,7 +60,7 @@ def test_a_heat_map_is_drawn(random_checkpoint: Path, texts: Path, measured: Pat
 def test_a_budget_is_spent_and_what_comes_of_it_runs(
     random_checkpoint: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4-bit groups of two sizes, 8-bit groups and rows in one graph; also as an expanded copy."""
+    """4-bit groups of two sizes, 8-bit groups and rows in one graph; also as an int8 copy."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     out = tmp_path / "out"
     result = run("export", random_checkpoint, out, "--scheme", "mixed", "--bits", "5.6", "--sensitivity", measured)
@@ -75,8 +75,8 @@ def test_a_budget_is_spent_and_what_comes_of_it_runs(
     assert chosen_by["bits"] == 5.6
     assert chosen_by["measured_on"]["sequences"] == 4
     assert "chosen by its measured loss within 5.6 bits per weight" in (out / "README.md").read_text()
-    for expand in (False, True):
-        model = dream_edge.load(out, expand=expand, threads=1)
+    for as_int8 in (False, True):
+        model = dream_edge.load(out, as_int8=as_int8, threads=1)
         assert isinstance(model.generate("Ants", max_new_tokens=4, raw=True, seed=1).text, str)
     assert run("info", out).exit_code == 0
 

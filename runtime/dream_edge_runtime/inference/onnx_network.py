@@ -22,7 +22,6 @@ from ..format.model_config import ModelConfig
 from ..format.recipe import Recipe, Target, matrix_shapes
 from ..free_memory import free_memory
 from ..graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
-from ..requantize.prepacked import PrepackedCache
 from . import cuda
 from .devices import choose_device, import_onnxruntime
 from .gpu_memory import check_gpu_memory
@@ -46,14 +45,11 @@ class OnnxNetwork:
         threads: for one pass; None = one for each core that this process may use; see `cores.default_threads`.
         graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
         memory_check: refuse to load what the free memory (on CUDA: the GPU's) cannot hold.
-        prepacked: where a prepacked copy of the model is kept; made on the first load, mapped by later ones.
-        verify: compare the digests of such a copy first.
 
     On CUDA, token ids go to the GPU and the reduced outputs come back. Keys, values and full logits stay there; the
     logits are copied when they are asked for.
 
-    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfGpuMemory,
-        NoRoomForCache, UnsafeCache.
+    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfGpuMemory.
     """
 
     def __init__(
@@ -64,8 +60,6 @@ class OnnxNetwork:
         threads: int | None = None,
         graph: Target | None = None,
         memory_check: bool = True,
-        prepacked: PrepackedCache | None = None,
-        verify: bool = False,
     ) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidOption("threads", threads, "must be a positive number of threads")
@@ -83,10 +77,11 @@ class OnnxNetwork:
         formats = artifact.manifest.recipe.targets[self._target]
         in_integers = any(formats.of(name).kind == "row" for name in matrix_shapes(self.config))
         self._seven_bits = in_integers and saturates()
-        keep = prepacked if self._device == "cpu" else None  # a GPU's weights are not packed
-        self._session = (
-            self._kept(artifact, keep, memory_check, verify) if keep else self._loaded(artifact, memory_check)
-        )
+        if memory_check and self._device == "cuda":
+            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+        elif memory_check:
+            check_memory(artifact, self._target)
+        self._session = self._create(artifact.path / graphs[self._target])
 
     def _roomier(self, artifact: Artifact) -> Target:
         """CUDA, or the CPU where the model does not fit the GPU's memory."""
@@ -97,52 +92,12 @@ class OnnxNetwork:
             return "cpu"
         return "cuda"
 
-    def _loaded(self, artifact: Artifact, memory_check: bool) -> Any:
-        if memory_check and self._device == "cuda":
-            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
-        elif memory_check:
-            check_memory(artifact, self._target)
-        return self._create(artifact.path / artifact.manifest.graphs[self._target], self._options({}))
-
-    def _kept(self, artifact: Artifact, cache: PrepackedCache, memory_check: bool, verify: bool) -> Any:
-        """The session of a prepacked copy, which is made if there is none."""
-        key = cache.key(artifact, self._target, "7 bits" if self._seven_bits else "", self._ort.__version__)
-        if copy := cache.find(key, verify=verify):
-            try:
-                return self._mapped(copy)
-            except CorruptArtifact as error:
-                _log.warning("The prepacked copy %s cannot be loaded and will be made anew: %s", copy.parent, error)
-                cache.discard(key)
-        if memory_check:
-            check_memory(artifact, self._target, copies=2)  # the copy is tried beside the session it was made of
-
-        def create(path: Path, entries: dict[str, str]) -> Any:
-            options = self._options(entries)
-            options.optimized_model_filepath = str(path)
-            return self._create(artifact.path / artifact.manifest.graphs[self._target], options)
-
-        return cache.save(key, artifact, self._target, create, self._agrees)
-
-    def _mapped(self, copy: Path) -> Any:
-        # Packed once more and compared with the copy: side by side, since none of it stays.
-        return self._create(copy, self._options({"session.prepack.enable_parallel": "1"}))
-
-    def _agrees(self, session: Any, copy: Path) -> bool:
-        """Whether a copy gives the very logits that the session it was made of gives."""
-        ids = np.arange(min(8, self.config.vocab_size))[None]
-        whole = np.ones(ids.shape, np.bool_)
-        try:
-            first, second = (self._run(each, ids, ids, whole, ids[0], 0.0) for each in (session, self._mapped(copy)))
-        except CorruptArtifact:
-            return False
-        return bool((first.fetch_logits() == second.fetch_logits()).all())
-
-    def _create(self, path: Path, options: Any) -> Any:
+    def _create(self, path: Path) -> Any:
         on_cuda = self._device == "cuda"
         providers = cuda.providers() if on_cuda else ["CPUExecutionProvider"]
         try:
             # its fallback would print to stdout and go on without CUDA
-            session = self._ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+            session = self._ort.InferenceSession(path, self._options(), providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             if on_cuda and (problem := cuda.explained(error)):
                 raise problem from None
@@ -166,21 +121,7 @@ class OnnxNetwork:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        return self._run(self._session, input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past, keep)
-
-    def _run(
-        self,
-        session: Any,
-        input_ids: NDArray[np.int64],
-        position_ids: NDArray[np.int64],
-        key_mask: NDArray[np.bool_],
-        logit_rows: NDArray[np.int64],
-        temperature: float,
-        cancel: threading.Event | None = None,
-        past: KeyValues | None = None,
-        keep: bool = False,
-    ) -> Rows:
-        binding = session.io_binding()
+        binding = self._session.io_binding()
         feeds = {
             "input_ids": input_ids,
             "position_ids": position_ids,
@@ -204,7 +145,7 @@ class OnnxNetwork:
         options = self._ort.RunOptions()
         with _terminated_by(cancel, options):
             try:
-                session.run_with_iobinding(binding, options)
+                self._session.run_with_iobinding(binding, options)
             except Exception as error:
                 if options.terminate:
                     raise Cancelled from None
@@ -219,14 +160,12 @@ class OnnxNetwork:
             key_values=OnnxKeyValues(present) if keep else None,
         )
 
-    def _options(self, entries: dict[str, str]) -> Any:
+    def _options(self) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
         options.intra_op_num_threads = self._threads
         if self._device == "cuda":
             cuda.configure(options)
-        for name, value in entries.items():
-            options.add_session_config_entry(name, value)
         if self._seven_bits:
             levels, zero_point = SEVEN_BITS
             self._replace(options, ACTIVATION_LEVELS, np.array(levels, np.float32))
@@ -240,14 +179,10 @@ class OnnxNetwork:
         options.add_initializer(name, replacement)
 
 
-def check_memory(artifact: Artifact, target: Target, copies: int = 1) -> None:
-    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running.
-
-    `copies`: how many sets of weights are in memory at once.
-    """
+def check_memory(artifact: Artifact, target: Target) -> None:
+    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running."""
     config, recipe = artifact.manifest.config, artifact.manifest.recipe
-    estimate = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS)
-    needed = estimate.total + (copies - 1) * estimate.weights
+    needed = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS).total
     free = free_memory()
     if free is None or needed <= free:
         return

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptArtifact, NothingToExpand
+from ..errors import CorruptArtifact, NothingToRequantize
 from ..files.regular import open_regular, read_regular
 from ..format.artifact import TOKENIZER, Artifact
 from ..format.manifest import MANIFEST, FileEntry, Manifest
@@ -30,7 +30,7 @@ from ..graph.onnx_reader import Initializer
 from ..graph.plan_writer import write_planned
 from ..graph.signature import TensorSpec, matrix_specs, weight_specs
 from ..text.tokenizer import LARGEST_FILE
-from .matrix import requantize
+from .matrix import requantize_rows
 
 GRAPH, WEIGHTS = "model_cpu.onnx", "weights-00001.bin"
 
@@ -41,29 +41,30 @@ Progress = Callable[[int, int], None]
 """Called with the bytes written so far, and of how many."""
 
 
-def expanded_recipe(artifact: Artifact) -> Recipe:
-    """The recipe of what `expand` makes of `artifact`. Raises NothingToExpand where that would be the same."""
+def derive_recipe(artifact: Artifact) -> Recipe:
+    """The recipe of what `requantize` makes of `artifact`. Raises NothingToRequantize where that would be the same."""
     recipe = artifact.manifest.recipe
     formats = recipe.targets.get("cpu")
     products = matrix_shapes(artifact.manifest.config).keys() - {EMBEDDING}  # whose rows are looked up, not multiplied
     if formats is None or not any(_is_small(formats.of(name)) for name in products):
-        raise NothingToExpand(artifact.path, recipe.scheme)
-    overrides = {name: _expanded(each) for name, each in formats.overrides.items()}
-    expanded = Formats(
-        body=_expanded(formats.body),
-        embedding=formats.embedding,
-        lm_head=_expanded(formats.lm_head),
-        overrides={name: each for name, each in overrides.items() if each != _expanded(formats.body)},
+        raise NothingToRequantize(artifact.path, recipe.scheme)
+    body = _widen(formats.body)
+    overrides = {name: _widen(each) for name, each in formats.overrides.items()}
+    wide = replace(
+        formats,
+        body=body,
+        lm_head=_widen(formats.lm_head),
+        overrides={name: each for name, each in overrides.items() if each != body},
     )
-    return replace(recipe, targets={"cpu": expanded})
+    return replace(recipe, targets={"cpu": wide})
 
 
-def expanded_bytes(artifact: Artifact) -> int:
-    """About how many bytes `expand` writes."""
-    return expanded_recipe(artifact).stored_bytes(artifact.manifest.config)
+def estimate_bytes(artifact: Artifact) -> int:
+    """About how many bytes `requantize` writes."""
+    return derive_recipe(artifact).stored_bytes(artifact.manifest.config)
 
 
-def expand(
+def requantize(
     artifact: Artifact, out: Path, *, threads: int, source: str = "", progress: Progress = lambda *_: None
 ) -> Artifact:
     """Write `artifact` with all 4-bit (and grouped 8-bit) products in 8 bits a row into the empty directory `out`.
@@ -72,11 +73,11 @@ def expand(
     is noted in the provenance.
 
     Raises:
-        NothingToExpand: it has no such weights for the CPU.
+        NothingToRequantize: it has no such weights for the CPU.
         CorruptArtifact: a file changed since it was opened.
         OSError: the disk is full, or the like.
     """
-    recipe, manifest = expanded_recipe(artifact), artifact.manifest
+    recipe, manifest = derive_recipe(artifact), artifact.manifest
     before, after = manifest.recipe.targets["cpu"], recipe.targets["cpu"]
     sizes = {entry.name: entry.size for entry in manifest.files}
     path = artifact.path / manifest.graphs["cpu"]
@@ -85,8 +86,8 @@ def expand(
     with ExitStack() as stack:
         stored = _Stored(artifact.path, graph.initializers, stack)
         file = stack.enter_context((out / WEIGHTS).open("wb"))
-        pool = stack.enter_context(ThreadPoolExecutor(threads, "dream-edge-expand"))
-        scribe = stack.enter_context(ThreadPoolExecutor(1, "dream-edge-write"))  # writes while the next is expanded
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "dream-edge-requantize"))
+        scribe = stack.enter_context(ThreadPoolExecutor(1, "dream-edge-write"))  # writes while the next is rounded
         shard = _Shard(file)
         pending: Future[None] | None = None
         for spec, array in _tensors(manifest, before, after, stored, pool):
@@ -109,7 +110,7 @@ def expand(
         files=(*entries, FileEntry(WEIGHTS, shard.end, shard.digest.hexdigest())),
         graphs={"cpu": GRAPH},
         recipe=recipe,
-        provenance={**manifest.provenance, "expanded_from": source} if source else manifest.provenance,
+        provenance={**manifest.provenance, "requantized_from": source} if source else manifest.provenance,
     )
     (out / MANIFEST).write_bytes(written.to_json())
     return Artifact.open(out)
@@ -119,11 +120,11 @@ def _is_small(weights: WeightFormat) -> bool:
     return weights.kind in ("block", "nf4")
 
 
-def _expanded(weights: WeightFormat) -> WeightFormat:
+def _widen(weights: WeightFormat) -> WeightFormat:
     return ROW if _is_small(weights) else weights
 
 
-# --- reading, expanding ----------------------------------------------------------------------------------------------
+# --- reading, rounding -----------------------------------------------------------------------------------------------
 
 
 class _Stored:
@@ -150,7 +151,7 @@ class _Stored:
 def _tensors(
     manifest: Manifest, before: Formats, after: Formats, stored: _Stored, pool: Executor
 ) -> Iterator[tuple[TensorSpec, NDArray[Any]]]:
-    """Everything the expanded artifact stores: the matrices in the order data meets them, then biases and norms."""
+    """Everything the copy stores: the matrices in the order data meets them, then biases and norms."""
     config = manifest.config
     for name, shape in matrix_shapes(config).items():
         specs, weights = matrix_specs(name, shape, after.of(name)), before.of(name)
@@ -160,12 +161,12 @@ def _tensors(
             parts = {
                 spec.name.rpartition(".")[2]: stored.tensor(spec.name) for spec in matrix_specs(name, shape, weights)
             }
-            yield from zip(specs, _requantized(parts, weights, shape, pool), strict=True)
+            yield from zip(specs, _requantize_matrix(parts, weights, shape, pool), strict=True)
     for name, size in vector_sizes(config).items():
         yield TensorSpec(name, "float32", (size,)), stored.tensor(name)
 
 
-def _requantized(
+def _requantize_matrix(
     parts: Mapping[str, NDArray[Any]], weights: WeightFormat, shape: tuple[int, int], pool: Executor
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 [in, out] and scales [out] of one matrix."""
@@ -175,7 +176,7 @@ def _requantized(
 
     def fill(first: int) -> None:
         rows = slice(first, first + _SLICE_ROWS)
-        scales[rows] = requantize({name: part[rows] for name, part in by_row.items()}, weights, matrix[:, rows])
+        scales[rows] = requantize_rows({name: part[rows] for name, part in by_row.items()}, weights, matrix[:, rows])
 
     for _ in pool.map(fill, range(0, outputs, _SLICE_ROWS)):
         pass

@@ -1,35 +1,54 @@
-"""Keeps expanded copies of 4-bit artifacts, so that one that was fetched small is expanded once."""
+"""Keeps int8 copies of 4-bit artifacts, so that one that was fetched small is converted once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
-from contextlib import suppress
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DreamEdgeError, NoRoomForCache
+from ..errors import DreamEdgeError, NoRoomForCache, UnsafeCache
 from ..format.artifact import Artifact
 from ..format.manifest import MANIFEST, Manifest
-from .artifact import Progress, expand, expanded_bytes
-from .copies import Copies
+from .artifact import Progress, estimate_bytes, requantize
 
-_REVISION = "1"  # of what `expand` writes
+_REVISION = "2"  # of what `requantize` writes
+_ABANDONED_SECONDS = 24 * 3600
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ExpandedCache(Copies):
-    """Expanded copies in `directory`, which belongs to the user alone; each is an artifact."""
+class CachedModel:
+    """One copy in the cache."""
+
+    key: str
+    path: Path
+    artifact: str
+    """Where the artifact lay when the copy was made."""
+    size: int
+    """Bytes on disk."""
+    used: float
+    """When it was last loaded, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Int8Cache:
+    """Int8 copies in `directory`, which belongs to the user alone; each of its directories is an artifact."""
+
+    directory: Path
 
     def key(self, artifact: Artifact) -> str:
-        """Names the copy of this very artifact."""
+        """The name of the copy of this very artifact."""
         manifest = (artifact.path / MANIFEST).read_bytes()
         return hashlib.sha256(_REVISION.encode() + manifest).hexdigest()[:16]
 
     def find(self, artifact: Artifact, *, verify: bool = False) -> Artifact | None:
-        """The copy of `artifact`; None if there is none, or only a damaged one. Digests are compared with `verify`.
+        """The copy of `artifact`; None if there is none, or only a damaged one. `verify` compares digests.
 
         Raises: UnsafeCache.
         """
@@ -42,7 +61,7 @@ class ExpandedCache(Copies):
             if verify:
                 copy.verify()
         except DreamEdgeError as error:
-            _log.warning("The expanded copy %s is damaged (%s) and will be made anew.", path, error)
+            _log.warning("The int8 copy %s is damaged (%s) and will be replaced.", path, error)
             return None
         with suppress(OSError):
             os.utime(path / MANIFEST)  # when it was last used
@@ -53,14 +72,14 @@ class ExpandedCache(Copies):
     ) -> Artifact:
         """The copy of `artifact`, made if there is none.
 
-        Raises: NothingToExpand, NoRoomForCache, UnsafeCache, CorruptArtifact.
+        Raises: NothingToRequantize, NoRoomForCache, UnsafeCache, CorruptArtifact.
         """
-        needed, key = expanded_bytes(artifact), self.key(artifact)
+        needed, key = estimate_bytes(artifact), self.key(artifact)
         if copy := self.find(artifact, verify=verify):
             return copy
         with self._staging(key, needed) as staging:
             try:
-                expand(artifact, staging, threads=threads, source=str(artifact.path.absolute()), progress=progress)
+                requantize(artifact, staging, threads=threads, source=str(artifact.path.absolute()), progress=progress)
             except OSError as error:
                 if isinstance(error, DreamEdgeError):
                     raise
@@ -68,15 +87,71 @@ class ExpandedCache(Copies):
             self._put_in_place(staging, key)
         return Artifact.open(self.directory / key)
 
-    def _origin(self, path: Path) -> tuple[str, Path]:
-        try:
-            return str(Manifest.read(path).provenance["expanded_from"]), path / MANIFEST
-        except DreamEdgeError as error:
-            raise ValueError(str(error)) from error
+    def entries(self) -> list[CachedModel]:
+        """Every copy, the last used first; also those that are damaged, so that they can be removed."""
+        if not self.directory.is_dir():
+            return []
+        found = [_describe(path) for path in self.directory.iterdir() if path.is_dir()]
+        return sorted(found, key=lambda entry: -entry.used)
 
-    def _is_whole(self, key: str) -> bool:
+    def remove(self, entry: CachedModel) -> None:
+        """Delete a copy. Programs that have it mapped keep it, where the system allows removing mapped files."""
+        shutil.rmtree(entry.path)
+
+    @contextmanager
+    def _staging(self, key: str, needed: int) -> Iterator[Path]:
+        """An empty directory in which the copy `key` is built, about `needed` bytes; it is gone afterwards.
+
+        Raises: NoRoomForCache, UnsafeCache.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._check_private()
+        self._remove_abandoned()
+        free = shutil.disk_usage(self.directory).free
+        if needed > free:
+            raise NoRoomForCache(self.directory, needed, free)
+        staging = self.directory / f".{key}-{os.getpid()}-{time.monotonic_ns()}.partial"
+        staging.mkdir(mode=0o700)
         try:
-            Artifact.open(self.directory / key).verify()
-        except DreamEdgeError:
-            return False
-        return True
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _put_in_place(self, staging: Path, key: str) -> None:
+        """Make what was built the copy `key`; of two processes that make the same one, the first wins."""
+        path = self.directory / key
+        if path.exists():  # damaged, or made by another process in the meantime
+            with suppress(DreamEdgeError):
+                Artifact.open(path).verify()
+                return
+            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileExistsError):
+            try:
+                staging.rename(path)
+            except OSError:
+                if not path.exists():
+                    raise
+
+    def _remove_abandoned(self) -> None:
+        """Remove what a killed process left; another one may be at work on a younger directory."""
+        for path in self.directory.glob(".*.partial"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _check_private(self) -> None:
+        """Refuse a directory into which another user could put a model."""
+        if hasattr(os, "getuid"):
+            found = self.directory.stat()
+            if found.st_uid != os.getuid() or found.st_mode & 0o022:
+                raise UnsafeCache(self.directory)
+
+
+def _describe(path: Path) -> CachedModel:
+    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        artifact = str(Manifest.read(path).provenance["requantized_from"])
+        used = (path / MANIFEST).stat().st_mtime
+    except (DreamEdgeError, OSError, KeyError):
+        artifact, used = "incomplete", path.stat().st_mtime
+    return CachedModel(path.name, path, artifact, size, used)

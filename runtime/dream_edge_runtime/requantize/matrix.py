@@ -31,8 +31,8 @@ _NF4_VALUES = np.array(
 _SMALLEST_SCALE = np.float32(1e-30)  # an output of zeros must not divide by zero
 
 
-def requantize(stored: Parameters, weights: WeightFormat, out: NDArray[np.int8]) -> FloatArray:
-    """Round rows of a "block" or "nf4" matrix anew, into columns of another.
+def requantize_rows(stored: Parameters, weights: WeightFormat, out: NDArray[np.int8]) -> FloatArray:
+    """Round rows of a "block" or "nf4" matrix to 8 bits, into columns of another.
 
     Inputs come first from here on, as in the result: operations then run along outputs, far longer than a group.
 

@@ -9,7 +9,7 @@ import torch
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.format.recipe import WeightFormat
-from dream_edge_runtime.requantize.matrix import requantize
+from dream_edge_runtime.requantize.matrix import requantize_rows
 from support.arithmetic import DoubleArray, dequantized
 
 FORMATS = {
@@ -31,7 +31,7 @@ def rounded(weight: FloatArray, weights: WeightFormat) -> tuple[DoubleArray, Dou
     else:
         by_row = stored
     out = np.full((inputs, outputs), 99, np.int8)
-    scales = requantize(by_row, weights, out)
+    scales = requantize_rows(by_row, weights, out)
     return dequantized(stored, weights, inputs), out.astype(np.float64), scales
 
 

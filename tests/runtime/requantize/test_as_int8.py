@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.errors import CorruptArtifact, NoRoomForCache, NothingToExpand, UnsafeCache
+from dream_edge_runtime.errors import CorruptArtifact, NoRoomForCache, NothingToRequantize, UnsafeCache
 from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import EMBEDDING, ROW, matrix_shapes, vector_sizes
 from dream_edge_runtime.graph.onnx_reader import read_onnx
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
-from dream_edge_runtime.requantize import copies
-from dream_edge_runtime.requantize.artifact import WEIGHTS, expand
-from dream_edge_runtime.requantize.cache import ExpandedCache
+from dream_edge_runtime.requantize import cache as cache_module
+from dream_edge_runtime.requantize.artifact import WEIGHTS, requantize
+from dream_edge_runtime.requantize.cache import Int8Cache
 from support.arithmetic import dequantized
 from support.artifacts import change_bytes, make_artifact
 
@@ -31,13 +31,13 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> ExpandedCache:
-    return ExpandedCache(tmp_path / "cache" / "expanded")
+def cache(tmp_path: Path) -> Int8Cache:
+    return Int8Cache(tmp_path / "cache" / "as-int8")
 
 
-def expanded(artifact: Artifact, out: Path, threads: int = 1) -> Artifact:
+def convert(artifact: Artifact, out: Path, threads: int = 1) -> Artifact:
     out.mkdir()
-    return expand(artifact, out, threads=threads)
+    return requantize(artifact, out, threads=threads)
 
 
 def tensors(artifact: Artifact) -> dict[str, NDArray[np.generic]]:
@@ -59,7 +59,7 @@ def logits(artifact: Artifact) -> FloatArray:
 @pytest.mark.parametrize("scheme", SMALL)
 def test_weights_are_those_of_the_artifact_to_half_a_step(tmp_path: Path, scheme: str) -> None:
     small = make_artifact(tmp_path, scheme, hidden_size=128, intermediate_size=256)
-    large = expanded(small, tmp_path / "large")
+    large = convert(small, tmp_path / "large")
     large.verify()
     before, after, config = tensors(small), tensors(large), small.manifest.config
     for name, (_, inputs) in matrix_shapes(config).items():
@@ -80,17 +80,17 @@ def test_weights_are_those_of_the_artifact_to_half_a_step(tmp_path: Path, scheme
 @pytest.mark.parametrize("scheme", SMALL)
 def test_logits_stay_near(tmp_path: Path, scheme: str) -> None:
     small = make_artifact(tmp_path, scheme, hidden_size=128, intermediate_size=256)
-    expected, found = logits(small), logits(expanded(small, tmp_path / "large"))
+    expected, found = logits(small), logits(convert(small, tmp_path / "large"))
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 
 def test_bytes_do_not_depend_on_threads(artifact: Artifact, tmp_path: Path) -> None:
-    first, second = (expanded(artifact, tmp_path / str(threads), threads) for threads in (1, 3))
+    first, second = (convert(artifact, tmp_path / str(threads), threads) for threads in (1, 3))
     assert first.manifest == second.manifest
 
 
 def test_everything_else_is_kept(artifact: Artifact, tmp_path: Path) -> None:
-    large = expanded(artifact, tmp_path / "large")
+    large = convert(artifact, tmp_path / "large")
     assert large.manifest.recipe.scheme == "int4"
     assert (large.manifest.config, large.manifest.license) == (artifact.manifest.config, artifact.manifest.license)
     assert large.manifest.generation == artifact.manifest.generation
@@ -100,29 +100,29 @@ def test_everything_else_is_kept(artifact: Artifact, tmp_path: Path) -> None:
 def test_progress_ends_at_the_total(artifact: Artifact, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     (tmp_path / "large").mkdir()
-    expand(artifact, tmp_path / "large", threads=1, progress=lambda *done: seen.append(done))
+    requantize(artifact, tmp_path / "large", threads=1, progress=lambda *done: seen.append(done))
     amounts = [done for done, _ in seen]
     assert amounts == sorted(amounts)
     assert seen[-1][0] == seen[-1][1]
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp32"])
-def test_artifact_without_groups_is_refused(tmp_path: Path, cache: ExpandedCache, scheme: str) -> None:
-    with pytest.raises(NothingToExpand, match=scheme):
+def test_artifact_without_groups_is_refused(tmp_path: Path, cache: Int8Cache, scheme: str) -> None:
+    with pytest.raises(NothingToRequantize, match=scheme):
         cache.obtain(make_artifact(tmp_path, scheme), threads=1)
     assert not cache.directory.exists()
 
 
-def test_expanded_artifact_is_not_expanded_again(artifact: Artifact, tmp_path: Path) -> None:
-    large = expanded(artifact, tmp_path / "large")
-    with pytest.raises(NothingToExpand):
-        expanded(large, tmp_path / "again")
+def test_converted_artifact_is_not_converted_again(artifact: Artifact, tmp_path: Path) -> None:
+    large = convert(artifact, tmp_path / "large")
+    with pytest.raises(NothingToRequantize):
+        convert(large, tmp_path / "again")
 
 
 # --- copies ----------------------------------------------------------------------------------------------------------
 
 
-def test_copy_is_made_once_listed_and_removed(artifact: Artifact, cache: ExpandedCache) -> None:
+def test_copy_is_made_once_listed_and_removed(artifact: Artifact, cache: Int8Cache) -> None:
     assert cache.find(artifact) is None
     first = cache.obtain(artifact, threads=1)
     written = (first.path / WEIGHTS).stat().st_ino
@@ -135,7 +135,7 @@ def test_copy_is_made_once_listed_and_removed(artifact: Artifact, cache: Expande
 
 
 @pytest.mark.parametrize("damage", ["truncated weights", "no manifest", "changed graph"])
-def test_damaged_copy_is_made_anew(artifact: Artifact, cache: ExpandedCache, damage: str) -> None:
+def test_damaged_copy_is_made_anew(artifact: Artifact, cache: Int8Cache, damage: str) -> None:
     copy = cache.obtain(artifact, threads=1)
     if damage == "truncated weights":
         os.truncate(copy.path / WEIGHTS, 1000)
@@ -147,7 +147,7 @@ def test_damaged_copy_is_made_anew(artifact: Artifact, cache: ExpandedCache, dam
     cache.obtain(artifact, threads=1).verify()
 
 
-def test_changed_weights_are_found_when_verifying(artifact: Artifact, cache: ExpandedCache) -> None:
+def test_changed_weights_are_found_when_verifying(artifact: Artifact, cache: Int8Cache) -> None:
     copy = cache.obtain(artifact, threads=1)
     change_bytes(copy.path / WEIGHTS, lambda data: data.__setitem__(slice(0, 64), bytes(64)))
     assert cache.find(artifact) is not None
@@ -155,14 +155,14 @@ def test_changed_weights_are_found_when_verifying(artifact: Artifact, cache: Exp
     cache.obtain(artifact, threads=1, verify=True).verify()
 
 
-def test_another_artifact_has_another_copy(artifact: Artifact, cache: ExpandedCache, tmp_path: Path) -> None:
+def test_another_artifact_has_another_copy(artifact: Artifact, cache: Int8Cache, tmp_path: Path) -> None:
     other = make_artifact(tmp_path, "nf4", hidden_size=128, intermediate_size=256)
     assert cache.obtain(other, threads=1).path != cache.obtain(artifact, threads=1).path
     assert len(cache.entries()) == 2
 
 
 def test_full_disk_is_said_and_nothing_is_left(
-    artifact: Artifact, cache: ExpandedCache, monkeypatch: pytest.MonkeyPatch
+    artifact: Artifact, cache: Int8Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_nothing(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -171,13 +171,13 @@ def test_full_disk_is_said_and_nothing_is_left(
     with pytest.raises(NoRoomForCache, match="Make room"):
         cache.obtain(artifact, threads=1)
     assert list(cache.directory.iterdir()) == []
-    usage = copies.shutil.disk_usage(cache.directory)._replace(free=10)  # type: ignore[attr-defined]
-    monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
+    usage = cache_module.shutil.disk_usage(cache.directory)._replace(free=10)  # type: ignore[attr-defined]
+    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
     with pytest.raises(NoRoomForCache, match=r"0\.00 GB are free"):
         cache.obtain(artifact, threads=1)
 
 
-def test_artifact_that_was_cut_short_is_refused(tmp_path: Path, cache: ExpandedCache) -> None:
+def test_artifact_that_was_cut_short_is_refused(tmp_path: Path, cache: Int8Cache) -> None:
     small = make_artifact(tmp_path, "int4")
     os.truncate(small.path / WEIGHTS, 1000)
     with pytest.raises(CorruptArtifact, match="cut short"):
@@ -186,14 +186,14 @@ def test_artifact_that_was_cut_short_is_refused(tmp_path: Path, cache: ExpandedC
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no permission bits")
-def test_directory_that_others_can_write_is_refused(artifact: Artifact, cache: ExpandedCache) -> None:
+def test_directory_that_others_can_write_is_refused(artifact: Artifact, cache: Int8Cache) -> None:
     cache.obtain(artifact, threads=1)
     cache.directory.chmod(0o777)
     with pytest.raises(UnsafeCache):
         cache.obtain(artifact, threads=1)
 
 
-def test_two_at_once_leave_one_copy(artifact: Artifact, cache: ExpandedCache) -> None:
+def test_two_at_once_leave_one_copy(artifact: Artifact, cache: Int8Cache) -> None:
     made: list[Artifact] = []
     workers = [threading.Thread(target=lambda: made.append(cache.obtain(artifact, threads=1))) for _ in range(3)]
     for worker in workers:
