@@ -21,8 +21,12 @@ _PROCESSORS = Path("/sys/devices/system/cpu")
 def default_threads() -> int:
     """Physical cores within this process's affinity and its control groups' limits of processor time; at least one.
 
+    `OMP_NUM_THREADS`, by which batch systems and PyTorch's users set it, comes before them.
     0 where the system is not asked (other than Linux): ONNX Runtime's own count.
     """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
     if sys.platform != "linux":
         return 0
     cores = _physical(os.sched_getaffinity(0), _PROCESSORS)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from dream_edge.quality.data import builtin_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -73,16 +72,6 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr("dream_edge.quality.recording.TEXTS", 1)
         monkeypatch.setattr("dream_edge.quality.recording.NEW_TOKENS", 4)
         monkeypatch.setattr("dream_edge.cli.demo._COMPARED", 4)
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small models gain nothing from a second one, which waits in vain on a busy machine."""
-    monkeypatch.setattr("dream_edge_runtime.inference.onnx_network.default_threads", lambda: 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -100,6 +100,7 @@ def test_a_wrong_command_is_noticed(shell: Shell) -> None:
         "dream-edge info tiny --colour\n",
         "dream-edge info tiny | grep 'no such line'\n",
         "pip install 'dream-edge[cpu,gnu]'\n",
+        "python -m pip install . --group undeveloped\n",
         "python benchmarks/scale.py ARTIFACT --tokenz 64\n",
     ):
         with pytest.raises(AssertionError, match=r"page\.md:1"):

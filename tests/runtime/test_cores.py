@@ -12,6 +12,11 @@ from dream_edge_runtime import cores
 from dream_edge_runtime.cores import _limit, _physical, default_threads
 
 
+@pytest.fixture(autouse=True)
+def no_number_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -83,3 +88,12 @@ def test_bound_process_starts_no_more_threads_than_it_has_cores() -> None:
         assert default_threads() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_number_that_is_asked_for_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = default_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert default_threads() == 3
+    for unusable in ("0", "", "4,2", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", unusable)
+        assert default_threads() == own

@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -99,6 +100,8 @@ class Shell:
         return "".join(self._program(block, part) for part in parts)
 
     def _program(self, block: Block, arguments: list[str]) -> str:
+        if arguments[:3] == ["python", "-m", "pip"]:
+            arguments = arguments[2:]
         program = arguments[0]
         if program in READ_ONLY or is_own_script(arguments):
             problem = unfit(arguments)
@@ -249,11 +252,14 @@ def is_own_script(arguments: list[str]) -> bool:
 
 
 def _unfit_installation(arguments: list[str]) -> str:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for each in arguments:
-        if found := re.fullmatch(r"(?:\.|dream-edge|.*\.whl)\[([\w,]+)\]", each):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for before, each in pairwise(arguments):
+        if before == "--group":
+            if each not in project["dependency-groups"]:
+                return f"there is no group {each}"
+        elif found := re.fullmatch(r"(?:\.|dream-edge|.*\.whl)\[([\w,]+)\]", each):
             for extra in found[1].split(","):
-                if extra not in declared:
+                if extra not in project["project"]["optional-dependencies"]:
                     return f"there is no extra {extra}"
         elif each.endswith(".txt") and not (ROOT / each).is_file():
             return f"there is no {each}"

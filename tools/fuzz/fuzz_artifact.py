@@ -1,4 +1,4 @@
-"""Fuzz the checks of an artifact from a stranger with atheris (`pip install "dream-edge[fuzz]"`).
+"""Fuzz the checks of an artifact from a stranger with atheris (`pip install --group fuzz`).
 
     python tools/fuzz/fuzz_artifact.py manifest|graph ARTIFACT [CORPUS] [libFuzzer options, e.g. -max_total_time=300]
 

@@ -1,4 +1,4 @@
-"""Requests made up from /openapi.json: whatever they are, no answer is a 5xx. Needs the extra [fuzz]."""
+"""Requests made up from /openapi.json: whatever they are, no answer is a 5xx. Needs `--group fuzz`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.serving import served
 
 pytestmark = pytest.mark.slow
 
-schemathesis: Any = pytest.importorskip("schemathesis", reason="needs the extra [fuzz]")
+schemathesis: Any = pytest.importorskip("schemathesis", reason="needs --group fuzz")
 
 EXAMPLES = 500
 LENGTHS = ("max_tokens", "max_completion_tokens")

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: `apt install chromium chromium-driver`, `pip install .[browser]`, `pytest -m slow`."""
+"""The page in a real Chromium: `apt install chromium chromium-driver`, `pip install --group browser`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.serving import GatedNetwork, gated, served
 
 pytestmark = pytest.mark.slow
 
-webdriver: Any = pytest.importorskip("selenium.webdriver", reason="needs the extra [browser]")
+webdriver: Any = pytest.importorskip("selenium.webdriver", reason="needs --group browser")
 
 QUESTION = "What is the opposite of hot?"
 ANSWER = "The opposite of hot is cold."

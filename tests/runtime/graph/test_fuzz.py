@@ -43,7 +43,7 @@ def test_mutated_graph_is_the_planned_one_or_refused(changes: list[tuple[int, in
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["manifest", "graph"])
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason='needs atheris: pip install "dream-edge[fuzz]"')
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="needs atheris: pip install --group fuzz")
 def test_fuzzing_for_half_a_minute_finds_nothing(tmp_path: Path, target: str) -> None:
     artifact = make_artifact(tmp_path, "int8", num_hidden_layers=1).path
     corpus = tmp_path / "corpus"
