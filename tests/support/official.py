@@ -3,6 +3,9 @@
 Everything is fp32 tensor arithmetic on the whole canvas, masks are found by comparing ids, and nothing is clever.
 Where upstream leaves an order open (`topk`, `sort` of equal values), ties go to the lowest position and the lowest id.
 Random numbers come from functions, so that they can be shared with the code under test.
+
+Where the last bit decides an order, it matters in which order a processor adds. Rounding is therefore that of PyTorch's
+AVX-512 kernels, spelt out here, whatever this machine has: the runtime keeps to it everywhere too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,25 @@ Model = Callable[[Tensor, Tensor | None], Tensor]
 """(ids [batch, length], valid) → logits fp32 [batch, length, vocab], before the shift."""
 Uniform = Callable[[int], Tensor]
 """n → n numbers in [0, 1), fp64."""
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """softmax over the last dimension of `logits` [rows, vocab]: sums in 16 lanes, then in halves."""
+    exponentials = (logits - logits.amax(dim=-1, keepdim=True)).double().exp().float()
+    lanes = torch.zeros(len(logits), 16)
+    for start in range(0, logits.shape[1], 16):
+        chunk = exponentials[:, start : start + 16]
+        lanes[:, : chunk.shape[1]] += chunk
+    for half in (8, 4, 2, 1):
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return exponentials / lanes
+
+
+def linspace(eps: float, count: int) -> Tensor:
+    """torch.linspace(1, eps, count): from both ends to the middle, each number rounded once."""
+    end = torch.tensor(eps)
+    step = float((end - 1) / (count - 1))
+    return torch.tensor([1 + step * i if i < count // 2 else float(end) - step * (count - 1 - i) for i in range(count)])
 
 
 @dataclass
@@ -39,7 +61,7 @@ class Official:
 
     def sample(self, model: Model, x: Tensor, valid: Tensor | None = None, uniform: Uniform | None = None) -> Tensor:
         """Denoise `x` int64 [batch, length]; `history` gets the canvas after each step. Batches must be drawless."""
-        timesteps = torch.linspace(1, self.eps, self.steps + 1)
+        timesteps = linspace(self.eps, self.steps + 1)
         x = self.tokens_hook(None, x, None)
         for i in range(self.steps):
             mask_index = x == self.mask_token_id
@@ -108,14 +130,14 @@ class Official:
         lowest = torch.finfo(logits.dtype).min
         if self.top_p is not None and self.top_p < 1:
             in_order, indices = logits.sort(descending=True, stable=True)
-            cumulative = in_order.softmax(dim=-1).cumsum(dim=-1)
+            cumulative = softmax(in_order).cumsum(dim=-1)
             remove = cumulative > self.top_p
             remove = torch.cat([torch.zeros_like(remove[:, :1]), remove[:, :-1]], dim=-1)
             logits = logits.masked_fill(torch.zeros_like(remove).scatter(-1, indices, remove), lowest)
         if self.top_k is not None:
             kth = logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:]
             logits = logits.masked_fill(logits < kth, lowest)
-        return logits.softmax(dim=-1)
+        return softmax(logits)
 
 
 def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .networks import FakeNetwork
+from .official import linspace
 
 
 @dataclass
@@ -101,7 +102,7 @@ def sched(high: float) -> Rule:
     """
 
     def rule(best_first: list[Candidate], progress: float, steps: int) -> list[Candidate]:
-        times = torch.linspace(1, 1e-3, steps + 1)
+        times = linspace(1e-3, steps + 1)
         step = round(progress * steps)
         count = int(torch.tensor(float(len(best_first))) * (1 - times[step + 1] / times[step]))
         margins = [float(torch.sub(*each.logits.topk(2).values)) for each in best_first]

@@ -124,4 +124,5 @@ def test_probabilities_are_those_of_torch_to_the_last_bits() -> None:
     logits[np.arange(200), np.arange(200) % VOCAB] += np.linspace(5, 25, 200).astype(np.float32)
     expected = torch.from_numpy(logits).softmax(-1).max(-1).values.numpy()
     found = Rows.from_logits(logits, 0.0, 1).top_probs[:, 0]
-    assert (np.abs(found - expected) <= np.spacing(np.float32(1))).all()
+    bits = 1 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 2  # other kernels add in another order
+    assert (np.abs(found - expected) <= bits * np.spacing(np.float32(1))).all()
