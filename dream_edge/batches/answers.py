@@ -6,25 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from dream_edge.openai import texts
-from dream_edge.openai.errors import RequestRefused, envelope
+from dream_edge.openai.errors import RequestRefused
 from dream_edge.openai.requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, Sampling
-from dream_edge.openai.validation_messages import check_model, refusal
+from dream_edge.openai.texts import Job, prepare_chat, prepare_completion, prepare_fill, prepare_fim
+from dream_edge.openai.validation import check_model, explain
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError
 from dream_edge_runtime.model import DreamModel
 
 from .requests import Line
 
-Json = dict[str, Any]
-_Make = Callable[[DreamModel, Any, str], texts.Asked]
-
-ROUTES: dict[str, tuple[type[BaseModel], _Make]] = {
-    "/v1/chat/completions": (ChatRequest, texts.chat),
-    "/v1/completions": (CompletionRequest, texts.completion),
-    "/v1/fim/completions": (FimRequest, texts.fim),
-    "/v1/fill": (FillRequest, texts.fill),
+ROUTES: dict[str, tuple[type[Sampling], Callable[[DreamModel, Any, str], Job]]] = {
+    "/v1/chat/completions": (ChatRequest, prepare_chat),
+    "/v1/completions": (CompletionRequest, prepare_completion),
+    "/v1/fim/completions": (FimRequest, prepare_fim),
+    "/v1/fill": (FillRequest, prepare_fill),
 }
 
 
@@ -35,40 +32,36 @@ class Answer:
     number: int
     custom_id: str | None
     status: int
-    body: Json
+    body: dict[str, Any]
 
 
 def answer(model: DreamModel, served: str, line: Line) -> Answer:
-    """The answer to `line`; a request that cannot be met has its error there.
+    """Answer `line`; a request that cannot be met gets its error.
 
     Raises:
         Cancelled, and whatever is not the request's fault.
     """
     try:
-        return Answer(line.number, line.custom_id, 200, _body(model, served, line))
-    except RequestRefused as refused:
-        error = envelope(refused.status, str(refused), refused.param, refused.code)
-        return Answer(line.number, line.custom_id, refused.status, error)
+        return Answer(line.number, line.custom_id, 200, _compute(model, served, line))
+    except Cancelled:
+        raise
+    except DreamEdgeError as error:
+        refused = RequestRefused.of(error)
+        return Answer(line.number, line.custom_id, refused.status, refused.body())
 
 
-def _body(model: DreamModel, served: str, line: Line) -> Json:
+def _compute(model: DreamModel, served: str, line: Line) -> dict[str, Any]:
     if line.refused is not None:
         raise line.refused
     if line.url not in ROUTES:
         raise RequestRefused(f"there is no url {line.url!r:.80}. Urls: {', '.join(ROUTES)}.", status=404, param="url")
-    kind, make = ROUTES[line.url]
+    kind, prepare = ROUTES[line.url]
     try:
         request = kind.model_validate(line.body)
     except ValidationError as error:
-        raise refusal(error.errors()) from None
-    assert isinstance(request, Sampling)
+        raise explain(error.errors()) from None
     if request.stream:
         raise RequestRefused("stream does not apply to a batch.", param="stream")
     check_model(request.model, served)
-    try:
-        made = make(model, request, served)
-        return made.dialect.whole([made.finish(text.result()) for text in made.texts])
-    except Cancelled:
-        raise
-    except DreamEdgeError as error:
-        raise RequestRefused.of(error) from None
+    job = prepare(model, request, served)
+    return job.format.whole([job.finish(text.result()) for text in job.texts])

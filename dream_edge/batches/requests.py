@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dream_edge.openai.errors import RequestRefused
-from dream_edge.openai.strict_json import parse_body
+from dream_edge.openai.validation import parse_body
 
 from .errors import UnreadableBatch
 

@@ -109,9 +109,9 @@ class _JsonLines(logging.Formatter):
         }
         line |= {key: value for key, value in vars(record).items() if key not in _RESERVED}
         if record.exc_info and record.exc_info[1]:  # its kind and place; what it says may quote a prompt
-            from dream_edge.openai.errors import place_of
+            from dream_edge.openai.errors import locate
 
-            line |= {"error": type(record.exc_info[1]).__name__, "where": place_of(record.exc_info[1])}
+            line |= {"error": type(record.exc_info[1]).__name__, "where": locate(record.exc_info[1])}
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
@@ -120,9 +120,9 @@ def _log_as_json() -> Iterator[None]:
     """The log of the server and of uvicorn on standard error, until the block ends."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines())
-    loggers = [logging.getLogger(name) for name in ("dream_edge.server", "uvicorn.error")]
+    loggers = [logging.getLogger(name) for name in ("dream_edge.server", "dream_edge.openai", "uvicorn.error")]
     before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    for logger, level in zip(loggers, (logging.INFO, logging.WARNING), strict=True):
+    for logger, level in zip(loggers, (logging.INFO, logging.INFO, logging.WARNING), strict=True):
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
     try:

@@ -1,4 +1,4 @@
-"""What else could stand in a place: the likeliest tokens there, everything around it seen."""
+"""What else could stand in a place: the likeliest tokens there, given all the text around it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,20 @@ class Alternatives:
         self.text = self._begin(model, request)
 
     def _begin(self, model: DreamModel, request: AlternativesRequest) -> Denoising:
-        given = chat_ids(model.tokenizer, [each.turn() for each in request.messages]) if request.messages else []
-        before = [*given, *model.tokenizer.encode(request.before)]
-        how: dict[str, Any] = {"cancel": self.cancel, "logits_hook": self._look}
+        chat = chat_ids(model.tokenizer, [each.turn() for each in request.messages]) if request.messages else []
+        before = [*chat, *model.tokenizer.encode(request.before)]
+        run: dict[str, Any] = {"cancel": self.cancel, "logits_hook": self._note}
         if not before:
-            return model.stream_infill("", request.after, 1, GenerationConfig(), max_hole_tokens=0, **how)
-        room = 1 + len(model.tokenizer.encode(request.after))
-        return model.stream(before, GenerationConfig(max_new_tokens=room), end_with=request.after, **how)
+            return model.stream_infill("", request.after, 1, GenerationConfig(), max_hole_tokens=0, **run)
+        length = 1 + len(model.tokenizer.encode(request.after))
+        return model.stream(before, GenerationConfig(max_new_tokens=length), end_with=request.after, **run)
 
-    def _look(self, _step: int, _ids: IntArray, _positions: IntArray, logits: FloatArray) -> FloatArray:
-        shifted = logits[0].astype(np.float64) - logits[0].max()
-        probabilities = np.exp(shifted) / np.exp(shifted).sum()
-        best = np.argsort(-probabilities, kind="stable")[: self._count]
+    def _note(self, _step: int, _ids: IntArray, _positions: IntArray, logits: FloatArray) -> FloatArray:
+        weights = np.exp(logits[0].astype(np.float64) - logits[0].max())
+        probabilities = weights / weights.sum()
+        best = np.argsort(-weights, kind="stable")[: self._count]
         self.found = [
-            {
-                "text": self._tokenizer.decode(best[rank : rank + 1]),
-                "id": int(id_),
-                "probability": float(probabilities[id_]),
-            }
+            {"text": self._tokenizer.decode(best[rank : rank + 1]), "id": int(id_), "probability": probabilities[id_]}
             for rank, id_ in enumerate(best)
         ]
         return logits

@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dream_edge_runtime.generation.config import ALGORITHMS
-
 MOST_CHOICES = 8
 _MOST_TEXT = 1 << 22
 _LARGEST_SEED = (1 << 63) - 1
@@ -106,10 +104,6 @@ class Sampling(Strict):
         return self
 
     @property
-    def texts(self) -> int:
-        return self.n or 1
-
-    @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
@@ -205,20 +199,20 @@ class FimRequest(Sampling):
     max_tokens: Tokens = 32
 
 
-class Given(Strict):
+class TextPiece(Strict):
     """Text that stays."""
 
     text: Text
 
 
-class Hole(Strict):
-    """So many tokens to be found."""
+class HolePiece(Strict):
+    """A number of tokens to be found."""
 
     hole: Tokens
 
 
-class Rewritten(Strict):
-    """Text in whose place as many tokens are to be found as it has."""
+class RewritePiece(Strict):
+    """Text to be replaced by as many tokens as it has."""
 
     rewrite: Text
 
@@ -226,7 +220,7 @@ class Rewritten(Strict):
 class FillRequest(Sampling):
     """POST /v1/fill"""
 
-    pieces: Annotated[list[Given | Hole | Rewritten], Field(min_length=1, max_length=4096)]
+    pieces: Annotated[list[TextPiece | HolePiece | RewritePiece], Field(min_length=1, max_length=4096)]
     bos: bool = Field(default=False, description="Begin with the bos token.")
 
     @field_validator("stop")
@@ -248,10 +242,10 @@ class AlternativesRequest(Strict):
     count: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class InfillRequest(BaseModel):
+class InfillRequest(Strict):
     """POST /infill, as llama.cpp has it. Its other sampling fields are accepted and without effect."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="ignore", json_schema_extra={})
 
     input_prefix: Text = ""
     input_suffix: Text = ""
@@ -278,6 +272,3 @@ class InfillRequest(BaseModel):
             stop=self.stop or None,
             stream=self.stream,
         )
-
-
-assert set(Algorithm.__args__) == set(ALGORITHMS)  # type: ignore[attr-defined]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from dream_edge_runtime.generation.results import Generation, Step
 
@@ -16,7 +17,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedText:
     """One text of an answer, complete."""
 
     text: str
@@ -24,38 +25,39 @@ class Finished:
     generation: Generation
 
 
-class Dialect(Protocol):
+@dataclass(frozen=True)
+class ResponseFormat(ABC):
     """The words of one route for one request."""
 
-    last_line: bytes
+    model: str
+    last_line = b""
     """What ends a stream."""
 
     def opening(self, index: int) -> Json | None:
         """What a stream begins text `index` with, if anything."""
-        ...
+        return None
 
+    @abstractmethod
     def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
         """A piece of text `index`, or with `diffusion` all of it so far."""
-        ...
 
-    def closing(self, index: int, text: str, finished: Finished) -> Json:
+    @abstractmethod
+    def closing(self, index: int, text: str, finished: FinishedText) -> Json:
         """The last piece of text `index`."""
-        ...
 
-    def usage(self, texts: Sequence[Finished]) -> Json | None:
+    def usage(self, texts: Sequence[FinishedText]) -> Json | None:
         """The chunk that closes a stream whose usage was asked for."""
-        ...
+        return None
 
-    def whole(self, texts: Sequence[Finished]) -> Json:
+    @abstractmethod
+    def whole(self, texts: Sequence[FinishedText]) -> Json:
         """The answer that is not streamed."""
-        ...
 
 
 @dataclass(frozen=True)
-class OpenAI:
-    """What OpenAI's formats share; a subclass says what a choice looks like."""
+class Completions(ResponseFormat):
+    """POST /v1/completions, and what OpenAI's formats share."""
 
-    model: str
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
     prefix = "cmpl-"
@@ -71,27 +73,21 @@ class OpenAI:
         """The part of a streamed choice that holds a piece."""
         return self.choice(text)
 
-    def opening(self, index: int) -> Json | None:
-        return None
-
     def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
-        return self._chunk(
-            [_choice(index, self.delta(text), None)], {} if diffusion is None else {"diffusion": diffusion}
-        )
+        more = {} if diffusion is None else {"diffusion": diffusion}
+        return self._chunk([_choice(index, self.delta(text), None)], more)
 
-    def closing(self, index: int, text: str, finished: Finished) -> Json:
-        return self._chunk([_choice(index, self.delta(text), finished.reason)], {"diffusion": diffusion([finished])})
+    def closing(self, index: int, text: str, finished: FinishedText) -> Json:
+        choice = _choice(index, self.delta(text), finished.reason)
+        return self._chunk([choice], {"diffusion": summarize([finished])})
 
-    def usage(self, texts: Sequence[Finished]) -> Json | None:
-        return self._chunk([], {"usage": usage(texts)})
+    def usage(self, texts: Sequence[FinishedText]) -> Json | None:
+        return self._chunk([], {"usage": count_tokens(texts)})
 
-    def whole(self, texts: Sequence[Finished]) -> Json:
+    def whole(self, texts: Sequence[FinishedText]) -> Json:
         choices = [_choice(index, self.choice(each.text), each.reason) for index, each in enumerate(texts)]
-        return self._head(self.whole_object) | {
-            "choices": choices,
-            "usage": usage(texts),
-            "diffusion": diffusion(texts),
-        }
+        told = {"choices": choices, "usage": count_tokens(texts), "diffusion": summarize(texts)}
+        return self._head(self.whole_object) | told
 
     def _head(self, kind: str) -> Json:
         return {"id": self.prefix + self.id, "object": kind, "created": self.created, "model": self.model}
@@ -101,12 +97,7 @@ class OpenAI:
 
 
 @dataclass(frozen=True)
-class Completions(OpenAI):
-    """POST /v1/completions"""
-
-
-@dataclass(frozen=True)
-class Chat(OpenAI):
+class Chat(Completions):
     """POST /v1/chat/completions"""
 
     prefix = "chatcmpl-"
@@ -137,19 +128,13 @@ class Fim(Chat):
 
 
 @dataclass(frozen=True)
-class LlamaInfill:
+class LlamaInfill(ResponseFormat):
     """POST /infill"""
-
-    model: str
-    last_line = b""
-
-    def opening(self, index: int) -> Json | None:
-        return None
 
     def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
         return {"index": index, "content": text, "stop": False}
 
-    def closing(self, index: int, text: str, finished: Finished) -> Json:
+    def closing(self, index: int, text: str, finished: FinishedText) -> Json:
         made = finished.generation
         return {
             "index": index,
@@ -166,26 +151,23 @@ class LlamaInfill:
             },
         }
 
-    def usage(self, texts: Sequence[Finished]) -> Json | None:
-        return None
-
-    def whole(self, texts: Sequence[Finished]) -> Json:
+    def whole(self, texts: Sequence[FinishedText]) -> Json:
         return self.closing(0, texts[0].text, texts[0])
 
+    def empty(self) -> Json:
+        """The answer to zero tokens, by which editors fill a cache that does not exist here."""
+        counts = {"tokens_predicted": 0, "tokens_evaluated": 0}
+        return {"index": 0, "content": "", "stop": True, "model": self.model, **counts}
 
-def nothing(model: str) -> Json:
-    """The answer of `/infill` to zero tokens, by which editors fill a cache that is not there."""
-    return {"index": 0, "content": "", "stop": True, "model": model, "tokens_predicted": 0, "tokens_evaluated": 0}
 
-
-def usage(texts: Sequence[Finished]) -> Json:
-    """OpenAI's count: what was given once, and everything that was kept of what was generated."""
+def count_tokens(texts: Sequence[FinishedText]) -> Json:
+    """OpenAI's usage: what was given, counted once, and everything that was kept of what was generated."""
     given, new = texts[0].generation.prompt_tokens, sum(each.generation.new_tokens for each in texts)
     return {"prompt_tokens": given, "completion_tokens": new, "total_tokens": given + new}
 
 
-def diffusion(texts: Sequence[Finished]) -> Json:
-    """How the texts came about."""
+def summarize(texts: Sequence[FinishedText]) -> Json:
+    """How the texts came about: steps, forward passes, seconds."""
     made = [each.generation for each in texts]
     seconds, new = sum(each.seconds for each in made), sum(each.new_tokens for each in made)
     return {
@@ -197,7 +179,7 @@ def diffusion(texts: Sequence[Finished]) -> Json:
     }
 
 
-def under_way(step: Step, cells: Sequence[Cell] | None) -> Json:
+def describe_step(step: Step, cells: Sequence[Cell] | None) -> Json:
     """How far a text is, and its cells if they were asked for."""
     found: Json = {"step": step.index, "steps": step.steps, "progress": step.progress}
     return found if cells is None else found | {"cells": cells}

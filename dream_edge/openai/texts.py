@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dream_edge_runtime.generation.denoising import Denoising
@@ -12,35 +13,26 @@ from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from .requests import (
-    ChatRequest,
-    CompletionRequest,
-    FillRequest,
-    FimRequest,
-    Given,
-    Hole,
-    InfillRequest,
-    Rewritten,
-    Sampling,
-)
-from .response_formats import Chat, Completions, Dialect, Fim, Finished, LlamaInfill
+from .requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, HolePiece, Sampling, TextPiece
+from .response_formats import Chat, Completions, Fim, FinishedText, ResponseFormat
 from .text_stream import StableText
 
 
 @dataclass(frozen=True)
-class Asked:
+class Job:
     """What a request asks for.
 
     Attributes:
         texts: not yet begun; they stop within a step of `cancel`.
+        format: how they are told.
         stops: strings before which a text ends.
-        is_between: whether only what stands between two given texts is told.
+        is_between: whether only the text between two given ones is told.
         before: text that is put before each of them.
     """
 
     texts: Sequence[Denoising]
     cancel: threading.Event
-    dialect: Dialect
+    format: ResponseFormat
     tokenizer: Tokenizer
     stops: tuple[str, ...] = ()
     is_between: bool = False
@@ -51,120 +43,67 @@ class Asked:
     include_cells: bool = False
 
     def follow(self) -> StableText:
-        """What follows one of the texts, step by step."""
+        """Follow one of the texts, step by step."""
         return StableText(self.tokenizer, self.stops, is_hole=self.is_between)
 
-    def finish(self, generation: Generation) -> Finished:
+    def finish(self, generation: Generation) -> FinishedText:
         """One of the texts as it is told, and why it ends."""
         text = self.follow().whole(generation)
         is_cut = self.is_between and text != generation.holes[0]
-        return Finished(self.before + text, "stop" if is_cut else generation.finish_reason, generation)
+        return FinishedText(self.before + text, "stop" if is_cut else generation.finish_reason, generation)
 
 
-def chat(model: DreamModel, request: ChatRequest, served: str) -> Asked:
+def prepare_chat(model: DreamModel, request: ChatRequest, served: str) -> Job:
     """An answer to a conversation."""
-    cancel, turns = threading.Event(), [message.turn() for message in request.messages]
+    turns = [message.turn() for message in request.messages]
     length: dict[str, Any] = {} if request.length is None else {"max_new_tokens": request.length}
-    texts = [
-        model.stream_chat(
-            turns,
-            cancel=cancel,
-            seed=seed,
-            stop=request.stops,
-            end_with=request.end_with,
-            **length,
-            **request.options(),
-        )
-        for seed in _seeds(request)
-    ]
-    return _asked(model, request, texts, cancel, Chat(served))
+    begin = partial(model.stream_chat, turns, stop=request.stops, end_with=request.end_with, **length)
+    return _job(model, request, begin, Chat(served))
 
 
-def completion(model: DreamModel, request: CompletionRequest, served: str) -> Asked:
+def prepare_completion(model: DreamModel, request: CompletionRequest, served: str) -> Job:
     """A text after a prompt, or between it and a suffix. Taken raw: no template."""
+    prompt, before = request.prefix, request.prefix if request.echo else ""
     if request.suffix:
-        return _between(model, request, request.prefix, request.suffix, request.max_tokens, Completions(served))
-    cancel = threading.Event()
-    texts = [
-        model.stream(
-            request.prefix,
-            raw=True,
-            cancel=cancel,
-            seed=seed,
-            stop=request.stops,
-            max_new_tokens=request.max_tokens,
-            end_with=request.end_with,
-            **request.options(),
-        )
-        for seed in _seeds(request)
-    ]
-    before = request.prefix if request.echo else ""
-    return _asked(model, request, texts, cancel, Completions(served), before=before)
+        begin = partial(model.stream_infill, prompt, request.suffix, request.max_tokens)
+        return _job(model, request, begin, Completions(served), is_between=True, before=before)
+    told: dict[str, Any] = {"stop": request.stops, "end_with": request.end_with, "max_new_tokens": request.max_tokens}
+    return _job(model, request, partial(model.stream, prompt, raw=True, **told), Completions(served), before=before)
 
 
-def fim(model: DreamModel, request: FimRequest, served: str) -> Asked:
+def prepare_fim(model: DreamModel, request: FimRequest, served: str, form: type[ResponseFormat] = Fim) -> Job:
     """A text between two others."""
-    return _between(model, request, request.prompt, request.suffix, request.max_tokens, Fim(served))
+    begin = partial(model.stream_infill, request.prompt, request.suffix, request.max_tokens)
+    return _job(model, request, begin, form(served), is_between=True)
 
 
-def infill(model: DreamModel, request: InfillRequest, served: str) -> Asked:
-    """The same, for llama.cpp's clients."""
-    asked = request.as_fim()
-    return _between(model, asked, asked.prompt, asked.suffix, asked.max_tokens, LlamaInfill(served))
-
-
-def fill(model: DreamModel, request: FillRequest, served: str) -> Asked:
+def prepare_fill(model: DreamModel, request: FillRequest, served: str) -> Job:
     """A text with holes anywhere."""
-    cancel = threading.Event()
-    pieces = [_piece(model, each) for each in request.pieces]
-    texts = [
-        model.stream_fill(pieces, bos=request.bos, cancel=cancel, seed=seed, **request.options())
-        for seed in _seeds(request)
-    ]
-    return _asked(model, request, texts, cancel, Completions(served))
+    pieces: list[str | int] = []
+    for piece in request.pieces:
+        if isinstance(piece, HolePiece):
+            pieces.append(piece.hole)
+        elif isinstance(piece, TextPiece):
+            pieces.append(piece.text)
+        else:  # as many tokens as the text has that is to be rewritten
+            pieces.append(len(model.tokenizer.encode(piece.rewrite)) or "")
+    return _job(model, request, partial(model.stream_fill, pieces, bos=request.bos), Completions(served))
 
 
-def _piece(model: DreamModel, piece: Given | Hole | Rewritten) -> str | int:
-    if isinstance(piece, Hole):
-        return piece.hole
-    return piece.text if isinstance(piece, Given) else len(model.tokenizer.encode(piece.rewrite)) or ""
-
-
-def _between(model: DreamModel, request: Sampling, prefix: str, suffix: str, length: int, dialect: Dialect) -> Asked:
-    cancel = threading.Event()
-    texts = [
-        model.stream_infill(prefix, suffix, length, cancel=cancel, seed=seed, **request.options())
-        for seed in _seeds(request)
-    ]
-    before = prefix if isinstance(request, CompletionRequest) and request.echo else ""
-    return _asked(model, request, texts, cancel, dialect, is_between=True, before=before)
-
-
-def _asked(
-    model: DreamModel,
-    request: Sampling,
-    texts: Sequence[Denoising],
-    cancel: threading.Event,
-    dialect: Dialect,
-    *,
-    is_between: bool = False,
-    before: str = "",
-) -> Asked:
-    extras = request.stream_options
-    return Asked(
-        texts,
+def _job(
+    model: DreamModel, request: Sampling, begin: Callable[..., Denoising], form: ResponseFormat, **told: Any
+) -> Job:
+    cancel, extras = threading.Event(), request.stream_options
+    seeds = [None if request.seed is None else request.seed + index for index in range(request.n or 1)]
+    return Job(
+        [begin(cancel=cancel, seed=seed, **request.options()) for seed in seeds],
         cancel,
-        dialect,
+        form,
         model.tokenizer,
         request.stops,
-        is_between,
-        before,
         stream=bool(request.stream),
         diffusing=request.diffusing,
         include_usage=extras is not None and extras.include_usage,
         include_cells=extras is not None and extras.include_cells,
+        **told,
     )
-
-
-def _seeds(request: Sampling) -> list[int | None]:
-    return [None if request.seed is None else request.seed + index for index in range(request.texts)]

@@ -1,6 +1,6 @@
 """A Dream over HTTP: OpenAI's API, with the denoising as it happens for those who ask.
 
-Request ──guard──▶ requests (parsed, checked) ──▶ engine (one worker, a bounded queue) ──▶ replies, streams
+Request ──middleware──▶ routes (parsed, checked) ──▶ service ──▶ engine (one worker, a bounded queue) ──▶ JSON, streams
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dream_edge.openai.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.generation.results import Generation, Step
 from dream_edge_runtime.model import DreamModel
+
+from .errors import NotLoaded, QueueFull, ShuttingDown
 
 Event = tuple[int, Step | Generation]
 """Which of a job's texts, and a step of it or its end."""
@@ -26,7 +27,7 @@ _LONGEST_WAIT = 600
 
 
 @dataclass(eq=False)
-class Job:
+class QueuedJob:
     """Texts to be denoised one after the other, and where their events go.
 
     `cancel` is the event that each of `texts` was made with: once it is set they stop within a step.
@@ -35,7 +36,7 @@ class Job:
     texts: Sequence[Denoising]
     cancel: threading.Event
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    asked: float = field(default_factory=time.perf_counter)
+    submitted: float = field(default_factory=time.perf_counter)
     queued_seconds: float = 0.0
     _events: asyncio.Queue[Event | Exception | None] = field(default_factory=asyncio.Queue)
     _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MOST_UNREAD))
@@ -88,8 +89,8 @@ class Engine:
     ) -> None:
         self._load, self._capacity, self._on_failure = load, capacity, on_failure
         self._model: DreamModel | None = None
-        self._waiting: deque[Job] = deque()
-        self._current: Job | None = None
+        self._waiting: deque[QueuedJob] = deque()
+        self._current: QueuedJob | None = None
         self._changed = threading.Condition()
         self._typical = _TYPICAL_SECONDS
         self._thread = threading.Thread(target=self._work, name="dream-edge engine", daemon=True)
@@ -118,7 +119,7 @@ class Engine:
         """Jobs that wait."""
         return len(self._waiting)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: QueuedJob) -> None:
         """Put `job` at the end of the queue.
 
         Raises: QueueFull, ShuttingDown.
@@ -132,7 +133,7 @@ class Engine:
             self._waiting.append(job)
             self._changed.notify()
 
-    def withdraw(self, job: Job) -> None:
+    def withdraw(self, job: QueuedJob) -> None:
         """Nobody wants `job` any more: it leaves the queue, or stops within a step. A finished one may be withdrawn."""
         job.cancel.set()
         with self._changed:
@@ -171,7 +172,7 @@ class Engine:
                 self.state = "ready"
         while (job := self._next()) is not None:
             started = time.perf_counter()
-            job.queued_seconds = started - job.asked
+            job.queued_seconds = started - job.submitted
             try:
                 for index, text in enumerate(job.texts):
                     with text:
@@ -188,7 +189,7 @@ class Engine:
                 job.put(RuntimeError(type(error).__name__).with_traceback(error.__traceback__))
             self._current = None
 
-    def _next(self) -> Job | None:
+    def _next(self) -> QueuedJob | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.state == "closed")
             if not self._waiting:

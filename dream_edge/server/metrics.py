@@ -35,20 +35,20 @@ class Metrics:
         busy = Gauge("dream_edge_busy", "1 while a request is computed.", registry=self._registry)
         busy.set_function(lambda: engine.is_busy)
 
-    def answered(self, route: str, status: int) -> None:
+    def count_answer(self, route: str, status: int) -> None:
         self._requests.labels(route, str(status)).inc()
 
-    def generated(self, generation: Generation) -> None:
+    def count_text(self, generation: Generation) -> None:
         self._prompt_tokens.inc(generation.prompt_tokens)
         self._new_tokens.inc(generation.new_tokens)
         self._steps.inc(generation.steps)
         self._passes.inc(generation.passes)
         self._seconds.observe(generation.seconds)
 
-    def waited(self, seconds: float) -> None:
+    def count_wait(self, seconds: float) -> None:
         self._queued.observe(seconds)
 
-    def left(self) -> None:
+    def count_disconnect(self) -> None:
         self._gone.inc()
 
     def text(self) -> bytes:

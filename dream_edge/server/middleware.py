@@ -1,4 +1,4 @@
-"""What every request must pass before anybody reads it: host, origin, key, kind and size of body, time to send it."""
+"""What every request passes: a log and counts, then checks of host, origin, key, kind, size and time of the body."""
 
 from __future__ import annotations
 
@@ -6,21 +6,59 @@ import asyncio
 import base64
 import binascii
 import hmac
+import logging
 import re
+import time
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dream_edge.openai.errors import RequestRefused, WrongKey
+from dream_edge.openai.errors import RequestRefused
 
+from .errors import WrongKey, respond
+from .metrics import Metrics
 from .settings import ServerSettings
 
+CLIENT_GONE = 499  # nginx' number for it; nobody sees the response, but logs and metrics count it
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?")
 
 
+log = logging.getLogger("dream_edge.server")
+
+
+class Logged:
+    """ASGI middleware that counts and logs every request: route, status, seconds; never what it says."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn keeps the body back
+        started, status = time.perf_counter(), 500
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            route = getattr(scope.get("route"), "path", "none")  # not the path: anybody can invent those
+            self._metrics.count_answer(route, status)
+            level = logging.DEBUG if status == CLIENT_GONE or route in ("/health", "/metrics") else logging.INFO
+            seconds = round(time.perf_counter() - started, 4)
+            log.log(level, "answered", extra={"route": route, "status": status, "seconds": seconds})
+
+
 class Guard:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware that refuses what may not be asked, before anybody reads it."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app, self._settings = app, settings
@@ -47,7 +85,7 @@ class Guard:
             refused = RequestRefused.of(error)
             if started:
                 raise
-            await refused.response()(scope, receive, tracked)
+            await respond(refused)(scope, receive, tracked)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = self._check_host(headers)

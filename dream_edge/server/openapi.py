@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 DESCRIPTION = (
-    "A Dream, the diffusion language model, behind OpenAI's API. `stream` adds to the text from left to right; with "
+    "A Dream, the diffusion language model, with OpenAI's API. `stream` adds to the text from left to right; with "
     "`diffusing` each chunk replaces the text so far, masks included. `diffusion` in an answer tells steps, forward "
     "passes and seconds."
 )
@@ -41,7 +41,7 @@ class ErrorReply(BaseModel):
     error: ErrorDetail
 
 
-def responses(summary: str, *, streams: bool = False, media_type: str = "application/json") -> dict[str, Any]:
+def describe(summary: str, *, streams: bool = False, media_type: str = "application/json") -> dict[str, Any]:
     """Keywords of a route."""
     content: dict[str, Any] = {media_type: {}}
     if streams:

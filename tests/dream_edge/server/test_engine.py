@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 import dream_edge
-from dream_edge.openai.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge.server import Engine
-from dream_edge.server.engine import Job
+from dream_edge.server.engine import QueuedJob
+from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
 from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
@@ -214,7 +214,7 @@ def test_a_client_that_does_not_read_holds_a_bounded_number_of_steps() -> None:
 async def _unread() -> None:
     text = dream_edge.load("tiny", threads=1).stream("The", raw=True, max_new_tokens=1, exact=True)
     step = next(iter(text))
-    job = Job([], threading.Event())
+    job = QueuedJob([], threading.Event())
     for _ in range(2):  # what has been read makes room again
         for _ in range(10_000):
             job.put((0, step))
@@ -267,7 +267,7 @@ async def _bounded_and_closing() -> None:
     engine = Engine(lambda: model, 1)
     with pytest.raises(NotLoaded):
         _ = engine.model
-    jobs = [Job([], threading.Event()) for _ in range(3)]
+    jobs = [QueuedJob([], threading.Event()) for _ in range(3)]
     engine.submit(jobs[0])
     with pytest.raises(QueueFull):
         engine.submit(jobs[1])

@@ -184,28 +184,30 @@ def test_only_json_is_read(model: DreamModel, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "message"),
     [
-        b"",
-        b"[]",
-        b"{",
-        b'{"messages": NaN}',
-        b'{"temperature": 1e999}',
-        b'{"n": 1, "n": 2}',
-        b'{"user": "\\ud800"}',
-        b'{"\\udfff": 1}',
-        b'\xff\xfe{"a": 1}',
-        b'{"metadata": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}",
-        b'{"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-        b'{"seed": ' + b"9" * 5000 + b"}",
-        b'{"seed": 99999999999999999999999}',
+        (b"", "the body is missing"),
+        (b"[]", "holds a JSON list, expected an object"),
+        (b"{", "line 1 column 2"),
+        (b'{"n": 1,}', "not valid JSON"),
+        (b'{"messages": NaN}', "NaN is not a JSON number"),
+        (b'{"temperature": 1e999}', "a number that no 64-bit float is near"),
+        (b'{"n": 1, "n": 2}', "key 'n' is repeated"),
+        (b'{"user": "\\ud83d"}', "half a character"),
+        (b'{"\\udfff": 1}', "half a character"),
+        (b'\xff\xfe{"a": 1}', "not valid JSON"),
+        (b'{"metadata": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}", "nested more than 16 deep"),
+        (b'{"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not valid JSON"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "not valid JSON"),
+        (b'{"seed": 99999999999999999999999}', "seed: "),
     ],
 )
-def test_strange_json_is_a_bad_request(model: DreamModel, body: bytes) -> None:
+def test_malformed_json_says_what_is_wrong(model: DreamModel, body: bytes, message: str) -> None:
     with client(model) as http:
         refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
         assert refused.status_code == 400
         assert refused.json()["error"]["type"] == "invalid_request_error"
+        assert message in refused.json()["error"]["message"]
 
 
 def test_large_bodies_are_refused_whether_they_say_so_or_not(model: DreamModel) -> None:
