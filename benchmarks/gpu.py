@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 
 from dream_edge.models import TINY, bundled
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.manifest import Manifest
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, Recipe, matrix_shapes
+from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 from dream_edge_runtime.inference.cuda import ATTENTION, free_gpu_memory
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.gpu_memory import estimate_gpu_memory

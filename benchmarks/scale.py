@@ -22,9 +22,9 @@ import dream_edge
 from dream_edge.benchmark.machine import machine, peak_memory, resident_memory
 from dream_edge.benchmark.peak import SIZE, gemm_peak
 from dream_edge.benchmark.timing import operations, time_full_pass
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
-from dream_edge_runtime.format.recipe import LM_HEAD
+from dream_edge_runtime.format.tensors import LM_HEAD
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 
 

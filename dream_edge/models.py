@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
 
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import (
     ArtifactNotFound,
@@ -18,7 +19,6 @@ from dream_edge_runtime.errors import (
     MissingExtra,
     UnsupportedArtifact,
 )
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe, check_scheme
 from dream_edge_runtime.generation.config import GenerationConfig

@@ -17,7 +17,7 @@ from dream_edge.quality.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.arrays import FloatArray, IntArray
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 
 BINS = 5

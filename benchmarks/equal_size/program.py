@@ -14,7 +14,7 @@ from dream_edge.benchmark.machine import machine
 from dream_edge.models import resolve_checkpoint
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 
 from ..beside.llama_cpp import LlamaCpp, LlamaCppFailed
 from . import smollm2

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, Formats, matrix_shapes, parameter_count
+from dream_edge_runtime.format.recipe import Formats
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 
 
 @dataclass(frozen=True)

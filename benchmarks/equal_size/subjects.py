@@ -12,8 +12,8 @@ from torch import Tensor
 from dream_edge.quality.measures import Differences
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.artifact import Artifact
-from dream_edge_runtime.format.recipe import EMBEDDING, matrix_shapes
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.tensors import EMBEDDING, matrix_shapes
 
 from .activations import Rounding, by_row, of_gguf_type, round_inputs
 from .artifact_weights import read_artifact

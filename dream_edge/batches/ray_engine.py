@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import dream_edge
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.model import DreamModel

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import dream_edge
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
-from dream_edge_runtime.format.artifact import Artifact
-from dream_edge_runtime.format.recipe import LM_HEAD
+from dream_edge_runtime.format.tensors import LM_HEAD
 from dream_edge_runtime.generation.config import DEFAULT_BLOCK, CacheKind, GenerationConfig
 from dream_edge_runtime.inference.devices import choose_device
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import EMBEDDING, matrix_shapes
+from dream_edge_runtime.format.tensors import EMBEDDING, matrix_shapes
 from dream_edge_runtime.inference.network import Network
 
 

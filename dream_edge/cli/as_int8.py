@@ -16,7 +16,7 @@ def requantize_first(
 ) -> Path:
     """The directory of the copy that `dream_edge.load(..., as_int8=True)` loads; of the artifact itself for a GPU."""
     from dream_edge.models import int8_cache, obtain_int8, resolve_artifact
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.inference.devices import choose_device
     from dream_edge_runtime.requantize.artifact import estimate_bytes
 

@@ -19,7 +19,7 @@ from .terminal.progress import progress
 if TYPE_CHECKING:
     from dream_edge.quality import Base, BasePlan
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
 
 _PURPOSE = "Comparing with the full-precision network"
 

@@ -20,7 +20,7 @@ from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Base, Comparison
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
 
 TRAJECTORY = "Along the reference's own decoding"
 
@@ -116,7 +116,7 @@ def compare(
     """
     from dream_edge import resolve_artifact
     from dream_edge.hub import Kind
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
 
     asked = Asked(
         reference=reference,

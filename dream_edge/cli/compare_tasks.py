@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dream_edge.quality import Comparison
     from dream_edge.quality.task_report import TaskComparison, TaskResult, TaskScores
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.model import DreamModel
 
 

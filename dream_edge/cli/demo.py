@@ -16,7 +16,7 @@ from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Measures
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.model import DreamModel
 
     from .acts import Act
@@ -64,8 +64,8 @@ _SCHEMES = ("fp32", "int8", "int4")
 def _players(directory: Path) -> list[Player]:
     """The tiny model in every scheme; without the libraries that export, in the one that comes with the package."""
     import dream_edge
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.errors import MissingExtra
-    from dream_edge_runtime.format.artifact import Artifact
     from dream_edge_runtime.format.recipe import Recipe
 
     from .export import open_checkpoint, write_artifact

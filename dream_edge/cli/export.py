@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.export import ExportProgress
     from dream_edge_export.quantize.calibrate import CalibrationSet
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.recipe import Recipe
 
 
@@ -178,7 +178,7 @@ def _announce(
     from dream_edge_export.plan import ExportPlan
     from dream_edge_export.staging import staging_of
     from dream_edge_runtime.files.writing import free_disk
-    from dream_edge_runtime.format.recipe import parameter_count
+    from dream_edge_runtime.format.tensors import parameter_count
 
     plan = ExportPlan.of(checkpoint, recipe, calibration)
     _check_out(checkpoint, out, force=force)

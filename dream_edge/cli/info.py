@@ -46,9 +46,9 @@ def describe_artifact(path: Path) -> dict[str, Any]:
     """What the manifest says and what follows from it; the structure is checked."""
     from dataclasses import asdict
 
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.memory import estimate_memory
-    from dream_edge_runtime.format.recipe import matrix_shapes
+    from dream_edge_runtime.format.tensors import matrix_shapes
 
     artifact = Artifact.open(path)
     manifest = artifact.manifest
@@ -102,7 +102,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _network(config: ModelConfig) -> dict[str, Any]:
-    from dream_edge_runtime.format.recipe import matrix_shapes, vector_sizes
+    from dream_edge_runtime.format.tensors import matrix_shapes, vector_sizes
 
     counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(config).items()}
     parts = _by_part(counts) | {"norms and biases": sum(vector_sizes(config).values())}

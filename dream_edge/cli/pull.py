@@ -14,7 +14,7 @@ from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.hub import Kind, Plan, Repository
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
 
 
 def pull(
@@ -30,7 +30,7 @@ def pull(
     broke off goes on where it stopped. HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN and HF_HUB_OFFLINE are respected.
     """
     from dream_edge.hub import cached, is_offline, named, source
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.manifest import MANIFEST
 
     repository = named(repo, revision)

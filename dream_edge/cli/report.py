@@ -14,7 +14,7 @@ from .terminal.io import note
 if TYPE_CHECKING:
     from dream_edge.quality import Comparison
     from dream_edge.quality.page import Advice, HeatMap
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
 
 
 Directory = Annotated[

@@ -118,7 +118,7 @@ def _announce(work: Measuring) -> None:
 def tables(found: Sensitivity) -> str:
     """KL by layer and matrix in millionths of a nat, a table for each format; and whether losses add up."""
     from dream_edge.quality.heat_map import COLUMNS, table
-    from dream_edge_runtime.format.recipe import LM_HEAD
+    from dream_edge_runtime.format.tensors import LM_HEAD
 
     blocks = []
     for format_ in found.formats:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dream_edge.quality.page import Advice, Entry
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.recipe import Recipe
 
 SCHEMES = "int8,int4,mixed,nf4"
@@ -134,7 +134,7 @@ def exported(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) 
     """The artifact at `out`, made unless one of the same checkpoint, recipe and release is there."""
     from dream_edge.hub import source
     from dream_edge_export.checkpoint.provenance import provenance, version
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.manifest import MANIFEST
     from dream_edge_runtime.graph.signature import PRODUCER
 

@@ -16,7 +16,7 @@ def verify(artifact: given.ArtifactArgument, scheme: given.SchemeChoice = None) 
     """
     from dream_edge import resolve_artifact
     from dream_edge.hub import Kind
-    from dream_edge_runtime.format.artifact import Artifact
+    from dream_edge_runtime.artifact import Artifact
 
     opened = Artifact.open(resolve_artifact(at_hand(artifact, Kind.ARTIFACT), scheme=scheme and scheme.value))
     read_all(opened)

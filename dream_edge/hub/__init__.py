@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 
 from .cache import Repository, cache_directory, cached, is_offline, source

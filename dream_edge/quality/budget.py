@@ -16,15 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import (
-    EMBEDDING,
-    LM_HEAD,
-    Formats,
-    Recipe,
-    WeightFormat,
-    matrix_shapes,
-    parameter_count,
-)
+from dream_edge_runtime.format.recipe import Formats, Recipe, WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 
 from .errors import BudgetOutOfRange, thousandth_above
 from .formats import name_of

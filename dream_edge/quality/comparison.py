@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra, NotWritable
-from dream_edge_runtime.format.recipe import LM_HEAD
+from dream_edge_runtime.format.tensors import LM_HEAD
 
 from .sensitivity import Sensitivity, layer_matrices
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.format.recipe import WeightFormat, matrix_shapes
+from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.tensors import matrix_shapes
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import TINY, bundled

@@ -12,7 +12,8 @@ import numpy as np
 
 from dream_edge_runtime.errors import DreamEdgeError, NotWritable
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
+from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 
 from .errors import MeasurementsUnfit
 from .formats import format_of, name_of

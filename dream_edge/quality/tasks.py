@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge.tasks.scoring import TASKS, Options, mcnemar, paired_error, wilson
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
 

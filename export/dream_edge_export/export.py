@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import onnx_ir as ir
 
+from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
 from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights
 from dream_edge_runtime.files.writing import check_disk, explain_write_errors, write_file
-from dream_edge_runtime.format.artifact import CARD, TOKENIZER, Artifact
+from dream_edge_runtime.format.layout import Place, Weight, tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.format.recipe import Recipe, Target, WeightFormat
 from dream_edge_runtime.graph.signature import PRODUCER
@@ -28,8 +29,8 @@ from .graph import build_model, weight_parameters
 from .journal import Journal
 from .plan import DISK_REMEDY, ExportPlan, check_memory, check_output
 from .quantize.calibrate import Calibrated, CalibrationSet, Store, calibrate
-from .quantize.weights import Part, Weight, encoded, encoders
-from .shards import Place, ShardsDiffer, WeightWriter, tensor_bytes
+from .quantize.weights import Part, encoded, encoders
+from .shards import ShardsDiffer, WeightWriter
 from .staging import Staging, goal, staging
 
 JOURNAL_EVERY = 64 << 20

@@ -20,6 +20,7 @@ from dream_edge_runtime.errors import (
     OutputForeign,
     OutputInsideCheckpoint,
 )
+from dream_edge_runtime.format.layout import Layout, Weight, stored_weights, tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.free_memory import free_memory
@@ -28,8 +29,7 @@ from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import version
 from .journal import Journal
 from .quantize.calibrate import CalibrationSet, Store, calibrated_recipe, check_calibration, costs
-from .quantize.weights import LARGEST_STRIP, SLICES_AHEAD, Weight, encoded, encoders, rows_of_slice, stored_weights
-from .shards import Layout, tensor_bytes
+from .quantize.weights import LARGEST_STRIP, SLICES_AHEAD, encoded, encoders, rows_of_slice
 from .staging import CALIBRATION, JOURNAL, is_occupied, staging_of
 
 _OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")

@@ -1,68 +1,24 @@
-"""Where each weight lies in the shards, and the one stream of bytes that fills them.
+"""The one stream of bytes that fills the shards.
 
-The places follow from names, types and shapes alone, so that they are known before anything is encoded, and bytes are
-only ever appended: a shard is hashed as it grows, and an interrupted export goes on where it stopped.
+Bytes are only ever appended: a shard is hashed as it grows, and an interrupted export resumes where it stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge_runtime.files.writing import open_to_append, sync_directory, write_all
+from dream_edge_runtime.format.layout import Layout, Place
 from dream_edge_runtime.format.manifest import FileEntry
-from dream_edge_runtime.graph.signature import TensorSpec
 
-LARGEST_SHARD = 2_000_000_000
-ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
 _HASHED = 1 << 20
-
-
-class Place(NamedTuple):
-    """The bytes of one tensor: `size` of them from `offset` in `shard`."""
-
-    spec: TensorSpec
-    shard: str
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Every tensor's place, in the order in which they are written; each lies in one shard."""
-
-    places: tuple[Place, ...]
-
-    @classmethod
-    def of(cls, specs: Iterable[TensorSpec], largest_shard: int = LARGEST_SHARD) -> Layout:
-        """A tensor larger than `largest_shard` gets a shard of its own."""
-        places: list[Place] = []
-        shard = end = 0
-        for spec in specs:
-            size = tensor_bytes(spec)
-            offset = end + -end % ALIGNMENT
-            if not shard or offset + size > largest_shard:
-                shard, offset = shard + 1, 0
-            places.append(Place(spec, f"weights-{shard:05d}.bin", offset, size))
-            end = offset + size
-        return cls(tuple(places))
-
-    def sizes(self, count: int | None = None) -> dict[str, int]:
-        """Bytes of each shard once the first `count` tensors are written; of all, without `count`."""
-        return {place.shard: place.offset + place.size for place in self.places[:count]}
-
-
-def tensor_bytes(spec: TensorSpec) -> int:
-    """Bytes of a tensor without named dimensions."""
-    return prod(int(length) for length in spec.shape) * np.dtype(spec.dtype).itemsize
 
 
 @dataclass(frozen=True)

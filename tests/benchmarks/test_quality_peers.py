@@ -24,7 +24,7 @@ from dream_edge.quality.measures import Differences
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import ROW, Recipe, WeightFormat
 from support import arithmetic

@@ -26,7 +26,7 @@ from dream_edge_export.export import export
 from dream_edge_export.reference.bf16 import round_activations
 from dream_edge_export.reference.in_memory import ReferenceNetwork
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
 from support.checkpoints import write_checkpoint

@@ -15,7 +15,8 @@ from dream_edge.quality.errors import BudgetOutOfRange, MeasurementsUnfit
 from dream_edge.quality.formats import format_of, name_of
 from dream_edge.quality.sensitivity import Effect, Sensitivity
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes, parameter_count
+from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 from support.networks import small_config
 
 CONFIG = small_config(hidden_size=256, intermediate_size=512, num_hidden_layers=3)

@@ -17,8 +17,8 @@ from dream_edge.quality.errors import NoData
 from dream_edge.quality.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.calibrate import CalibrationSet
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.artifact import Artifact
 
 TINY = Checkpoint.open(Path(dream_edge.__file__).parent / "tiny")
 

@@ -16,8 +16,8 @@ from dream_edge.benchmark import peak
 from dream_edge.benchmark.bench import bench
 from dream_edge.benchmark.timing import operations, time_cached_pass
 from dream_edge.cli.app import app
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.network import Rows
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork

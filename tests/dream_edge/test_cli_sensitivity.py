@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 import dream_edge
 from dream_edge.cli.app import app
-from dream_edge_runtime.format.artifact import Artifact
-from dream_edge_runtime.format.recipe import matrix_shapes
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.tensors import matrix_shapes
 from support.checkpoints import write_checkpoint
 
 FORMATS = "int4-128,int4-32,int8-128,int8"

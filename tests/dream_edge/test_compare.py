@@ -21,8 +21,8 @@ from dream_edge.quality.masking import mask_passages
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_export.reference.model import load_reference, shift
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 

@@ -17,6 +17,7 @@ import dream_edge
 from dream_edge.hub import Repository, cached, named, source
 from dream_edge.hub import errors as hub_errors
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
     DreamEdgeError,
     InvalidOption,
@@ -24,7 +25,6 @@ from dream_edge_runtime.errors import (
     PickleCheckpoint,
     UnsupportedArtifact,
 )
-from dream_edge_runtime.format.artifact import Artifact
 from support.hub import Hub
 from support.processes import run_python
 

@@ -12,11 +12,11 @@ import pytest
 import dream_edge
 from dream_edge.hub import cached, fetch, named, plan
 from dream_edge.hub import errors as hub_errors
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
     CorruptArtifact,
     DreamEdgeError,
 )
-from dream_edge_runtime.format.artifact import Artifact
 from support.hub import Hub
 from support.processes import run_python
 

@@ -21,8 +21,8 @@ from dream_edge.quality.page.markdown import markdown, plain
 from dream_edge.quality.page.pictures import Picture, frontier, pictures
 from dream_edge.quality.page.texts import marked
 from dream_edge.quality.report import Figures
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import MissingExtra
-from dream_edge_runtime.format.artifact import Artifact
 from support.comparisons import make_comparison, make_entry, make_tasks, make_trajectory
 
 HOSTILE = "<script>alert(1)</script>\"'&$x_{1}$`|"

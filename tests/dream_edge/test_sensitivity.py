@@ -22,7 +22,7 @@ from dream_edge.quality.sensitivity import Effect, Sensitivity, layer_matrices
 from dream_edge.quality.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, matrix_shapes
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 
 FORMATS = [format_of(name) for name in ("int4-64", "int8")]
 

@@ -15,7 +15,7 @@ from dream_edge.quality.data import Passage
 from dream_edge.quality.errors import NoData
 from dream_edge.quality.trajectory import Replay, Trajectory, Unmasking, official, openings, record, replay
 from dream_edge_runtime.arrays import BoolArray, IntArray
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.networks import FakeNetwork, random_network, tiny_vocabulary

@@ -12,7 +12,7 @@ import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 from support.graphs import Graph

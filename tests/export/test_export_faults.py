@@ -20,6 +20,7 @@ import pytest
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
 from dream_edge_export.staging import staging_of
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
     ArtifactError,
     NotEnoughDisk,
@@ -29,7 +30,6 @@ from dream_edge_runtime.errors import (
     OutputInsideCheckpoint,
 )
 from dream_edge_runtime.files.lock import hold_lock
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 from support.processes import run_python

@@ -14,8 +14,8 @@ from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
 from dream_edge_export.plan import ExportPlan
 from dream_edge_export.staging import staging_of
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError, CheckpointChanged, NonFiniteWeights, OutputExists
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 

@@ -10,6 +10,7 @@ import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import ExportProgress, export
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
     ArtifactError,
     DreamEdgeError,
@@ -18,7 +19,6 @@ from dream_edge_runtime.errors import (
     OutputExists,
     OutputForeign,
 )
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import config_dict, random_weights, write_checkpoint, write_weights

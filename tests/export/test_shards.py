@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dream_edge_export.shards import Finished, Layout, ShardsDiffer, WeightWriter
-from dream_edge_runtime.graph.signature import TensorSpec
+from dream_edge_export.shards import Finished, ShardsDiffer, WeightWriter
+from dream_edge_runtime.format.layout import Layout, TensorSpec
 
 SPECS = [
     TensorSpec("a", "uint8", (3, 50)),

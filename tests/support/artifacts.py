@@ -12,7 +12,7 @@ import onnx
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 
 from .checkpoints import write_checkpoint

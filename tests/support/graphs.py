@@ -17,7 +17,7 @@ from dream_edge_export.graph.linear import MICROSOFT, Activations, linear
 from dream_edge_export.graph.model import reduce_logits
 from dream_edge_export.quantize.grid import Arrays, encode_linear
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Target, WeightFormat
 from dream_edge_runtime.graph.signature import OPSET, activation_dtype

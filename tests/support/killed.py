@@ -21,8 +21,8 @@ from typing import Any
 from dream_edge_export import export as export_module
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 
 OPERATIONS = ("mkdir", "open", "write", "ftruncate", "fsync", "rename", "rmdir", "unlink")

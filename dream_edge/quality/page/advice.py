@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
 
 from .contents import Advice, Entry

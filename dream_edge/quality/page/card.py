@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from dream_edge_runtime.format.artifact import CARD, Artifact
+from dream_edge_runtime.artifact import CARD, Artifact
 
 from ..errors import CardNotWritable
 from .contents import Entry

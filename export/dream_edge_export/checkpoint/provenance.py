@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dream_edge_runtime.format.artifact import CARD
+from dream_edge_runtime.artifact import CARD
 
 from .checkpoint import Checkpoint
 

@@ -12,7 +12,8 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import LM_HEAD, Formats, Target
+from dream_edge_runtime.format.recipe import Formats, Target
+from dream_edge_runtime.format.tensors import LM_HEAD
 from dream_edge_runtime.graph.signature import (
     OPSET,
     PRODUCER,

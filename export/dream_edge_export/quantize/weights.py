@@ -6,15 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import BLOCK_SIZES, EMBEDDING, Recipe, WeightFormat, matrix_shapes, vector_sizes
-from dream_edge_runtime.graph.signature import TensorSpec, matrix_specs
+from dream_edge_runtime.format.layout import Weight
+from dream_edge_runtime.format.recipe import BLOCK_SIZES
+from dream_edge_runtime.format.tensors import EMBEDDING
 
 from ..checkpoint.checkpoint import Checkpoint
 from .grid import Arrays, encode_embedding, encode_linear
@@ -28,33 +27,6 @@ LARGEST_STRIP = 1 << 30
 
 Part = tuple[str, NDArray[np.generic]]
 """The next rows of a stored tensor, and its name."""
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A matrix in one format, or a vector (no format), and the tensors that store it, in their order."""
-
-    name: str
-    format: WeightFormat | None
-    specs: tuple[TensorSpec, ...]
-
-    @property
-    def source(self) -> str:
-        """Its tensor in the checkpoint."""
-        return f"{self.name}.weight" if self.format else self.name
-
-
-def stored_weights(config: ModelConfig, recipe: Recipe) -> list[Weight]:
-    """Everything an artifact stores: the matrices in the order data meets them, then biases and norms."""
-    shapes = matrix_shapes(config)
-    matrices = [
-        Weight(name, format_, tuple(matrix_specs(name, shapes[name], format_)))
-        for name, format_ in recipe.stored_matrices(config)
-    ]
-    vectors = [
-        Weight(name, None, (TensorSpec(name, "float32", (size,)),)) for name, size in vector_sizes(config).items()
-    ]
-    return matrices + vectors
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, WeightFormat, matrix_shapes
+from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 
 from ..checkpoint.checkpoint import Checkpoint
 from ..quantize.simulated import SimulatedLinear, rounded, rounded_table

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .model_config import ModelConfig
-from .recipe import EMBEDDING, HALF, Formats, WeightFormat, matrix_shapes, vector_sizes
+from .recipe import HALF, Formats, WeightFormat
+from .tensors import EMBEDDING, matrix_shapes, vector_sizes
 
 CANVAS = 512
 """Tokens of the canvas the estimate is for, unless the context is shorter."""

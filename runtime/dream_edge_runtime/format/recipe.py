@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import InvalidOption
 from .model_config import ModelConfig
+from .tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count, vector_sizes
 
 Scheme = Literal["fp32", "fp16", "int8", "int4", "mixed", "nf4"]
 Target = Literal["cpu", "cuda"]
@@ -16,9 +17,6 @@ Kind = Literal["float", "row", "block", "nf4"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 TARGETS: tuple[Target, ...] = get_args(Target)
 BLOCK_SIZES = (16, 32, 64, 128, 256)
-
-EMBEDDING = "model.embed_tokens"
-LM_HEAD = "lm_head"
 
 _BITS = {"float": (32, 16), "row": (8,), "block": (4, 8), "nf4": (4,)}
 
@@ -212,8 +210,9 @@ class Recipe:
 
     def stored_matrices(self, config: ModelConfig) -> Iterator[tuple[str, WeightFormat]]:
         """Every matrix that the artifact stores, in the order data meets it; twice where two graphs' formats differ."""
+        formats = [self.targets[target] for target in TARGETS if target in self.targets]
         for name in matrix_shapes(config):
-            for format_ in dict.fromkeys(formats.of(name) for formats in self.targets.values()):
+            for format_ in dict.fromkeys(each.of(name) for each in formats):
                 yield name, format_
 
     def stored_bytes(self, config: ModelConfig) -> int:
@@ -262,45 +261,6 @@ def _with_sensitive(formats: Formats, target: Target, layers: int) -> Formats:
     ]
     names = [f"model.layers.{index}.{part}" for index in chosen for part in ("self_attn.v_proj", "mlp.down_proj")]
     return replace(formats, overrides=dict.fromkeys(names, eight_bit))
-
-
-def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Every matrix of the network in the order data meets it: name → (outputs, inputs)."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    shapes = {EMBEDDING: (config.vocab_size, hidden)}
-    for index in range(config.num_hidden_layers):
-        layer = f"model.layers.{index}"
-        shapes |= {
-            f"{layer}.self_attn.q_proj": (hidden, hidden),
-            f"{layer}.self_attn.k_proj": (kv, hidden),
-            f"{layer}.self_attn.v_proj": (kv, hidden),
-            f"{layer}.self_attn.o_proj": (hidden, hidden),
-            f"{layer}.mlp.gate_proj": (inner, hidden),
-            f"{layer}.mlp.up_proj": (inner, hidden),
-            f"{layer}.mlp.down_proj": (hidden, inner),
-        }
-    return shapes | {LM_HEAD: (config.vocab_size, hidden)}
-
-
-def vector_sizes(config: ModelConfig) -> dict[str, int]:
-    """Every bias and norm of the network: tensor name → length."""
-    sizes: dict[str, int] = {}
-    for index in range(config.num_hidden_layers):
-        layer = f"model.layers.{index}"
-        sizes |= {
-            f"{layer}.input_layernorm.weight": config.hidden_size,
-            f"{layer}.self_attn.q_proj.bias": config.hidden_size,
-            f"{layer}.self_attn.k_proj.bias": config.kv_size,
-            f"{layer}.self_attn.v_proj.bias": config.kv_size,
-            f"{layer}.post_attention_layernorm.weight": config.hidden_size,
-        }
-    return sizes | {"model.norm.weight": config.hidden_size}
-
-
-def parameter_count(config: ModelConfig) -> int:
-    """Weights that an artifact of this geometry stores; a tied lm_head counts, since it is stored by itself."""
-    matrices = sum(rows * columns for rows, columns in matrix_shapes(config).values())
-    return matrices + sum(vector_sizes(config).values())
 
 
 def _vector_bytes(config: ModelConfig) -> int:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ..errors import CorruptArtifact
 from ..files.regular import read_regular
+from ..format.layout import TensorSpec
 from ..format.model_config import ModelConfig
 from ..format.recipe import Formats, Target
 from .graph_plan import MICROSOFT, GraphPlan, second_output
 from .onnx_reader import Constant, MalformedGraph, Node, OnnxGraph, Port, read_onnx
-from .signature import OPSET, TensorSpec, input_specs, output_specs, weight_specs
+from .signature import OPSET, input_specs, output_specs, weight_specs
 from .weight_check import weight_problem
 
 IR_VERSIONS = range(10, 14)

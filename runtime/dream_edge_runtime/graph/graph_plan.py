@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..format.model_config import ModelConfig
-from ..format.recipe import EMBEDDING, LM_HEAD, Formats, Target, WeightFormat, matrix_shapes
+from ..format.recipe import Formats, Target, WeightFormat
+from ..format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 from .onnx_reader import AttributeValue, Constant
 from .signature import (
     ACTIVATION_LEVELS,

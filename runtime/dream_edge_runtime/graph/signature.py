@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from ..format.layout import TensorSpec, matrix_specs
 from ..format.model_config import ModelConfig
-from ..format.recipe import EMBEDDING, Formats, Target, WeightFormat, matrix_shapes, vector_sizes
+from ..format.recipe import Formats, Target
+from ..format.tensors import matrix_shapes, vector_sizes
 
 OPSET = 23
 PRODUCER = "dream-edge"
@@ -21,14 +22,6 @@ no pair can overflow: there the runtime replaces them by `SEVEN_BITS` before the
 """
 EIGHT_BITS = (127, 128)
 SEVEN_BITS = (63, 64)
-
-
-class TensorSpec(NamedTuple):
-    """Name, NumPy dtype name and shape; a named dimension is free."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
 
 
 def top_k(config: ModelConfig) -> int:
@@ -92,33 +85,3 @@ def weight_specs(config: ModelConfig, formats: Formats) -> dict[str, TensorSpec]
     ]
     specs += [TensorSpec(name, "float32", (size,)) for name, size in vector_sizes(config).items()]
     return {spec.name: spec for spec in specs}
-
-
-def matrix_specs(name: str, shape: tuple[int, int], weights: WeightFormat) -> list[TensorSpec]:
-    """The tensors that store the matrix `name` of `shape` (outputs, inputs)."""
-    outputs, inputs = shape
-    if weights.kind == "float":
-        return [TensorSpec(f"{name}.weight", f"float{weights.bits}", shape)]
-    if weights.kind == "row":
-        return [
-            TensorSpec(f"{name}.weight", "int8", (inputs, outputs)),
-            TensorSpec(f"{name}.scales", "float32", (outputs,)),
-        ]
-    if weights.kind == "nf4":
-        return [
-            TensorSpec(f"{name}.weight", "uint8", (outputs * inputs // 2,)),
-            TensorSpec(f"{name}.absmax", "float32", (weights.blocks(outputs * inputs),)),
-        ]
-    blocks = weights.blocks(inputs)
-    if name == EMBEDDING:
-        return [
-            TensorSpec(f"{name}.weight", "uint8", (outputs, inputs * weights.bits // 8)),
-            TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
-        ]
-    specs = [
-        TensorSpec(f"{name}.weight", "uint8", (outputs, blocks, weights.block_size * weights.bits // 8)),
-        TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
-    ]
-    if not weights.symmetric:
-        specs.append(TensorSpec(f"{name}.zero_points", "uint8", (outputs, -(-blocks * weights.bits // 8))))
-    return specs

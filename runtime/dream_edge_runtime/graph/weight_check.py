@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..format.layout import TensorSpec
 from .onnx_reader import BYTES, Initializer, OnnxGraph
-from .signature import TensorSpec
 
 
 class _Slice(NamedTuple):

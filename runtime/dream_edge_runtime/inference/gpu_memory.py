@@ -8,7 +8,8 @@ from ..errors import TooLittleGpuMemory
 from ..format.manifest import Manifest
 from ..format.memory import CANVAS, MemoryEstimate
 from ..format.model_config import ModelConfig
-from ..format.recipe import EMBEDDING, LM_HEAD, Formats, Recipe, WeightFormat, matrix_shapes, vector_sizes
+from ..format.recipe import Formats, Recipe, WeightFormat
+from ..format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
 from .cuda import multiplies_packed
 
 BLOCK = 256

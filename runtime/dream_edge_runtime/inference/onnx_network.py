@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..artifact import Artifact
 from ..cores import default_threads
 from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
-from ..format.artifact import Artifact
 from ..format.memory import estimate_memory
 from ..format.model_config import ModelConfig
-from ..format.recipe import Recipe, Target, matrix_shapes
+from ..format.recipe import Recipe, Target
+from ..format.tensors import matrix_shapes
 from ..free_memory import free_memory
 from ..graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
 from . import cuda

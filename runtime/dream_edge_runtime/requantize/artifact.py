@@ -20,15 +20,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..artifact import TOKENIZER, Artifact
 from ..errors import CorruptArtifact, NothingToRequantize
 from ..files.regular import open_regular, read_regular
-from ..format.artifact import TOKENIZER, Artifact
+from ..format.layout import TensorSpec, matrix_specs
 from ..format.manifest import MANIFEST, FileEntry, Manifest
-from ..format.recipe import EMBEDDING, ROW, Formats, Recipe, WeightFormat, matrix_shapes, vector_sizes
+from ..format.recipe import ROW, Formats, Recipe, WeightFormat
+from ..format.tensors import EMBEDDING, matrix_shapes, vector_sizes
 from ..graph.graph_check import check_graph
 from ..graph.onnx_reader import Initializer
 from ..graph.plan_writer import write_planned
-from ..graph.signature import TensorSpec, matrix_specs, weight_specs
+from ..graph.signature import weight_specs
 from ..text.tokenizer import LARGEST_FILE
 from .matrix import requantize_rows
 

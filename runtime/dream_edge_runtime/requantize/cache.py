@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..artifact import Artifact
 from ..errors import DreamEdgeError, NoRoomForCache, UnsafeCache
-from ..format.artifact import Artifact
 from ..format.manifest import MANIFEST, Manifest
 from .artifact import Progress, estimate_bytes, requantize
 

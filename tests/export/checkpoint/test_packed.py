@@ -15,8 +15,8 @@ from torch import Tensor
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import TensorProblems, UnreadableFile
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 

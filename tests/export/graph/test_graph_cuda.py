@@ -14,8 +14,9 @@ from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.artifact import Artifact
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, Recipe, matrix_shapes, vector_sizes
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
 from support.arithmetic import dequantized
 from support.checkpoints import write_checkpoint
 from support.graphs import Graph

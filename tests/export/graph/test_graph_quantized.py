@@ -16,7 +16,8 @@ from dream_edge_export.quantize.grid import encode_embedding, encode_linear
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import Recipe, matrix_shapes
+from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.format.tensors import matrix_shapes
 from support.arithmetic import block_bound, block_rounded, dequantized, quantized_rows, rounding_bound
 from support.checkpoints import write_checkpoint
 from support.graphs import Graph, Outputs

@@ -18,8 +18,8 @@ from dream_edge_export.quantize.calibrate import inputs as inputs_module
 from dream_edge_export.reference.model import load_reference
 from dream_edge_export.staging import staging_of
 from dream_edge_runtime.arrays import FloatArray, IntArray
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from support.checkpoints import write_checkpoint

@@ -10,7 +10,8 @@ import torch
 
 from dream_edge_export.quantize.grid import encode_embedding, encode_linear
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.format.recipe import FLOAT, HALF, ROW, SCHEMES, Recipe, WeightFormat, matrix_shapes
+from dream_edge_runtime.format.recipe import FLOAT, HALF, ROW, SCHEMES, Recipe, WeightFormat
+from dream_edge_runtime.format.tensors import matrix_shapes
 from support.arithmetic import block_bound, block_rounded, dequantized, quantized_rows, rounding_bound
 from support.graphs import multiply, single_product
 from support.networks import small_config

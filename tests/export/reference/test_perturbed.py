@@ -16,7 +16,8 @@ from dream_edge_export.quantize.grid import encode_embedding, encode_linear
 from dream_edge_export.reference.batches import Canvas
 from dream_edge_export.reference.model import load_reference
 from dream_edge_export.reference.sensitivity_passes import PerturbedPlan, Variant, divergences
-from dream_edge_runtime.format.recipe import EMBEDDING, LM_HEAD, ROW, WeightFormat, matrix_shapes
+from dream_edge_runtime.format.recipe import ROW, WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 from support.arithmetic import block_rounded, dequantized, quantized_rows
 from support.checkpoints import write_checkpoint
 

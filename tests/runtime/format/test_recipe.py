@@ -10,17 +10,8 @@ import pytest
 
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import (
-    EMBEDDING,
-    FLOAT,
-    LM_HEAD,
-    ROW,
-    SCHEMES,
-    Recipe,
-    WeightFormat,
-    matrix_shapes,
-    parameter_count,
-)
+from dream_edge_runtime.format.recipe import FLOAT, ROW, SCHEMES, Recipe, WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 
 DREAM_7B = ModelConfig(
     vocab_size=152064,

@@ -13,8 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError, CorruptArtifact
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from support.artifacts import GRAPH, WEIGHTS, change_bytes, change_graph, change_manifest, make_artifact, relist
 

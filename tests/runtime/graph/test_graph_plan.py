@@ -10,7 +10,7 @@ import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.format.artifact import Artifact
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.recipe import SCHEMES, Formats, Recipe, WeightFormat
 from dream_edge_runtime.graph.graph_plan import GraphPlan
 from dream_edge_runtime.graph.onnx_reader import Constant, read_onnx

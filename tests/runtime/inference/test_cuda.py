@@ -11,8 +11,8 @@ import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfGpuMemory, TooLittleGpuMemory
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe, WeightFormat
 from dream_edge_runtime.inference import cuda
 from dream_edge_runtime.inference.key_values import OnnxKeyValues

@@ -20,8 +20,8 @@ from dream_edge_export.export import export
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
-from dream_edge_runtime.format.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import ROW, SCHEMES, Recipe
 from dream_edge_runtime.graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS, SEVEN_BITS

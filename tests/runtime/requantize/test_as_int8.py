@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from dream_edge_runtime.arrays import FloatArray
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CorruptArtifact, NoRoomForCache, NothingToRequantize, UnsafeCache
-from dream_edge_runtime.format.artifact import Artifact
-from dream_edge_runtime.format.recipe import EMBEDDING, ROW, matrix_shapes, vector_sizes
+from dream_edge_runtime.format.recipe import ROW
+from dream_edge_runtime.format.tensors import EMBEDDING, matrix_shapes, vector_sizes
 from dream_edge_runtime.graph.onnx_reader import read_onnx
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.requantize import cache as cache_module

@@ -7,10 +7,11 @@ from concurrent.futures import Executor
 
 import torch
 
-from dream_edge_runtime.format.recipe import LM_HEAD
+from dream_edge_runtime.format.layout import Weight
+from dream_edge_runtime.format.tensors import LM_HEAD
 
 from ...checkpoint.checkpoint import Checkpoint
-from ..weights import Part, Weight, encoded
+from ..weights import Part, encoded
 from .store import Store
 
 

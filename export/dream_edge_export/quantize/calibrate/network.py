@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.recipe import LM_HEAD, Formats, Recipe
+from dream_edge_runtime.format.recipe import Formats, Recipe
+from dream_edge_runtime.format.tensors import LM_HEAD
 
 from ...checkpoint.checkpoint import Checkpoint
 from ...reference.streaming import NORM, embed, load_layer, norm

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CorruptArtifact
-from ..files.regular import open_regular, read_regular
-from ..graph.graph_check import check_graph
-from ..graph.value_check import check_values
-from ..text.tokenizer import LARGEST_FILE, Tokenizer
-from .manifest import FileEntry, Manifest
-from .model_config import ModelConfig
-from .recipe import Formats, Target
+from .errors import CorruptArtifact
+from .files.regular import open_regular, read_regular
+from .format.manifest import FileEntry, Manifest
+from .format.model_config import ModelConfig
+from .format.recipe import Formats, Target
+from .graph.graph_check import check_graph
+from .graph.value_check import check_values
+from .text.tokenizer import LARGEST_FILE, Tokenizer
 
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
