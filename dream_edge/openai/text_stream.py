@@ -7,8 +7,8 @@ from typing import TypedDict
 
 import numpy as np
 
-from dream_edge_runtime.generation.reader import CUT_CHARACTER, Reader, character_at
-from dream_edge_runtime.generation.results import MASK_SYMBOL, Generation, Step
+from dream_edge_runtime.generation.reader import CUT_CHARACTER, Reader
+from dream_edge_runtime.generation.results import Generation, Step
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 
@@ -62,19 +62,8 @@ class StableText:
         place = step.holes[0] if self._is_hole else step.shown
         return [
             {"text": text, "masked": bool(step.masked[at]), "given": at not in written, "confidence": new.get(at)}
-            for at, text in zip(place, self._texts(step, place), strict=True)
+            for at, text in zip(place, step.token_texts(place), strict=True)
         ]
-
-    def _texts(self, step: Step, place: range) -> list[str]:
-        found: list[str] = []
-        while len(found) < len(place):
-            at = place.start + len(found)
-            if step.masked[at]:
-                found.append(MASK_SYMBOL)
-            else:
-                text, count = character_at(self._tokenizer, step.ids, step.masked, at, place.stop)
-                found += [text, *[""] * (count - 1)]
-        return found
 
     def _hole(self, step: Step, *, settled: bool) -> str:
         place = step.holes[0]

@@ -12,13 +12,13 @@ from .generation.canvas import Draft
 from .generation.config import GenerationConfig
 from .generation.denoising import Denoising, Run, Task
 from .generation.options import Conduct, Options, resolve
-from .generation.reader import Reader
+from .generation.reader import Reader, gather_given
 from .generation.results import Generation
 from .inference.network import Network
 from .text.chat import Message, chat_ids, end_ids
-from .text.prompts import Prompt, given_text, prompt_ids
+from .text.prompts import Prompt, align_argument, prompt_ids
 from .text.template import Template, parse_template
-from .text.tokenizer import Tokenizer
+from .text.tokenizer import AlignedText, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class DreamModel:
         """As `infill`, but yields a `Step` after every denoising step."""
         if isinstance(length, bool) or not isinstance(length, int) or length < 1:
             raise InvalidOption("length", length, "must be a number of tokens, at least 1")
-        before, after = (given_text(self.tokenizer, *each) for each in (("prefix", prefix), ("suffix", suffix)))
+        before, after = (align_argument(self.tokenizer, *each) for each in (("prefix", prefix), ("suffix", suffix)))
         return self._fill([before, length, after], config, bos, options)
 
     def fill(
@@ -211,7 +211,7 @@ class DreamModel:
         """As `fill`, but yields a `Step` after every denoising step."""
         pieces = parse_template(template)
         self._check_length(sum(piece for piece in pieces if isinstance(piece, int)))
-        parts = [self.tokenizer.encode(piece) if isinstance(piece, str) else piece for piece in pieces]
+        parts = [self.tokenizer.align(piece) if isinstance(piece, str) else piece for piece in pieces]
         return self._fill(parts, config, bos, options)
 
     # --- what they share ---------------------------------------------------------------------------------------------
@@ -225,26 +225,27 @@ class DreamModel:
     def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str) -> Task:
         """Masks after `prompt`, the last of them replaced by the fixed ending."""
         self._check_length(len(prompt) + config.max_new_tokens)
-        ending = given_text(self.tokenizer, "end_with", end_with)
-        free = config.max_new_tokens - len(ending)
+        ending = align_argument(self.tokenizer, "end_with", end_with)
+        free = config.max_new_tokens - len(ending.ids)
         if free < 0:
-            requirement = f"takes {len(ending)} tokens, more than max_new_tokens={config.max_new_tokens}"
+            requirement = f"takes {len(ending.ids)} tokens, more than max_new_tokens={config.max_new_tokens}"
             raise InvalidOption("end_with", end_with, requirement)
         first = free
         if config.grow_from is not None:
-            if ending:
+            if ending.ids:
                 requirement = "does not go with end_with, whose place is at the end of max_new_tokens: name one of them"
                 raise InvalidOption("grow_from", config.grow_from, requirement)
             first = min(free, config.grow_from)
-        parts: list[list[int] | int] = [prompt, *([first] if first else []), ending]
-        draft = Draft.of(parts, self.config.mask_token_id)
-        ends = frozenset() if ending else end_ids(self.tokenizer, self.config.eos_token_id)
+        hole = [first] if first else []
+        draft = Draft.of([prompt, *hole, ending.ids], self.config.mask_token_id)
+        ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id)
+        given = gather_given([*hole, ending]) if ending.ids else ()
         most = free if first < free else None
-        return Task(draft, Reader(self.tokenizer, len(prompt), ends, config.stop), most_new_tokens=most)
+        return Task(draft, Reader(self.tokenizer, len(prompt), ends, config.stop, given), most_new_tokens=most)
 
     def _fill(
         self,
-        parts: Sequence[Sequence[int] | int],
+        parts: Sequence[AlignedText | int],
         config: GenerationConfig | None,
         bos: bool,
         options: Mapping[str, Any],
@@ -258,9 +259,10 @@ class DreamModel:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
         settled, conduct = resolve(self.defaults, config, options)
         beginning = [self.config.bos_token_id] if bos else []
-        draft = Draft.of([beginning, *parts], self.config.mask_token_id)
+        laid = [part if isinstance(part, int) else part.ids for part in parts]
+        draft = Draft.of([beginning, *laid], self.config.mask_token_id)
         self._check_length(len(draft.ids))
-        reader = Reader(self.tokenizer, len(beginning))
+        reader = Reader(self.tokenizer, len(beginning), given=gather_given(parts))
         task = Task(draft, reader, names_holes=True, most_hole_tokens=self._most_hole_tokens(draft, settled, options))
         return self._start(task, settled, conduct)
 

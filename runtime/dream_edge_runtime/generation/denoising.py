@@ -128,7 +128,7 @@ class Run:
         task, tally = self._tasks[row], self._tallies[row]
         holes, reader = self.canvas.holes[row], task.reader
         ids = self.canvas.sequence(row)
-        ending = reader.ending(ids, np.zeros(len(ids), dtype=bool))  # what no step settled is no text
+        ending = reader.ending(ids, np.zeros(len(ids), dtype=bool), holes)  # what no step settled is no text
         kept = reader.shown_from + ending.tokens
         return Generation(
             text=ending.text,

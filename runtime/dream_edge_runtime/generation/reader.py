@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 
 from ..arrays import BoolArray, IntArray
-from ..text.tokenizer import Tokenizer
+from ..text.tokenizer import AlignedText, Tokenizer
 from .results import MASK_SYMBOL
 
 CUT_CHARACTER = "\ufffd"
@@ -41,6 +43,17 @@ class Ending:
     """Whether anything was cut off."""
 
 
+def gather_given(parts: Iterable[AlignedText | int]) -> tuple[AlignedText, ...]:
+    """What is given around the holes among `parts`, which stand as their sizes: before each, and after the last."""
+    given = [AlignedText()]
+    for part in parts:
+        if isinstance(part, int):
+            given.append(AlignedText())
+        else:
+            given[-1] += part
+    return tuple(given)
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads a canvas from position `shown_from` to its end. Special tokens are left out of the text.
@@ -53,29 +66,77 @@ class Reader:
     shown_from: int
     ends: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
+    given: tuple[AlignedText, ...] = ()
+    """What was given around the holes: before each of them, and after the last; it is read as it was given. Nothing
+    where the canvas is generated from `shown_from` to its end."""
 
-    def text(self, ids: IntArray, masked: BoolArray) -> str:
-        """The text of `ids` [length], `MASK_SYMBOL` for each position that is `masked` [length]."""
-        return self.ending(ids, masked).text
+    def text(self, ids: IntArray, masked: BoolArray, holes: Sequence[range] = ()) -> str:
+        """The text of `ids` [length] with these `holes`, `MASK_SYMBOL` for each position that is `masked` [length]."""
+        return self.ending(ids, masked, holes).text
 
-    def ending(self, ids: IntArray, masked: BoolArray) -> Ending:
-        ids, masked = ids[self.shown_from :], masked[self.shown_from :]
-        count = len(ids)
+    def ending(self, ids: IntArray, masked: BoolArray, holes: Sequence[range] = ()) -> Ending:
+        """The text, and where it ends."""
+        shown, is_masked = ids[self.shown_from :], masked[self.shown_from :]
+        count = len(shown)
         if self.ends:
-            ends = np.flatnonzero(np.isin(ids, list(self.ends)) & ~masked)
+            ends = np.flatnonzero(np.isin(shown, list(self.ends)) & ~is_masked)
             count = int(ends[0]) if ends.size else count
-        text = self._decode(ids[:count], masked[:count])
-        stopped = count < len(ids)
+        text = self._read(ids, masked, holes, count)
+        stopped = count < len(shown)
         found = [place for place in map(text.find, self.stop) if place >= 0]
         if found:
             text = text[: min(found)]
-            count = self._tokens_of(text, ids[:count], masked[:count])
+            # the least number of tokens whose text is as long
+            count = bisect_left(range(count), len(text), key=lambda size: len(self._read(ids, masked, holes, size)))
             stopped = True
         return Ending(text, count, stopped)
 
     def hole(self, ids: IntArray, hole: range) -> str:
         """The text of one `hole` of the finished canvas `ids` [length]."""
         return self.tokenizer.decode(ids[hole.start : hole.stop])
+
+    def token_texts(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], place: range) -> list[str]:
+        """The text of each position of `place`. A character that several tokens spell is with the first of them."""
+        texts: list[str] = []
+        for segment, given in self._segments(ids, masked, holes):
+            at = segment.start
+            if given:
+                texts += given.pieces
+            else:
+                while at < segment.stop:
+                    text, count = MASK_SYMBOL, 1
+                    if not masked[at]:
+                        text, count = character_at(self.tokenizer, ids, masked, at, segment.stop)
+                    texts += [text, *[""] * (count - 1)]
+                    at += count
+        return texts[place.start - self.shown_from : place.stop - self.shown_from]
+
+    def _read(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], count: int) -> str:
+        """The text of the first `count` tokens that are shown."""
+        end = self.shown_from + count
+        return "".join(
+            "".join(given.pieces)
+            if given
+            else self._decode(ids[part.start : part.stop], masked[part.start : part.stop])
+            for part, given in self._segments(ids[:end], masked[:end], holes)
+        )
+
+    def _segments(
+        self, ids: IntArray, masked: BoolArray, holes: Sequence[range]
+    ) -> Iterator[tuple[slice, AlignedText | None]]:
+        """What is shown, part by part: with what was given there, if that is still what stands there."""
+        start = self.shown_from
+        for given, hole in zip_longest(self.given, holes if self.given else ()):
+            stop = len(ids) if hole is None else hole.start
+            part = slice(start, min(stop, len(ids)))
+            is_intact = not masked[part].any() and tuple(ids[part]) == given.ids
+            yield part, given if is_intact else None
+            if hole is None or hole.start >= len(ids):
+                return
+            start = min(hole.stop, len(ids))
+            yield slice(hole.start, start), None
+        if not self.given:
+            yield slice(start, len(ids)), None
 
     def _decode(self, ids: IntArray, masked: BoolArray) -> str:
         """Runs of settled tokens are decoded together, since a character may span several of them."""
@@ -86,14 +147,3 @@ class Reader:
             MASK_SYMBOL * (stop - start) if masked[start] else self.tokenizer.decode(ids[start:stop])
             for start, stop in pairwise(bounds)
         )
-
-    def _tokens_of(self, text: str, ids: IntArray, masked: BoolArray) -> int:
-        """The least number of tokens whose text is as long as `text`."""
-        low, high = 0, len(ids)
-        while low < high:
-            middle = (low + high) // 2
-            if len(self._decode(ids[:middle], masked[:middle])) >= len(text):
-                high = middle
-            else:
-                low = middle + 1
-        return low

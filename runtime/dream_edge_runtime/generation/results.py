@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
@@ -17,7 +18,9 @@ MASK_SYMBOL = "░"
 class Reader(Protocol):
     """Turns the canvas of one sequence into text."""
 
-    def text(self, ids: IntArray, masked: BoolArray) -> str: ...
+    def text(self, ids: IntArray, masked: BoolArray, holes: Sequence[range]) -> str: ...
+
+    def token_texts(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], place: range) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Step:
     @cached_property
     def text(self) -> str:
         """The text so far, `MASK_SYMBOL` for each masked position. Decoded when first asked for."""
-        return self._reader.text(self.ids, self.masked)
+        return self._reader.text(self.ids, self.masked, self.holes)
 
     @cached_property
     def settled(self) -> str:
@@ -62,7 +65,12 @@ class Step:
         """
         masks = np.flatnonzero(self.masked[self.shown.start :])
         end = self.shown.start + int(masks[0]) if masks.size else len(self.ids)
-        return self._reader.text(self.ids[:end], self.masked[:end])
+        return self._reader.text(self.ids[:end], self.masked[:end], self.holes)
+
+    def token_texts(self, place: range) -> list[str]:
+        """The text of each position of `place`: `MASK_SYMBOL` where masked; a character of several tokens is with the
+        first."""
+        return self._reader.token_texts(self.ids, self.masked, self.holes, place)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import IntArray
 from ..errors import EmptyPrompt, InvalidOption, InvalidTokenId
 from .chat import chat_ids
-from .tokenizer import Tokenizer
+from .tokenizer import AlignedText, Tokenizer
 
 Prompt = str | Sequence[int] | IntArray
 """Text, or the token ids of a prompt as they are."""
@@ -36,11 +36,11 @@ def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int, *, raw: bo
     return [_checked(token, vocab_size) for token in prompt]
 
 
-def given_text(tokenizer: Tokenizer, name: str, text: str) -> list[int]:
-    """Ids of `text`, which may be empty; `name` is the argument it came as."""
+def align_argument(tokenizer: Tokenizer, name: str, text: str) -> AlignedText:
+    """The tokens of `text`, which may be empty; `name` is the argument it came as."""
     if not isinstance(text, str):
         raise InvalidOption(name, text, "must be text")
-    return tokenizer.encode(text) if text else []
+    return tokenizer.align(text)
 
 
 def _checked(token: Any, vocab_size: int) -> int:

@@ -7,6 +7,7 @@ one pipeline is Dream's, so any other is refused before the library sees it; a f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,22 @@ BPE: Mapping[str, Any] = {
     "ignore_merges": False,
 }
 """All of its `model` but `vocab` and `merges`."""
+
+
+@dataclass(frozen=True)
+class AlignedText:
+    """A text as its tokens.
+
+    Decoding `ids` may give another text, since the tokenizer composes characters (Unicode NFC); `pieces` do not.
+    """
+
+    ids: tuple[int, ...] = ()
+    pieces: tuple[str, ...] = ()
+    """The part of the text that each token stands for; a character of several tokens is with the first. Joined, they
+    are the text."""
+
+    def __add__(self, after: AlignedText) -> AlignedText:
+        return AlignedText(self.ids + after.ids, self.pieces + after.pieces)
 
 
 class Tokenizer:
@@ -113,6 +130,19 @@ class Tokenizer:
         check_text(text)
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def align(self, text: str) -> AlignedText:
+        """The tokens of `text`, which may be empty, and what each of them stands for. Raises InvalidText."""
+        check_text(text)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        starts = [start for start, _ in encoding.offsets]
+        pieces, end = [], len(text)
+        for at, start in reversed([*enumerate(starts)]):
+            is_first = at == 0 or starts[at - 1] < start
+            start = start if at else 0
+            pieces.append(text[start:end] if is_first else "")
+            end = start if is_first else end
+        return AlignedText(tuple(encoding.ids), tuple(reversed(pieces)))
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Text of `ids`. Bytes that are not UTF-8 become U+FFFD; ids that no token has are left out.

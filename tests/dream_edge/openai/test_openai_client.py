@@ -285,6 +285,25 @@ def test_llama_vim_is_understood(url: str, model: DreamModel) -> None:
     assert (warm["content"], warm["tokens_predicted"]) == ("", 0)
 
 
+@pytest.mark.parametrize("text", ["Le cafe\u0301\r\n", "\u1112\u1161\u11ab 10 \u212b", "\U0001f469\u200d\U0001f467"])
+def test_text_around_holes_is_answered_byte_for_byte(url: str, text: str) -> None:
+    asked: Any = {"pieces": [{"text": text}, {"hole": 2}, {"text": text}], "seed": 1}
+    whole = httpx.post(f"{url}/v1/fill", json=asked).json()["choices"][0]["text"]
+    assert whole.startswith(text)
+    assert whole.endswith(text)
+
+    def stream(**more: object) -> list[Any]:
+        lines = httpx.post(f"{url}/v1/fill", json=asked | {"stream": True} | more).text.splitlines()
+        return [json.loads(line.removeprefix("data: ")) for line in lines if line and not line.endswith("[DONE]")]
+
+    assert "".join(event["choices"][0]["text"] for event in stream()) == whole
+    events = stream(diffusing=True, stream_options={"include_cells": True})
+    assert events[-1]["choices"][0]["text"] == whole
+    cells = [event["diffusion"]["cells"] for event in events if "cells" in event.get("diffusion", {})]
+    assert len(cells) > 0
+    assert all("".join(cell["text"] for cell in each if cell["given"]) == text * 2 for each in cells)
+
+
 def test_other_ways_to_ask_for_a_route(url: str) -> None:
     assert httpx.get(f"{url}/v1/models/").json() == httpx.get(f"{url}/v1/models").json()
     asked = {"prompt": "The old man", "max_tokens": 1}
