@@ -96,6 +96,17 @@ class TensorProblems(CheckpointError, KeyError):
         )
 
 
+class UntiedHead(CheckpointError):
+    """config.json ties lm_head to the embedding, and another lm_head is stored."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: config.json ties lm_head to the embedding (tie_word_embeddings), but the lm_head.weight that is "
+            "stored differs from it. If it is the trained one, set tie_word_embeddings to false in config.json; "
+            "otherwise remove lm_head.weight."
+        )
+
+
 class NonFiniteWeights(CheckpointError, ArithmeticError):
     """A weight is not a number."""
 

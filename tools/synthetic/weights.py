@@ -78,6 +78,8 @@ class Weights:
 
     def chunks(self, name: str, shape: tuple[int, ...]) -> Iterator[Bits]:
         """The bf16 bits of tensor `name`, in order: pieces of whole rows."""
+        if self.tied and name == "lm_head.weight":
+            name = "model.embed_tokens.weight"
         if len(shape) == 1:
             yield bf16(self._vector(name, shape[0]))
             return

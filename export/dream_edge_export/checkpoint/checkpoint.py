@@ -21,6 +21,7 @@ from dream_edge_runtime.errors import (
     PickleCheckpoint,
     TensorProblems,
     UnreadableFile,
+    UntiedHead,
 )
 from dream_edge_runtime.format.model_config import ModelConfig, read_json_object
 
@@ -65,6 +66,9 @@ class Checkpoint:
         self._tensor_files = MappingProxyType(dict(tensor_files))
         self._packed = MappingProxyType(dict(packed))
         self.dtype = self._dtype(EMBEDDING)
+        if self._has_copy:
+            for row in {0, config.vocab_size // 2, config.vocab_size - 1}:  # the rest, as it is read
+                self._read(EMBEDDING, row, row + 1)
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -76,6 +80,7 @@ class Checkpoint:
             InvalidConfig: config.json does not describe a Dream network.
             UnreadableFile: a file is truncated or damaged, or the index contradicts the shards.
             TensorProblems: tensors are missing, unexpected, mis-shaped or of a type other than bf16, fp16 and fp32.
+            UntiedHead: lm_head is stored, is to be the embedding, and differs from it.
         """
         try:
             return cls._open(Path(path))
@@ -98,12 +103,13 @@ class Checkpoint:
         _check_tensors(path, expected_tensors(config), found, packed)
         if weight_map:
             _check_index(path / INDEX_FILE, weight_map, tables)
-        return cls(path, config, defaults, {name: found[name] for name in expected_tensors(config)}, packed)
+        files = {name: found[name] for name in (*expected_tensors(config), LM_HEAD) if name in found}
+        return cls(path, config, defaults, files, packed)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every tensor, in the order of the network; no lm_head where the configuration ties it to the embedding."""
-        return tuple(self._tensor_files)
+        return tuple(name for name in self._tensor_files if name != LM_HEAD or not self.config.tie_word_embeddings)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the tensor called `name`, unpacked."""
@@ -125,6 +131,7 @@ class Checkpoint:
             NonFiniteWeights: it holds NaN or infinity.
             CheckpointChanged: the file was replaced or written to since the checkpoint was opened.
             UnreadableFile: the disk fails.
+            UntiedHead: it is the embedding, and the lm_head that is stored beside it differs.
         """
         return self._read(name, 0, None)
 
@@ -140,8 +147,21 @@ class Checkpoint:
     def _dtype(self, stored: str) -> torch.dtype:
         return _DTYPES[self._tensor_files[stored].entries[stored].dtype]
 
+    @property
+    def _has_copy(self) -> bool:
+        """Whether a tied lm_head is stored too, as some checkpoints have it."""
+        return self.config.tie_word_embeddings and LM_HEAD in self._tensor_files
+
     def _read(self, name: str, first: int, last: int | None) -> torch.Tensor:
         stored = self._stored(name)
+        tensor = self._read_stored(stored, name, first, last)
+        if stored == EMBEDDING and self._has_copy:
+            copy = self._read_stored(LM_HEAD, LM_HEAD, first, last)
+            if not torch.equal(tensor.float(), copy.float()):
+                raise UntiedHead(self.path)
+        return tensor
+
+    def _read_stored(self, stored: str, name: str, first: int, last: int | None) -> torch.Tensor:
         file, packed = self._tensor_files[stored], self._packed.get(stored)
         if packed:
             tensor = packed.rows(first, packed.shape[0] if last is None else last)
@@ -218,7 +238,7 @@ def _check_tensors(
     found = {name: file.entries[name] for name, file in files.items() if name not in parts}
     found |= {name: Entry("F32", matrix.shape, 0, 0) for name, matrix in packed.items()}  # what it is read as
     allowed = dict(expected)
-    allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both; the embedding is used
+    allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both
     wrong = {name: entry for name, entry in found.items() if allowed.get(name, entry.shape) != entry.shape}
     problems: dict[str, Any] = {
         "missing": [name for name in expected if name not in found],

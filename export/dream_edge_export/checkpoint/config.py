@@ -5,17 +5,16 @@ The published checkpoints of this architecture differ in what they state where (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dream_edge_runtime.format.model_config import IDS, ModelConfig, read_json_object
+from dream_edge_runtime.text.tokenizer import LARGEST_FILE
 
 EXPAND = "<|expand|>"
 """DreamOn's token; its id is another token's in other checkpoints, so it is always found by its name."""
-
-_LARGEST_FILE = 1 << 26
 
 
 def read_checkpoint_config(directory: Path) -> ModelConfig:
@@ -32,15 +31,17 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
     """
     path = directory / "config.json"
     raw = read_json_object(path)
-    settings = _object(directory / "tokenizer_config.json")
-    added = dict(_added_tokens(directory, settings))
+    settings = read_object(directory / "tokenizer_config.json")
+    # entries that make no sense are skipped here: converting the tokenizer names them
+    listed = ((content_of(token), as_token_id(index)) for index, token in list_added_tokens(directory, settings))
+    added = {content: index for content, index in listed if content and index is not None}
     absent = [name for name in IDS if raw.get(name) is None]
     if absent:
-        generation = _object(directory / "generation_config.json")
-        roles = {**settings, **_object(directory / "special_tokens_map.json")}
+        generation = read_object(directory / "generation_config.json")
+        roles = {**settings, **read_object(directory / "special_tokens_map.json")}
         for name in absent:
             found = generation.get(name)
-            found = added.get(_content(roles.get(name.removesuffix("_id")))) if found is None else found
+            found = added.get(content_of(roles.get(name.removesuffix("_id")))) if found is None else found
             if found is not None:
                 raw[name] = found
     if raw.get("expand_token_id") is None:
@@ -52,28 +53,33 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
     return config
 
 
-def _added_tokens(directory: Path, settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Contents and ids. Entries that make no sense are left out here: converting the tokenizer names them."""
-    decoder = settings.get("added_tokens_decoder")
-    tokens: list[tuple[str, Any]]
+def list_added_tokens(directory: Path, settings: Mapping[str, Any]) -> list[tuple[object, object]]:
+    """Ids and tokens as they stand, unchecked: of `added_tokens_decoder` in the tokenizer_config.json `settings`, or
+    else of tokenizer.json; and of added_tokens.json."""
+    decoder, tokens = settings.get("added_tokens_decoder"), list[tuple[object, object]]()
     if isinstance(decoder, dict):
-        short = ((index, token) for index, token in decoder.items() if index.isdecimal() and len(index) < 10)
-        tokens = [(_content(token), int(index)) for index, token in short]
-    elif (directory / "added_tokens.json").is_file():
-        tokens = list(_object(directory / "added_tokens.json").items())
+        tokens += decoder.items()
     else:
-        listed = _object(directory / "tokenizer.json").get("added_tokens")
-        described = [token for token in listed if isinstance(token, dict)] if isinstance(listed, list) else []
-        tokens = [(_content(token), token.get("id")) for token in described]
-    yield from ((content, index) for content, index in tokens if content and type(index) is int)
+        listed = read_object(directory / "tokenizer.json").get("added_tokens")
+        described = listed if isinstance(listed, list) else []
+        tokens += [(token.get("id") if isinstance(token, dict) else None, token) for token in described]
+    tokens += [(index, content) for content, index in read_object(directory / "added_tokens.json").items()]
+    return tokens
 
 
-def _content(token: object) -> str:
+def as_token_id(index: object) -> int | None:
+    """The id that a file states as a number or as digits; None for anything else."""
+    if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
+        return int(index)
+    return index if type(index) is int and index >= 0 else None
+
+
+def content_of(token: object) -> str:
     """A token's text: files hold the text itself or an object that describes it."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else ""
 
 
-def _object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in `file`, empty where there is no file."""
-    return read_json_object(file, limit=_LARGEST_FILE) if file.is_file() else {}
+    return read_json_object(file, limit=LARGEST_FILE) if file.is_file() else {}

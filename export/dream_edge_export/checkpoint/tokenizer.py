@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dream_edge_runtime.errors import CorruptArtifact, InvalidTokenizer, UnreadableFile
-from dream_edge_runtime.format.model_config import IDS, ModelConfig, read_json_object
+from dream_edge_runtime.format.model_config import IDS, ModelConfig
 from dream_edge_runtime.text.tokenizer import BPE, BYTES, LARGEST_FILE, PIPELINE, Tokenizer
+
+from .config import as_token_id, content_of, list_added_tokens, read_object
 
 # Special even where the files forget to say so: text must never be able to spell them.
 _CONTROL = frozenset({"<|im_start|>", "<|im_end|>", "<|expand|>"})
@@ -24,8 +26,8 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 def convert_tokenizer(checkpoint_dir: Path, config: ModelConfig) -> bytes:
     """The bytes of a tokenizer.json for the runtime; the same files give the same bytes.
 
-    Reads vocab.json and merges.txt, or else tokenizer.json; added tokens come from there, from tokenizer_config.json
-    (`added_tokens_decoder`), added_tokens.json and special_tokens_map.json together.
+    Reads vocab.json and merges.txt, or else tokenizer.json. Added tokens are those of tokenizer_config.json
+    (`added_tokens_decoder`) or else of tokenizer.json, of added_tokens.json and of special_tokens_map.json together.
 
     Raises:
         InvalidTokenizer: files are absent or contradict each other, the pipeline is not Dream's, or ids do not fit
@@ -58,11 +60,10 @@ class _Vocabulary:
         described = {"content": token} if isinstance(token, str) else token
         if not isinstance(described, dict) or not isinstance(described.get("content"), str) or not described["content"]:
             raise _Problem(f"added token {ascii(index)[:40]} has no content")
-        if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
-            index = int(index)
-        if type(index) is not int or index < 0:
-            raise _Problem(f"added token {described['content']!a} has the id {ascii(index)[:40]}")
-        content = described["content"]
+        content, stated = described["content"], index
+        index = as_token_id(stated)
+        if index is None:
+            raise _Problem(f"added token {content!a} has the id {ascii(stated)[:40]}")
         known = self.added.get(index)
         if (known and known["content"] != content) or self.tokens.setdefault(content, index) != index:
             raise _Problem(f"the files disagree about added token {index}, {content!a}")
@@ -98,19 +99,19 @@ class _Vocabulary:
 def _read(directory: Path) -> _Vocabulary:
     vocab_file, merges_file, fast_file = (directory / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
     if vocab_file.is_file() and merges_file.is_file():
-        vocabulary = _Vocabulary(_tokens(_object(vocab_file)), list(_merges(merges_file)))
+        vocabulary = _Vocabulary(_tokens(read_object(vocab_file)), list(_merges(merges_file)))
     elif fast_file.is_file():
         vocabulary = _read_fast(fast_file)
     else:
         raise _Problem("neither vocab.json with merges.txt nor tokenizer.json is here")
-    settings, special_map = _object(directory / "tokenizer_config.json"), _object(directory / "special_tokens_map.json")
-    decoder = settings.get("added_tokens_decoder", {})
-    if not isinstance(decoder, dict):
+    settings, special_map = (
+        read_object(directory / "tokenizer_config.json"),
+        read_object(directory / "special_tokens_map.json"),
+    )
+    if not isinstance(settings.get("added_tokens_decoder", {}), dict):
         raise _Problem("added_tokens_decoder of tokenizer_config.json is not an object")
-    for index, token in decoder.items():
+    for index, token in list_added_tokens(directory, settings):
         vocabulary.add(index, token)
-    for content, index in _object(directory / "added_tokens.json").items():
-        vocabulary.add(index, content)
     for content in {*_named(settings), *_named(special_map)} & vocabulary.tokens.keys():
         vocabulary.add(vocabulary.tokens[content], content)
         vocabulary.added[vocabulary.tokens[content]]["special"] = True
@@ -119,14 +120,12 @@ def _read(directory: Path) -> _Vocabulary:
 
 def _read_fast(file: Path) -> _Vocabulary:
     """A tokenizer.json whose pipeline is Dream's. What only shapes offsets, padding or pairs of texts is let be."""
-    raw = _object(file)
+    raw = read_object(file)
     for part in ("normalizer", "pre_tokenizer"):
         if _essence(raw.get(part)) != _essence(PIPELINE[part]):
             raise _Problem(f"the {part} of tokenizer.json is not the one of Dream's tokenizer")
     decoder = raw.get("decoder")
-    if (
-        not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel"
-    ):  # its other fields mean nothing in a decoder
+    if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":  # its other fields mean nothing in it
         raise _Problem("the decoder of tokenizer.json is not the one of Dream's tokenizer")
     model, added = raw.get("model"), raw.get("added_tokens", [])
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
@@ -160,11 +159,6 @@ def _tokenizer_json(vocabulary: _Vocabulary) -> bytes:
         return json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeEncodeError:
         raise _Problem("a token holds a lone surrogate") from None
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`, empty where there is no file."""
-    return read_json_object(file, limit=LARGEST_FILE) if file.is_file() else {}
 
 
 def _tokens(vocab: object) -> dict[str, int]:
@@ -201,8 +195,7 @@ def _named(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, value in settings.items():
         if name.endswith("_token") or name == "additional_special_tokens":
             for token in value if isinstance(value, list) else [value]:
-                content = token.get("content") if isinstance(token, dict) else token
-                if isinstance(content, str):
+                if content := content_of(token):
                     yield content
 
 

@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint, expected_tensors
 from dream_edge_export.checkpoint.tensor_file import TensorFile
+from dream_edge_export.export import export
 from dream_edge_runtime.errors import (
     CheckpointChanged,
     CheckpointNotFound,
@@ -26,8 +27,10 @@ from dream_edge_runtime.errors import (
     PickleCheckpoint,
     TensorProblems,
     UnreadableFile,
+    UntiedHead,
 )
 from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
 Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
@@ -70,7 +73,8 @@ def test_tied_lm_head_is_the_embedding(tmp_path: Path) -> None:
     config = write_checkpoint(tmp_path, tie_word_embeddings=True)
     for change in (
         lambda weights: weights.pop("lm_head.weight", None),
-        lambda weights: weights.update({"lm_head.weight": weights[Q_PROJ].new_ones(448, 64)}),
+        lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"].clone()}),
+        lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"].double().float()}),
     ):
         rewrite(tmp_path, config, change)
         checkpoint = Checkpoint.open(tmp_path)
@@ -78,6 +82,29 @@ def test_tied_lm_head_is_the_embedding(tmp_path: Path) -> None:
         assert checkpoint.shape("lm_head.weight") == (448, 64)
         assert torch.equal(checkpoint.tensor("lm_head.weight"), checkpoint.tensor("model.embed_tokens.weight"))
         assert torch.equal(checkpoint.rows("lm_head.weight", 1, 3), checkpoint.rows("model.embed_tokens.weight", 1, 3))
+
+
+@pytest.mark.parametrize("row", [0, 447, 300])
+@pytest.mark.parametrize("shards", [1, 2])
+def test_tied_lm_head_that_is_stored_and_differs_is_refused(tmp_path: Path, row: int, shards: int) -> None:
+    config = write_checkpoint(tmp_path, tie_word_embeddings=True)
+
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+        weights["lm_head.weight"][row, 5] += 1
+
+    (tmp_path / "model.safetensors").unlink()
+    rewrite(tmp_path, config, change, shards=shards)
+    with pytest.raises(UntiedHead, match="set tie_word_embeddings to false"):
+        Checkpoint.open(tmp_path).tensor("lm_head.weight")
+    with pytest.raises(UntiedHead):
+        Checkpoint.open(tmp_path).rows("model.embed_tokens.weight", row, row + 1)
+    with pytest.raises(UntiedHead):
+        export(Checkpoint.open(tmp_path), tmp_path.parent / "out", Recipe.for_scheme("int8"))
+    (tmp_path / "config.json").write_text(
+        (tmp_path / "config.json").read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false')
+    )
+    assert Checkpoint.open(tmp_path).tensor("lm_head.weight")[row, 5] != 0
 
 
 def test_untied_checkpoint_needs_its_lm_head(tmp_path: Path) -> None:

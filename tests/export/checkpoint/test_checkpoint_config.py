@@ -98,7 +98,7 @@ def test_context_is_the_shorter_of_what_is_stated(tmp_path: Path, stated: object
         ("tokenizer_config.json", {"added_tokens_decoder": []}),
         ("tokenizer_config.json", {"added_tokens_decoder": {"x": 1, "5": 2, "6": {"content": 3}, "9" * 5000: "a"}}),
         ("tokenizer_config.json", {"mask_token": 3}),
-        ("added_tokens.json", {"<|expand|>": "5"}),
+        ("added_tokens.json", {"<|expand|>": "five", "<|mask|>": -1}),
         ("tokenizer.json", {"added_tokens": 3}),
         ("tokenizer.json", {"added_tokens": [3, {"id": 5}]}),
     ],

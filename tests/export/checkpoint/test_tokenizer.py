@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from transformers import Qwen2Tokenizer
 
+from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import DreamEdgeError, InvalidTokenizer, UnreadableFile
 from dream_edge_runtime.format.model_config import ModelConfig
@@ -153,6 +154,28 @@ def test_added_tokens_json_serves_as_well(tmp_path: Path) -> None:
     assert convert_tokenizer(tmp_path, CONFIG) == expected  # chat markers are special even where no file says so
     (tmp_path / "special_tokens_map.json").write_text('{"additional_special_tokens": [{"content": "<|mask|>"}]}')
     assert Tokenizer.from_bytes(convert_tokenizer(tmp_path, CONFIG)).special_id("<|beginoftext|>") is None
+
+
+def test_tokenizer_json_serves_as_well_beside_the_vocabulary(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    expected = convert_tokenizer(tmp_path, CONFIG)
+    (tmp_path / "tokenizer.json").write_bytes(expected)
+    edit(tmp_path / "tokenizer_config.json", lambda raw: raw.pop("added_tokens_decoder"))
+    assert convert_tokenizer(tmp_path, CONFIG) == expected
+    raw = {"<|expand|>": 440}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(raw))
+    assert Tokenizer.from_bytes(convert_tokenizer(tmp_path, CONFIG)).special_id("<|expand|>") == 440
+    assert read_checkpoint_config(tmp_path).expand_token_id == 440
+    edit(tmp_path / "tokenizer.json", lambda raw: raw["added_tokens"].append({"id": 440, "content": "<|other|>"}))
+    with pytest.raises(InvalidTokenizer, match="disagree about added token 440"):
+        convert_tokenizer(tmp_path, CONFIG)
+
+
+def test_added_tokens_decoder_is_believed_before_a_stale_tokenizer_json(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    expected = convert_tokenizer(tmp_path, CONFIG)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"id": 420, "content": "<tool_response>"}]}))
+    assert convert_tokenizer(tmp_path, CONFIG) == expected
 
 
 def test_gaps_between_added_ids_are_kept(tmp_path: Path) -> None:
