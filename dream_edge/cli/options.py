@@ -269,7 +269,7 @@ def sampling(
         InvalidOption: a value that its option cannot have.
     """
     from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
-    from dream_edge_runtime.generation.preset import SAVING
+    from dream_edge_runtime.generation.options import SAVING
 
     fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "cache": cache and cache.value}
     for name in (*PARALLEL, *SAVING):

@@ -7,8 +7,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from dream_edge_runtime.generation.reader import CUT_CHARACTER, Reader
-from dream_edge_runtime.generation.results import Generation, Step
+from dream_edge_runtime.generation.results import CUT_CHARACTER, CanvasReader, Generation, Step
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 
@@ -69,7 +68,7 @@ class StableText:
         place = step.holes[0]
         masks = np.flatnonzero(step.masked[place.start : place.stop])
         end = place.start + int(masks[0]) if settled and masks.size else place.stop
-        return Reader(self._tokenizer, place.start, stop=self._stop).text(step.ids[:end], step.masked[:end])
+        return CanvasReader(self._tokenizer, place.start, stop=self._stop).text(step.ids[:end], step.masked[:end])
 
     def _hand(self, text: str) -> str:
         piece = text[self._handed :]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dream_edge_runtime.arrays import BoolArray
-from dream_edge_runtime.generation.reader import Reader
+from dream_edge_runtime.generation.results import CanvasReader
 from dream_edge_runtime.text.chat import end_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
@@ -193,7 +193,7 @@ def _columns(path: Unmasking) -> tuple[list[int], list[int], list[int]]:
 
 
 def _text(path: Unmasking, tokenizer: Tokenizer, ends: frozenset[int]) -> str:
-    return Reader(tokenizer, path.start, ends).text(path.final, np.zeros(len(path.ids), bool))
+    return CanvasReader(tokenizer, path.start, ends).text(path.final, np.zeros(len(path.ids), bool))
 
 
 def _samples(

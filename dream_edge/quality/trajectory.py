@@ -11,12 +11,12 @@ import numpy as np
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.generation.logit_bias import biased
-from dream_edge_runtime.generation.loop import Track, denoise
-from dream_edge_runtime.generation.pace import Turn
-from dream_edge_runtime.generation.passes import FullPasses
-from dream_edge_runtime.generation.reveal.origin import Origin
-from dream_edge_runtime.generation.strategies import biases_for, draw_for, paces_for, reveal_for
+from dream_edge_runtime.generation.kv_cache import NoCache
+from dream_edge_runtime.generation.logit_bias import apply_biases
+from dream_edge_runtime.generation.loop import SequencePlan, denoise
+from dream_edge_runtime.generation.reveal.scheduled import Origin
+from dream_edge_runtime.generation.schedule import BlockStep
+from dream_edge_runtime.generation.strategies import create_biases, create_reveal, create_sampler, plan_blocks
 from dream_edge_runtime.inference.network import Network
 
 from .data import Passage
@@ -100,7 +100,7 @@ class Trajectory:
 
     @property
     def begun(self) -> list[Passage]:
-        """The canvases before the first step: what lies behind `start` is masked."""
+        """The canvases before the first step: what comes after `start` is masked."""
         return [Passage(path.ids, path.start) for path in self.paths]
 
     def steps(self, path: Unmasking) -> int:
@@ -143,7 +143,7 @@ def official(defaults: GenerationConfig, *, algorithm: str, steps: int | None, s
 
 
 def openings(passages: Sequence[Passage], *, count: int, new_tokens: int, longest: int, seed: int) -> list[Passage]:
-    """Up to `count` texts to be continued, drawn from `passages`: what lies behind `start` is to be filled.
+    """Up to `count` texts to be continued, drawn from `passages`: what comes after `start` is to be filled.
 
     The prompt of a text that has one stays visible, of another text the first half. At most `new_tokens` are filled,
     and at most `longest` positions are on a canvas: of a longer prompt the end is kept.
@@ -185,8 +185,8 @@ def record(
         canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
         openings_ids = [canvas.sequence(row) for row in range(len(batch))]
         settled: list[list[tuple[int, int, int, float]]] = [[] for _ in batch]
-        tracks = _tracks(network, config, canvas, first=len(paths))
-        changes = denoise(FullPasses(network), canvas, draw_for(config), tracks, network.config.vocab_size)
+        plans = _plan(network, config, canvas, first=len(paths))
+        changes = denoise(NoCache(network), canvas, create_sampler(config), plans, network.config.vocab_size)
         for step, change in enumerate(changes):
             for revealed in change:
                 tokens = canvas.sequence(revealed.row)[revealed.positions]
@@ -213,13 +213,13 @@ def replay(
     for batch in batches:
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
         canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
-        tracks = _tracks(network, config, canvas, first=len(found))
+        plans = _plan(network, config, canvas, first=len(found))
         seen = [_Seen.nothing(path) for path in paths]
         for step in range(_steps(config, batch)):
-            _judge(network, config, canvas, tracks, paths, seen, step)
+            _judge(network, config, canvas, plans, paths, seen, step)
             made += 1
             progress(made, planned)
-        by_chance = isinstance(reveal_for(config), Origin)
+        by_chance = isinstance(create_reveal(config), Origin)
         found += [Replay(each.other_token, None if by_chance else each.other_position) for each in seen]
     return tuple(found)
 
@@ -240,23 +240,28 @@ def _judge(
     network: Network,
     config: GenerationConfig,
     canvas: Canvas,
-    tracks: Sequence[Track],
+    plans: Sequence[SequencePlan],
     paths: Sequence[Unmasking],
     seen: Sequence[_Seen],
     step: int,
 ) -> None:
     """One step of the loop, except that the canvas then gets what the reference settled."""
     due = {row: np.flatnonzero(path.steps == step) for row, path in enumerate(paths)}
-    turns = {row: turn for row, track in enumerate(tracks) if (turn := track.pace.next(canvas.masked[row]))}
-    asked = {row: _asked(turn, canvas, row, tracks[row], paths[row].positions[due[row]]) for row, turn in turns.items()}
+    block_steps = {
+        row: block_step for row, plan in enumerate(plans) if (block_step := plan.blocks.next(canvas.masked[row]))
+    }
+    asked = {
+        row: _asked(block_step, canvas, row, plans[row], paths[row].positions[due[row]])
+        for row, block_step in block_steps.items()
+    }
     asked = {row: positions for row, positions in asked.items() if positions.size}
     if not asked:
         return
-    draw = draw_for(config)
-    for row, rows in FullPasses(network).compute(canvas, turns, asked, draw.temperature, None).items():
-        path, track, commitments, moment = paths[row], tracks[row], due[row], turns[row].moment
-        proposal = draw.propose(biased(rows, track.biases, canvas, row, moment, draw.temperature), track.draws)
-        chosen = track.reveal.choose(proposal, rows, asked[row], moment, track.draws)
+    draw = create_sampler(config)
+    for row, rows in NoCache(network).compute(canvas, block_steps, asked, draw.temperature, None).items():
+        path, plan, commitments, timestep = paths[row], plans[row], due[row], block_steps[row].timestep
+        proposal = draw.propose(apply_biases(rows, plan.biases, canvas, row, timestep, draw.temperature), plan.draws)
+        chosen = plan.reveal.choose(proposal, rows, asked[row], timestep, plan.draws)
         positions = canvas.first[row] + path.positions[commitments]
         proposed = proposal.tokens[np.searchsorted(asked[row], positions)]
         seen[row].other_token[commitments] = proposed != path.tokens[commitments]
@@ -264,19 +269,21 @@ def _judge(
         canvas.reveal(row, positions, path.tokens[commitments])
 
 
-def _asked(turn: Turn, canvas: Canvas, row: int, track: Track, due: IntArray) -> IntArray:
+def _asked(block_step: BlockStep, canvas: Canvas, row: int, plan: SequencePlan, due: IntArray) -> IntArray:
     """The masked positions whose logits matter: those that were settled by chance, or all that could have been."""
-    if isinstance(track.reveal, Origin):
+    if isinstance(plan.reveal, Origin):
         return np.sort(canvas.first[row] + due)
-    return turn.positions[track.reveal.ask(len(turn.positions), turn.moment, track.draws)]
+    return block_step.positions[plan.reveal.ask(len(block_step.positions), block_step.timestep, plan.draws)]
 
 
-def _tracks(network: Network, config: GenerationConfig, canvas: Canvas, first: int) -> list[Track]:
-    """Those of the official loop. The draws of a sequence go by its place among all, not in its batch."""
-    paces, biases = paces_for(config, canvas), biases_for(config, network.config)
+def _plan(network: Network, config: GenerationConfig, canvas: Canvas, first: int) -> list[SequencePlan]:
+    """Plan the official loop. The draws of a sequence go by its place among all, not in its batch."""
+    schedules, biases = plan_blocks(config, canvas), create_biases(config, network.config)
     return [
-        Track(pace, reveal_for(config), np.random.default_rng([config.seed or 0, first + row]), biases=biases)
-        for row, pace in enumerate(paces)
+        SequencePlan(
+            blocks, create_reveal(config), np.random.default_rng([config.seed or 0, first + row]), biases=biases
+        )
+        for row, blocks in enumerate(schedules)
     ]
 
 

@@ -10,10 +10,9 @@ from .errors import CanvasTooLong, InvalidOption
 from .format.model_config import ModelConfig
 from .generation.canvas import Draft
 from .generation.config import GenerationConfig
-from .generation.denoising import Denoising, Run, Task
-from .generation.options import Conduct, Options, resolve
-from .generation.reader import Reader, gather_given
-from .generation.results import Generation
+from .generation.denoising import Denoising, DenoisingRun, Task
+from .generation.options import Options, RunOptions, resolve
+from .generation.results import CanvasReader, Generation, gather_given
 from .inference.network import Network
 from .text.chat import Message, chat_ids, end_ids
 from .text.prompts import Prompt, align_argument, prompt_ids
@@ -26,7 +25,7 @@ class DreamModel:
     """A network and its tokenizer. Immutable, and shared by threads: a generation's state lives in its call.
 
     Every method takes a `GenerationConfig`, any of its fields as keywords (which win), and the keywords of
-    `options.Conduct`: `cancel`, `history`, `logits_hook`, `token_hook`. Arguments are checked at once, also by the
+    `options.RunOptions`: `cancel`, `history`, `logits_hook`, `token_hook`. Arguments are checked at once, also by the
     methods that stream. For each method that returns a finished text there is one that returns its steps.
 
     Every error is a `DreamEdgeError`. All methods raise UnknownOption and InvalidOption for the options, InvalidText
@@ -89,9 +88,9 @@ class DreamModel:
         **options: Unpack[Options],
     ) -> Denoising:
         """As `generate`, but yields a `Step` after every denoising step."""
-        settled, conduct = resolve(self.defaults, config, options)
+        settled, run_options = resolve(self.defaults, config, options)
         task = self._continuation(self._prompt(prompt, raw=raw, bos=bos), settled, end_with)
-        return self._start(task, settled, conduct)
+        return self._start(task, settled, run_options)
 
     def generate_batch(
         self,
@@ -109,11 +108,11 @@ class DreamModel:
         """
         if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
             raise InvalidOption("prompts", prompts, "must be a list of prompts")
-        settled, conduct = resolve(self.defaults, config, options)
+        settled, run_options = resolve(self.defaults, config, options)
         tasks = [self._continuation(self._prompt(each, raw=raw, bos=bos), settled, end_with) for each in prompts]
         if not tasks:
             return []
-        run = Run(self.network, tasks, settled, conduct)
+        run = DenoisingRun(self.network, tasks, settled, run_options)
         for _ in run:
             pass
         return [run.generation(row) for row in range(len(tasks))]
@@ -142,9 +141,9 @@ class DreamModel:
         **options: Unpack[Options],
     ) -> Denoising:
         """As `chat`, but yields a `Step` after every denoising step."""
-        settled, conduct = resolve(self.defaults, config, options)
+        settled, run_options = resolve(self.defaults, config, options)
         task = self._continuation(chat_ids(self.tokenizer, messages), settled, end_with)
-        return self._start(task, settled, conduct)
+        return self._start(task, settled, run_options)
 
     # --- between texts -----------------------------------------------------------------------------------------------
 
@@ -241,7 +240,7 @@ class DreamModel:
         ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id)
         given = gather_given([*hole, ending]) if ending.ids else ()
         most = free if first < free else None
-        return Task(draft, Reader(self.tokenizer, len(prompt), ends, config.stop, given), most_new_tokens=most)
+        return Task(draft, CanvasReader(self.tokenizer, len(prompt), ends, config.stop, given), most_new_tokens=most)
 
     def _fill(
         self,
@@ -257,14 +256,14 @@ class DreamModel:
         ):
             if options.get(name, None) is not None:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
-        settled, conduct = resolve(self.defaults, config, options)
+        settled, run_options = resolve(self.defaults, config, options)
         beginning = [self.config.bos_token_id] if bos else []
         laid = [part if isinstance(part, int) else part.ids for part in parts]
         draft = Draft.of([beginning, *laid], self.config.mask_token_id)
         self._check_length(len(draft.ids))
-        reader = Reader(self.tokenizer, len(beginning), given=gather_given(parts))
+        reader = CanvasReader(self.tokenizer, len(beginning), given=gather_given(parts))
         task = Task(draft, reader, names_holes=True, most_hole_tokens=self._most_hole_tokens(draft, settled, options))
-        return self._start(task, settled, conduct)
+        return self._start(task, settled, run_options)
 
     def _most_hole_tokens(self, draft: Draft, config: GenerationConfig, options: Mapping[str, Any]) -> int | None:
         """Up to how many tokens the holes of `draft` may grow; None where they keep their size."""
@@ -280,8 +279,8 @@ class DreamModel:
         masks = int(draft.masked.sum())
         return max(masks, min(most, self._context - len(draft.ids) + masks))
 
-    def _start(self, task: Task, config: GenerationConfig, conduct: Conduct) -> Denoising:
-        return Denoising(Run(self.network, [task], config, conduct), task)
+    def _start(self, task: Task, config: GenerationConfig, run_options: RunOptions) -> Denoising:
+        return Denoising(DenoisingRun(self.network, [task], config, run_options), task)
 
     def _check_length(self, length: int) -> None:
         if length > self._context:

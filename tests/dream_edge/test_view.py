@@ -12,8 +12,7 @@ from rich.console import Console
 
 from dream_edge.cli.terminal.canvas_view import CanvasView, Piece, header, plain_line, wrap
 from dream_edge.cli.terminal.painter import Painter
-from dream_edge_runtime.generation.reader import Reader
-from dream_edge_runtime.generation.results import MASK_SYMBOL, Step
+from dream_edge_runtime.generation.results import MASK_SYMBOL, CanvasReader, Step
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 WIDE = "漢字とかな\nnaïve 👍 text\tend 한국어 " * 4
@@ -48,7 +47,7 @@ def step(
         revealed=np.array(list(chosen), dtype=np.int64),
         confidence=np.array(list(chosen.values()), dtype=np.float32),
         progress=1 - len(masked) / max(1, len(hole)),
-        _reader=Reader(tokenizer, 0),
+        _reader=CanvasReader(tokenizer, 0),
         moved=None if moved is None else np.array(moved),
     )
 

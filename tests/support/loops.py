@@ -14,9 +14,15 @@ from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.hooks import NO_HOOKS, Hooks
-from dream_edge_runtime.generation.loop import Revealed, Track, denoise
-from dream_edge_runtime.generation.sampling import Draws
-from dream_edge_runtime.generation.strategies import biases_for, draw_for, paces_for, passes_for, reveal_for
+from dream_edge_runtime.generation.loop import Revealed, SequencePlan, denoise
+from dream_edge_runtime.generation.sampling import UniformSource
+from dream_edge_runtime.generation.strategies import (
+    create_biases,
+    create_cache,
+    create_reveal,
+    create_sampler,
+    plan_blocks,
+)
 from dream_edge_runtime.inference.network import Network
 
 from .networks import FakeNetwork
@@ -61,13 +67,15 @@ def run_loop(
 
 
 def denoised(
-    network: Network, canvas: Canvas, config: GenerationConfig, draws: Sequence[Draws], hooks: Hooks = NO_HOOKS
+    network: Network, canvas: Canvas, config: GenerationConfig, draws: Sequence[UniformSource], hooks: Hooks = NO_HOOKS
 ) -> Iterator[list[Revealed]]:
     """The steps of the loop that `config` describes."""
-    reveals = [reveal_for(config, frozenset({network.config.pad_token_id})) for _ in draws]
-    biases = [biases_for(config, network.config)] * len(draws)
-    tracks = list(map(Track, paces_for(config, canvas), reveals, draws, [None] * len(draws), biases))
-    return denoise(passes_for(network, config), canvas, draw_for(config), tracks, network.config.vocab_size, hooks)
+    reveals = [create_reveal(config, frozenset({network.config.pad_token_id})) for _ in draws]
+    biases = [create_biases(config, network.config)] * len(draws)
+    plans = list(map(SequencePlan, plan_blocks(config, canvas), reveals, draws, [None] * len(draws), biases))
+    return denoise(
+        create_cache(network, config), canvas, create_sampler(config), plans, network.config.vocab_size, hooks
+    )
 
 
 def run_official(

@@ -107,11 +107,11 @@ def denoise_plainly(
         else:
             active = np.array(sorted({*block.tolist(), *before}))
         remembered = None
-        for moment in Schedule(steps=max(share, 1)):
+        for timestep in Schedule(steps=max(share, 1)):
             left = block[masked[block]]
             if not left.size:
                 break
-            count = moment.quota(left.size) if threshold is None else left.size
+            count = timestep.quota(left.size) if threshold is None else left.size
             while count:
                 view, fresh = ids.copy(), remembered is None
                 if remembered is None:
@@ -124,7 +124,7 @@ def denoise_plainly(
                 probs = np.exp(logits - logits.max(axis=1, keepdims=True))
                 probs /= probs.sum(axis=1, keepdims=True)
                 best = np.argsort(-probs.max(axis=1), kind="stable")[:count]
-                if threshold is not None and not moment.last:
+                if threshold is not None and not timestep.last:
                     sure = best[probs[best].max(axis=1) >= threshold]
                     best = best[:1] if fresh and not sure.size else sure
                     token = {int(left[index]): int(probs[index].argmax()) for index in best}

@@ -12,8 +12,7 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.text import Text
 
-from dream_edge_runtime.generation.reader import CUT_CHARACTER, character_at
-from dream_edge_runtime.generation.results import MASK_SYMBOL, Step
+from dream_edge_runtime.generation.results import CUT_CHARACTER, MASK_SYMBOL, Step, character_at
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .io import is_control

@@ -50,7 +50,7 @@ class Canvas:
         masked: bool [batch, length] which positions are still to be revealed.
         valid: bool [batch, length] false for padding.
         position_ids: int64 [batch, length] counted from each sequence's first token.
-        shift: how far the token that a hidden state predicts lies behind it.
+        shift: how many positions ahead of a hidden state its predicted token stands (0 or 1).
         first: int64 [batch] where each sequence begins.
         holes: of each sequence, the positions that were to be generated, counted from its first token.
         rearranged: how often positions have moved.
@@ -70,7 +70,7 @@ class Canvas:
             self.masked[row, self.first[row] :] = draft.masked
 
     def _align(self, lengths: IntArray) -> None:
-        """Put sequences of `lengths` [batch] behind the padding they need."""
+        """Put sequences of `lengths` [batch] after the padding they need."""
         length = int(lengths.max())
         self.first: IntArray = length - lengths
         self.valid: BoolArray = np.arange(length) >= self.first[:, None]
@@ -118,11 +118,12 @@ class Canvas:
         self.masked[row, positions] = True
 
     def repeat(self, row: int, counts: IntArray) -> IntArray:
-        """Have each position of sequence `row` so many times as `counts` [its length] says: none at 0, and what there
-        is more than one of are masks. Holes follow, and so does the padding of the other sequences.
+        """Repeat position i of sequence `row` `counts[i]` times; 0 deletes it, extra copies become masks.
+
+        Holes follow, and so does the padding of the other sequences.
 
         Returns:
-            int64 [batch, length] for each place of the new canvas the one it had before; anything for padding.
+            int64 [batch, length] for each position of the new canvas the one it had before; anything for padding.
         """
         lengths = self.valid.sum(axis=1)
         kept = [np.arange(length) for length in lengths]

@@ -16,15 +16,21 @@ from ..format.model_config import ModelConfig
 from ..inference.network import Network
 from .canvas import Canvas, Draft
 from .config import GenerationConfig
-from .growth import grow
-from .loop import Revealed, Track, denoise
-from .options import Conduct
-from .pace import Pace
-from .reader import Reader
-from .resize import ElasticHoles
-from .results import Generation, Step
-from .stop import EndOfText
-from .strategies import biases_for, draw_for, elastic_pace, elastic_reveal, fitted, paces_for, passes_for, reveal_for
+from .length import ElasticHoles, EndOfText, grow_canvas
+from .loop import Revealed, SequencePlan, denoise
+from .options import RunOptions
+from .results import CanvasReader, Generation, Step
+from .schedule import BlockSchedule
+from .strategies import (
+    create_biases,
+    create_cache,
+    create_elastic_reveal,
+    create_reveal,
+    create_sampler,
+    fit_cache,
+    plan_blocks,
+    plan_elastic_blocks,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Task:
     """One sequence to denoise, and how its text is read."""
 
     draft: Draft
-    reader: Reader
+    reader: CanvasReader
     names_holes: bool = False
     """Whether the result tells the text of each hole."""
     most_hole_tokens: int | None = None
@@ -42,7 +48,7 @@ class Task:
 
 
 @dataclass
-class _Tally:
+class _Counts:
     """What is counted for one sequence."""
 
     steps: int = 0
@@ -50,61 +56,65 @@ class _Tally:
     history: list[IntArray] = field(default_factory=list)
 
 
-class Run:
+class DenoisingRun:
     """Denoises a batch of tasks. Iterate over its steps, once; then ask for the `generation` of each task."""
 
-    def __init__(self, network: Network, tasks: Sequence[Task], config: GenerationConfig, conduct: Conduct) -> None:
+    def __init__(
+        self, network: Network, tasks: Sequence[Task], config: GenerationConfig, run_options: RunOptions
+    ) -> None:
         model = network.config
         self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift)
         self.seed = secrets.randbits(32) if config.seed is None else config.seed
         self.steps = 0
         """How many steps are planned; known once the first is made."""
-        self._network, self._tasks, self._config, self._conduct = network, tasks, config, conduct
-        self._tallies = [_Tally() for _ in tasks]
+        self._network, self._tasks, self._config, self._run_options = network, tasks, config, run_options
+        self._counts = [_Counts() for _ in tasks]
         self._seconds = 0.0
 
-    def _begin(self) -> list[Track]:
-        """Give the canvas the length it is to begin with, and each sequence its way through it."""
+    def _begin(self) -> list[SequencePlan]:
+        """Give the canvas its first length, and each sequence its plan."""
         most = {row: task.most_new_tokens for row, task in enumerate(self._tasks) if task.most_new_tokens is not None}
         if most:
             ends = self._tasks[next(iter(most))].reader.ends
-            for row, passes in grow(self._network, self.canvas, most, ends, self._conduct.cancel).items():
-                self._tallies[row].passes += passes
-        self._config = fitted(self._config, self.canvas)
-        paces = paces_for(self._config, self.canvas)
-        tracks = [
-            self._track(row, task, self._config, self._network.config, paces[row])
+            for row, passes in grow_canvas(self._network, self.canvas, most, ends, self._run_options.cancel).items():
+                self._counts[row].passes += passes
+        self._config = fit_cache(self._config, self.canvas)
+        schedules = plan_blocks(self._config, self.canvas)
+        plans = [
+            self._plan(row, task, self._config, self._network.config, schedules[row])
             for row, task in enumerate(self._tasks)
         ]
-        self.steps = max(track.pace.steps for track in tracks)
-        return tracks
+        self.steps = max(plan.blocks.steps for plan in plans)
+        return plans
 
-    def _track(self, row: int, task: Task, config: GenerationConfig, model: ModelConfig, pace: Pace) -> Track:
+    def _plan(
+        self, row: int, task: Task, config: GenerationConfig, model: ModelConfig, blocks: BlockSchedule
+    ) -> SequencePlan:
         draws = np.random.default_rng([self.seed, row])
         end = EndOfText(task.reader.ends, task.reader.shown_from) if config.stop_at_end else None
         if task.most_hole_tokens is None or model.expand_token_id is None:
-            reveal = reveal_for(config, task.reader.ends | {model.pad_token_id})
-            return Track(pace, reveal, draws, end, biases_for(config, model))
+            reveal = create_reveal(config, task.reader.ends | {model.pad_token_id})
+            return SequencePlan(blocks, reveal, draws, end, create_biases(config, model))
         most = task.most_hole_tokens
         elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
-        pace = elastic_pace(config, self.canvas, row, elastic)
-        reveal = elastic_reveal(config, frozenset({model.expand_token_id, model.eos_token_id}))
-        return Track(pace, reveal, draws, end, biases_for(config, model, elastic), elastic)
+        blocks = plan_elastic_blocks(config, self.canvas, row, elastic)
+        reveal = create_elastic_reveal(config, frozenset({model.expand_token_id, model.eos_token_id}))
+        return SequencePlan(blocks, reveal, draws, end, create_biases(config, model, elastic), elastic)
 
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""
         start = time.perf_counter()
-        tracks = self._begin()
+        plans = self._begin()
         self._seconds += time.perf_counter() - start
-        conduct, config = self._conduct, self._config
+        run_options, config = self._run_options, self._config
         changes = denoise(
-            passes_for(self._network, config),
+            create_cache(self._network, config),
             self.canvas,
-            draw_for(config),
-            tracks,
+            create_sampler(config),
+            plans,
             self._network.config.vocab_size,
-            conduct.hooks,
-            conduct.cancel,
+            run_options.hooks,
+            run_options.cancel,
         )
         while True:
             start = time.perf_counter()
@@ -117,15 +127,15 @@ class Run:
             yield change
 
     def _count(self, revealed: Revealed) -> None:
-        tally = self._tallies[revealed.row]
-        tally.steps += 1
-        tally.passes += revealed.passes
-        if self._conduct.history:
-            tally.history.append(self.canvas.sequence(revealed.row))
+        counts = self._counts[revealed.row]
+        counts.steps += 1
+        counts.passes += revealed.passes
+        if self._run_options.history:
+            counts.history.append(self.canvas.sequence(revealed.row))
 
     def generation(self, row: int) -> Generation:
         """The result for task `row`, once all steps are made."""
-        task, tally = self._tasks[row], self._tallies[row]
+        task, counts = self._tasks[row], self._counts[row]
         holes, reader = self.canvas.holes[row], task.reader
         ids = self.canvas.sequence(row)
         ending = reader.ending(ids, np.zeros(len(ids), dtype=bool), holes)  # what no step settled is no text
@@ -135,17 +145,17 @@ class Run:
             token_ids=tuple(ids[reader.shown_from :].tolist()),
             prompt_tokens=len(ids) - sum(map(len, holes)),
             new_tokens=sum(len(range(hole.start, min(hole.stop, kept))) for hole in holes),
-            steps=tally.steps,
-            passes=tally.passes,
+            steps=counts.steps,
+            passes=counts.passes,
             seconds=self._seconds,
             seed=self.seed,
             finish_reason="stop" if ending.stopped else "length",
             holes=tuple(reader.hole(ids, hole) for hole in holes) if task.names_holes else (),
-            history=tuple(tally.history) if self._conduct.history else None,
+            history=tuple(counts.history) if self._run_options.history else None,
         )
 
 
-def _moved(counts: IntArray) -> IntArray:
+def _trace_positions(counts: IntArray) -> IntArray:
     """For each place now the place before, given `counts` [length before]; -1 where it is new."""
     before = np.repeat(np.arange(len(counts)), counts)
     before[1:][np.diff(before) == 0] = -1
@@ -159,7 +169,7 @@ class Denoising(Iterator[Step]):
     thread; to stop it from another, set the `cancel` event, and the iterator raises `Cancelled`.
     """
 
-    def __init__(self, run: Run, task: Task) -> None:
+    def __init__(self, run: DenoisingRun, task: Task) -> None:
         self._run, self._task = run, task
         self._steps = self._iterate()
         self._complete = False
@@ -206,7 +216,7 @@ class Denoising(Iterator[Step]):
                 revealed=revealed.positions,
                 confidence=revealed.probability,
                 progress=max(0.0, 1 - int(masked.sum()) / max(sum(map(len, holes)), 1)),
-                moved=None if revealed.counts is None else _moved(revealed.counts),
+                moved=None if revealed.counts is None else _trace_positions(revealed.counts),
                 _reader=reader,
             )
         self._complete = True

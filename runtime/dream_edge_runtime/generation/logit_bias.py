@@ -10,19 +10,19 @@ import numpy as np
 
 from ..inference.network import Rows
 from .canvas import Canvas
-from .schedule import Moment
+from .schedule import Timestep
 
 NEVER = -1e9
 """Leaves a token no probability at all in fp32."""
 
 
-class Bias(Protocol):
+class LogitBias(Protocol):
     """Added to the logit of one token, in all rows of a step, before temperature and filters."""
 
     @property
     def token(self) -> int: ...
 
-    def amount(self, canvas: Canvas, row: int, moment: Moment) -> float:
+    def amount(self, canvas: Canvas, row: int, timestep: Timestep) -> float:
         """How much at this step of sequence `row`; 0 = leave it."""
         ...
 
@@ -45,8 +45,8 @@ class EosPenalty:
     scheduled: bool
     """Whether the time is the schedule's."""
 
-    def amount(self, canvas: Canvas, row: int, moment: Moment) -> float:
-        time = moment.time if self.scheduled else np.float32(canvas.masked_share(row))
+    def amount(self, canvas: Canvas, row: int, timestep: Timestep) -> float:
+        time = timestep.time if self.scheduled else np.float32(canvas.masked_share(row))
         passed = np.float32(1) - time + np.float32(self.eps)
         return self.weight * float(np.log(max(passed, _LEAST)))
 
@@ -57,15 +57,17 @@ class Forbidden:
 
     token: int
 
-    def amount(self, canvas: Canvas, row: int, moment: Moment) -> float:
+    def amount(self, canvas: Canvas, row: int, timestep: Timestep) -> float:
         return NEVER
 
 
-def biased(rows: Rows, biases: Sequence[Bias], canvas: Canvas, row: int, moment: Moment, temperature: float) -> Rows:
-    """`rows` with all `biases`. The full logits are fetched where there is anything to change: what a token gains or
-    loses changes the probability of all others.
+def apply_biases(
+    rows: Rows, biases: Sequence[LogitBias], canvas: Canvas, row: int, timestep: Timestep, temperature: float
+) -> Rows:
+    """Add all `biases` to `rows`. The full logits are fetched where there is anything to change: what a token gains
+    or loses changes the probability of all others.
     """
-    amounts = {bias.token: bias.amount(canvas, row, moment) for bias in biases}
+    amounts = {bias.token: bias.amount(canvas, row, timestep) for bias in biases}
     if not any(amounts.values()):
         return rows
     logits = rows.fetch_logits().copy()

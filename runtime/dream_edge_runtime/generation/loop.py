@@ -1,8 +1,9 @@
 """The loop: ask the network about some masked positions, propose tokens, reveal some of them, until none is masked.
 
-This is Dream's `diffusion_generate`, with every decision left to strategies: which token to `Draw`, which positions to
-`Pace` and `Reveal`, what is computed to `Passes`, an early end to `EndOfText`. Two things differ from upstream, and
-neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal nothing makes no pass.
+This is Dream's `diffusion_generate`, with each decision left to a strategy: a `Sampler` draws tokens, a `BlockSchedule`
+and a `Reveal` choose positions, a `KvCache` decides what is computed, `EndOfText` ends a text early. Two things differ
+from upstream, and neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal
+nothing makes no pass.
 """
 
 from __future__ import annotations
@@ -19,25 +20,24 @@ from ..errors import Cancelled, NonFiniteLogits
 from ..inference.network import Rows
 from .canvas import Canvas
 from .hooks import NO_HOOKS, Hooks, LogitsHook, call_logits_hook, call_token_hook
-from .logit_bias import Bias, biased
-from .pace import Pace, Turn
-from .passes import Passes
-from .resize import Resize
+from .kv_cache import KvCache
+from .length import EndOfText, LengthChange
+from .logit_bias import LogitBias, apply_biases
 from .reveal import Reveal
-from .sampling import Draw, Draws
-from .stop import EndOfText
+from .sampling import Sampler, UniformSource
+from .schedule import BlockSchedule, BlockStep
 
 
 @dataclass(frozen=True)
-class Track:
+class SequencePlan:
     """What belongs to one sequence of the batch, so that none depends on its neighbours."""
 
-    pace: Pace
+    blocks: BlockSchedule
     reveal: Reveal
-    draws: Draws
+    draws: UniformSource
     end: EndOfText | None = None
-    biases: tuple[Bias, ...] = ()
-    resize: Resize | None = None
+    biases: tuple[LogitBias, ...] = ()
+    length_change: LengthChange | None = None
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ class Revealed:
     passes: int
     """How often the network was asked about this sequence."""
     counts: IntArray | None = None
-    """[length before] how often each place of the sequence is there now; None = as before."""
+    """[length before] how often each position of the sequence was repeated (`Canvas.repeat`); None = unchanged."""
 
 
 def denoise(
-    passes: Passes,
+    kv_cache: KvCache,
     canvas: Canvas,
-    draw: Draw,
-    tracks: Sequence[Track],
+    sampler: Sampler,
+    plans: Sequence[SequencePlan],
     vocab_size: int,
     hooks: Hooks = NO_HOOKS,
     cancel: threading.Event | None = None,
 ) -> Iterator[list[Revealed]]:
     """Denoise `canvas` in place, one step each time the iterator is advanced.
 
-    Each step yields an entry for every sequence that still had masks and steps to go; `tracks` holds one for each.
+    Each step yields an entry for every sequence that still had masks and steps to go; `plans` holds one for each.
 
     Raises:
         Cancelled: `cancel` was set; checked before every step, and by the network while it runs.
@@ -76,41 +76,41 @@ def denoise(
     if hooks.tokens:
         call_token_hook(hooks.tokens, None, canvas, vocab_size)
     for step in count():
-        found = ((row, track.pace.next(canvas.masked[row])) for row, track in enumerate(tracks))
-        turns = {row: turn for row, turn in found if turn is not None}
-        if not turns:
+        found = ((row, plan.blocks.next(canvas.masked[row])) for row, plan in enumerate(plans))
+        block_steps = {row: block_step for row, block_step in found if block_step is not None}
+        if not block_steps:
             return
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        asked = {row: _ask(turn, tracks[row]) for row, turn in turns.items()}
+        asked = {row: _ask(block_step, plans[row]) for row, block_step in block_steps.items()}
         asked = {row: positions for row, positions in asked.items() if positions.size}
         revealed: dict[int, Revealed] = {}
         while asked:
             doubtful = {}
-            for row, rows in passes.compute(canvas, turns, asked, draw.temperature, cancel).items():
-                positions, before = asked[row], revealed.get(row) or _nothing(row)
+            for row, rows in kv_cache.compute(canvas, block_steps, asked, sampler.temperature, cancel).items():
+                positions, before = asked[row], revealed.get(row) or _reveal_nothing(row)
                 _check_finite(rows, positions)
                 if hooks.logits:
-                    rows = _hooked(rows, hooks.logits, step, canvas, row, positions, draw.temperature)
-                done = _reveal(rows, canvas, row, positions, draw, turns[row], tracks[row])
+                    rows = _apply_hook(rows, hooks.logits, step, canvas, row, positions, sampler.temperature)
+                done = _reveal(rows, canvas, row, positions, sampler, block_steps[row], plans[row])
                 revealed[row] = replace(done, passes=before.passes + 1)
                 if not rows.fresh and not done.positions.size:
-                    passes.forget(row)
+                    kv_cache.forget(row)
                     doubtful[row] = positions
             asked = doubtful
-        for row in turns:
-            if end := tracks[row].end:
+        for row in block_steps:
+            if end := plans[row].end:
                 end.close(canvas, row)
-            if tracks[row].resize:
-                revealed[row] = _resized(revealed.get(row) or _nothing(row), canvas, tracks)
+            if plans[row].length_change:
+                revealed[row] = _resize(revealed.get(row) or _reveal_nothing(row), canvas, plans)
         if hooks.tokens:
             call_token_hook(hooks.tokens, step, canvas, vocab_size)
-        yield [revealed.get(row) or _nothing(row) for row in turns]
+        yield [revealed.get(row) or _reveal_nothing(row) for row in block_steps]
 
 
-def _ask(turn: Turn, track: Track) -> IntArray:
+def _ask(block_step: BlockStep, plan: SequencePlan) -> IntArray:
     """The masked positions of a sequence whose logits this step needs."""
-    return turn.positions[track.reveal.ask(len(turn.positions), turn.moment, track.draws)]
+    return block_step.positions[plan.reveal.ask(len(block_step.positions), block_step.timestep, plan.draws)]
 
 
 def _check_finite(rows: Rows, positions: IntArray) -> None:
@@ -119,7 +119,7 @@ def _check_finite(rows: Rows, positions: IntArray) -> None:
         raise NonFiniteLogits(int(positions[finite.argmin()]))
 
 
-def _hooked(
+def _apply_hook(
     rows: Rows, hook: LogitsHook, step: int, canvas: Canvas, row: int, positions: IntArray, temperature: float
 ) -> Rows:
     logits = call_logits_hook(hook, step, canvas, row, positions, rows.fetch_logits())
@@ -127,30 +127,36 @@ def _hooked(
 
 
 def _reveal(
-    rows: Rows, canvas: Canvas, row: int, positions: IntArray, draw: Draw, turn: Turn, track: Track
+    rows: Rows,
+    canvas: Canvas,
+    row: int,
+    positions: IntArray,
+    sampler: Sampler,
+    block_step: BlockStep,
+    plan: SequencePlan,
 ) -> Revealed:
-    rows = biased(rows, track.biases, canvas, row, turn.moment, draw.temperature)
-    proposal = draw.propose(rows, track.draws)
-    chosen = track.reveal.choose(proposal, rows, positions, turn.moment, track.draws)
+    rows = apply_biases(rows, plan.biases, canvas, row, block_step.timestep, sampler.temperature)
+    proposal = sampler.propose(rows, plan.draws)
+    chosen = plan.reveal.choose(proposal, rows, positions, block_step.timestep, plan.draws)
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
     return Revealed(row, positions[chosen] - canvas.first[row], proposal.probability[chosen], passes=1)
 
 
-def _resized(revealed: Revealed, canvas: Canvas, tracks: Sequence[Track]) -> Revealed:
+def _resize(revealed: Revealed, canvas: Canvas, plans: Sequence[SequencePlan]) -> Revealed:
     """Give the sequence the length it is to have. What this takes away, or masks again, was not revealed."""
     row, first = revealed.row, canvas.first[revealed.row]
-    resize = tracks[row].resize
-    counts = resize.settle(canvas, row, first + revealed.positions) if resize else None
+    change = plans[row].length_change
+    counts = change.settle(canvas, row, first + revealed.positions) if change else None
     settled = ~canvas.masked[row, first + revealed.positions]
     places = revealed.positions
     if counts is not None:
         settled &= counts[places] > 0
         places = (np.cumsum(counts) - counts)[places]
-        for track, source in zip(tracks, canvas.repeat(row, counts), strict=True):
-            track.pace.follow(source)
+        for plan, source in zip(plans, canvas.repeat(row, counts), strict=True):
+            plan.blocks.follow(source)
     return Revealed(row, places[settled], revealed.probability[settled], revealed.passes, counts)
 
 
-def _nothing(row: int) -> Revealed:
+def _reveal_nothing(row: int) -> Revealed:
     return Revealed(row, np.empty(0, np.int64), np.empty(0, np.float32), passes=0)

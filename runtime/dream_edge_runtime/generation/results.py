@@ -1,26 +1,24 @@
-"""What a generation hands back: one `Step` after every denoising step, one `Generation` at the end."""
+"""What a generation hands back: a `Step` after every step, a `Generation` at the end. And how texts are read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol
+from itertools import pairwise, zip_longest
+from typing import Literal
 
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
+from ..text.tokenizer import AlignedText, Tokenizer
 
 MASK_SYMBOL = "░"
 """Stands for a position that is still masked in the text of a step."""
-
-
-class Reader(Protocol):
-    """Turns the canvas of one sequence into text."""
-
-    def text(self, ids: IntArray, masked: BoolArray, holes: Sequence[range]) -> str: ...
-
-    def token_texts(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], place: range) -> list[str]: ...
+CUT_CHARACTER = "\ufffd"
+"""What tokens decode to that hold some of a character's bytes."""
+_MOST_BYTES = 4  # of a character, and so the most tokens it can be spread over
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Step:
     """[revealed] probabilities of their tokens, after temperature and filters, whatever the algorithm ranks by."""
     progress: float
     """The share of the holes' positions that is revealed, 0 to 1. Falls where holes grow."""
-    _reader: Reader = field(repr=False, compare=False)
+    _reader: CanvasReader = field(repr=False, compare=False)
     moved: IntArray | None = None
     """[length] where each position stood at the step before, -1 where it is new; None = all where they were."""
 
@@ -105,3 +103,134 @@ class Generation:
     def tokens_per_second(self) -> float:
         """New tokens by the time they took; 0 where none was measured."""
         return self.new_tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+def character_at(tokenizer: Tokenizer, ids: IntArray, masked: BoolArray, at: int, stop: int) -> tuple[str, int]:
+    """The text of the settled token at position `at` of a canvas, and how many tokens before `stop` it takes.
+
+    That is one, unless it takes more to spell the token's last character. U+FFFD where some of them are missing.
+    """
+    for end in range(at + 1, min(at + _MOST_BYTES, stop) + 1):
+        if masked[end - 1]:
+            break
+        text = tokenizer.decode(ids[at:end])
+        if not text.endswith(CUT_CHARACTER):
+            return text, end - at
+    return tokenizer.decode(ids[at : at + 1]), 1
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where a text ends."""
+
+    text: str
+    tokens: int
+    """How many of the shown tokens it keeps."""
+    stopped: bool
+    """Whether anything was cut off."""
+
+
+def gather_given(parts: Iterable[AlignedText | int]) -> tuple[AlignedText, ...]:
+    """What is given around the holes among `parts`, which stand as their sizes: before each, and after the last."""
+    given = [AlignedText()]
+    for part in parts:
+        if isinstance(part, int):
+            given.append(AlignedText())
+        else:
+            given[-1] += part
+    return tuple(given)
+
+
+@dataclass(frozen=True)
+class CanvasReader:
+    """Reads a canvas from position `shown_from` to its end. Special tokens are left out of the text.
+
+    The text is cut at the first settled token of `ends`, then before the first of the `stop` strings. Both are empty
+    for texts with holes and for fixed endings: a cut there would take what the caller gave.
+    """
+
+    tokenizer: Tokenizer
+    shown_from: int
+    ends: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    given: tuple[AlignedText, ...] = ()
+    """What was given around the holes: before each of them, and after the last; it is read as it was given. Nothing
+    where the canvas is generated from `shown_from` to its end."""
+
+    def text(self, ids: IntArray, masked: BoolArray, holes: Sequence[range] = ()) -> str:
+        """The text of `ids` [length] with these `holes`, `MASK_SYMBOL` for each position that is `masked` [length]."""
+        return self.ending(ids, masked, holes).text
+
+    def ending(self, ids: IntArray, masked: BoolArray, holes: Sequence[range] = ()) -> Ending:
+        """Read the text, and where it ends."""
+        shown, is_masked = ids[self.shown_from :], masked[self.shown_from :]
+        count = len(shown)
+        if self.ends:
+            ends = np.flatnonzero(np.isin(shown, list(self.ends)) & ~is_masked)
+            count = int(ends[0]) if ends.size else count
+        text = self._read(ids, masked, holes, count)
+        stopped = count < len(shown)
+        found = [place for place in map(text.find, self.stop) if place >= 0]
+        if found:
+            text = text[: min(found)]
+            # the least number of tokens whose text is as long
+            count = bisect_left(range(count), len(text), key=lambda size: len(self._read(ids, masked, holes, size)))
+            stopped = True
+        return Ending(text, count, stopped)
+
+    def hole(self, ids: IntArray, hole: range) -> str:
+        """The text of one `hole` of the finished canvas `ids` [length]."""
+        return self.tokenizer.decode(ids[hole.start : hole.stop])
+
+    def token_texts(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], place: range) -> list[str]:
+        """The text of each position of `place`. A character that several tokens spell is with the first of them."""
+        texts: list[str] = []
+        for segment, given in self._segments(ids, masked, holes):
+            at = segment.start
+            if given:
+                texts += given.pieces
+            else:
+                while at < segment.stop:
+                    text, count = MASK_SYMBOL, 1
+                    if not masked[at]:
+                        text, count = character_at(self.tokenizer, ids, masked, at, segment.stop)
+                    texts += [text, *[""] * (count - 1)]
+                    at += count
+        return texts[place.start - self.shown_from : place.stop - self.shown_from]
+
+    def _read(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], count: int) -> str:
+        """The text of the first `count` tokens that are shown."""
+        end = self.shown_from + count
+        return "".join(
+            "".join(given.pieces)
+            if given
+            else self._decode(ids[part.start : part.stop], masked[part.start : part.stop])
+            for part, given in self._segments(ids[:end], masked[:end], holes)
+        )
+
+    def _segments(
+        self, ids: IntArray, masked: BoolArray, holes: Sequence[range]
+    ) -> Iterator[tuple[slice, AlignedText | None]]:
+        """What is shown, part by part: with what was given there, if that is still what stands there."""
+        start = self.shown_from
+        for given, hole in zip_longest(self.given, holes if self.given else ()):
+            stop = len(ids) if hole is None else hole.start
+            part = slice(start, min(stop, len(ids)))
+            is_intact = not masked[part].any() and tuple(ids[part]) == given.ids
+            yield part, given if is_intact else None
+            if hole is None or hole.start >= len(ids):
+                return
+            start = min(hole.stop, len(ids))
+            yield slice(hole.start, start), None
+        if not self.given:
+            yield slice(start, len(ids)), None
+
+    def _decode(self, ids: IntArray, masked: BoolArray) -> str:
+        """Runs of settled tokens are decoded together, since a character may span several of them."""
+        if not len(ids):
+            return ""
+        bounds = [0, *(np.flatnonzero(np.diff(masked)) + 1).tolist(), len(ids)]
+        return "".join(
+            MASK_SYMBOL * (stop - start) if masked[start] else self.tokenizer.decode(ids[start:stop])
+            for start, stop in pairwise(bounds)
+        )

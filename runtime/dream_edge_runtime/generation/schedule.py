@@ -1,8 +1,9 @@
-"""The noise schedule: which share of the masks each denoising step is to reveal.
+"""The noise schedule, and the blocks of a sequence that each follow one.
 
-Time runs linearly from 1 to eps. A step from time t to s reveals each masked position with probability 1 - s/t, as in
-masked diffusion with a linear schedule (MDLM, arXiv 2406.07524). Everything is computed as PyTorch does upstream, in
-fp32, since the counts of later steps are truncated from it.
+The schedule says which share of the masks a denoising step is to reveal. Time runs linearly from 1 to eps. A step from
+time t to s reveals each masked position with probability 1 - s/t, as in masked diffusion with a linear schedule (MDLM,
+arXiv 2406.07524). Everything is computed as PyTorch does upstream, in fp32, since the counts of later steps are
+truncated from it.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import FloatArray
+from ..arrays import BoolArray, FloatArray, IntArray
 from ..errors import InvalidOption
 
 
 @dataclass(frozen=True)
-class Moment:
+class Timestep:
     """One step of the schedule."""
 
     index: int
@@ -50,11 +51,11 @@ class Schedule:
         if not 0 < self.eps < 1:
             raise InvalidOption("eps", self.eps, "must lie in (0, 1)")
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[Timestep]:
         times = linspace_to(self.eps, self.steps + 1)
         shares = np.float32(1) - times[1:] / times[:-1]
         shares[-1] = 1
-        return (Moment(index, self.steps, share, times[index]) for index, share in enumerate(shares))
+        return (Timestep(index, self.steps, share, times[index]) for index, share in enumerate(shares))
 
 
 def linspace_to(eps: float, count: int) -> FloatArray:
@@ -70,3 +71,59 @@ def linspace_to(eps: float, count: int) -> FloatArray:
     down = end - step * (count - 1 - index)
     times: FloatArray = np.where(index < count // 2, up, down).astype(np.float32)
     return times
+
+
+@dataclass(frozen=True)
+class BlockStep:
+    """What one sequence does at one step."""
+
+    block: int
+    """Which block, from 0."""
+    positions: IntArray
+    """[masked] its masked positions on the canvas, ascending."""
+    timestep: Timestep
+    """Where the block's schedule is."""
+
+
+class BlockSchedule:
+    """Fills the blocks of one sequence from left to right, each by a schedule of its own.
+
+    A block is a set of positions: `block_length` masks in the order of the canvas, whatever stands between them, so
+    that holes are filled in blocks too. Without a length there is one block, and this is the official loop. (Semi-
+    autoregressive remasking: Nie et al., "LLaDA", arXiv 2502.09992, section 2.4.)
+
+    Args:
+        masked: bool [length] the masks at the start.
+        steps: of the whole sequence; they are shared out among the blocks, at least one each.
+        eps: where the time of each schedule ends.
+        block_length: masks in a block; None = all of them.
+    """
+
+    def __init__(self, masked: BoolArray, steps: int, eps: float, block_length: int | None = None) -> None:
+        count = int(masked.sum())
+        blocks = 1 if block_length is None else max(1, -(-count // block_length))
+        rank: IntArray = np.cumsum(masked) - masked  # what stands between two masks belongs to the block of the second
+        self.block_of: IntArray = np.minimum(rank // (block_length or max(count, 1)), blocks - 1)
+        shares = [steps // blocks + (index < steps % blocks) for index in range(blocks)]
+        self._schedules = [list(Schedule(steps=max(share, 1), eps=eps)) for share in shares]
+        self.steps = sum(map(len, self._schedules))
+        self._made = [0] * blocks
+
+    def follow(self, source: IntArray) -> None:
+        """Positions have moved: each of the new ones [length] belongs to the block of the one it comes from."""
+        self.block_of = self.block_of[source]
+
+    def next(self, masked: BoolArray) -> BlockStep | None:
+        """The step that the masks `masked` [length] call for; None when nothing is masked or all steps are made.
+
+        A position that was masked again, by a hook, is revealed with its block's last step.
+        """
+        positions = np.flatnonzero(masked)
+        if not positions.size or sum(self._made) >= self.steps:
+            return None
+        blocks = self.block_of[positions]
+        block = int(blocks.min())
+        schedule = self._schedules[block]
+        timestep = schedule[min(self._made[block], len(schedule) - 1)]
+        self._made[block] += 1
+        return BlockStep(block, positions[blocks == block], timestep)

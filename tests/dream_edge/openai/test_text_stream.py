@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 import dream_edge
 from dream_edge.openai.text_stream import StableText
-from dream_edge_runtime.generation.reader import Reader
-from dream_edge_runtime.generation.results import Generation, Step
+from dream_edge_runtime.generation.results import CanvasReader, Generation, Step
 from dream_edge_runtime.text.chat import end_ids
 
 MODEL = dream_edge.load("tiny", threads=1)
@@ -22,7 +21,7 @@ ENDS = end_ids(MODEL.tokenizer, MODEL.config.eos_token_id)
 
 def steps_of(ids: list[int], order: list[int], stop: tuple[str, ...], before: int) -> tuple[list[Step], Generation]:
     """A canvas of `ids` revealed one at a time in `order`, the first `before` given."""
-    reader = Reader(MODEL.tokenizer, before, ENDS, stop)
+    reader = CanvasReader(MODEL.tokenizer, before, ENDS, stop)
     masked = np.ones(len(ids), np.bool_)
     masked[:before] = False
     made: list[Any] = []

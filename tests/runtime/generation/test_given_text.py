@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.generation.reader import Reader
-from dream_edge_runtime.generation.results import MASK_SYMBOL
+from dream_edge_runtime.generation.results import MASK_SYMBOL, CanvasReader
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
@@ -108,7 +107,7 @@ def test_a_given_token_that_a_hook_changes_is_read_from_the_canvas(model: DreamM
 def test_holes_that_grow_and_shrink_keep_what_is_around_them(model: DreamModel) -> None:
     text = "cafe\u0301 \u212b"
     aligned = model.tokenizer.align(text)
-    reader = Reader(model.tokenizer, 0, given=(aligned, aligned))
+    reader = CanvasReader(model.tokenizer, 0, given=(aligned, aligned))
     for size in (0, 1, 5):
         inside: Sequence[int] = model.tokenizer.encode("x") * size
         ids = np.array([*aligned.ids, *inside, *aligned.ids])

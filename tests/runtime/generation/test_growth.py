@@ -13,7 +13,7 @@ from dream_edge.quality.tiny import messages_of
 from dream_edge.tasks import questions
 from dream_edge_runtime.errors import Cancelled, InvalidOption
 from dream_edge_runtime.generation.canvas import Canvas, Draft
-from dream_edge_runtime.generation.growth import grow
+from dream_edge_runtime.generation.length import grow_canvas
 from dream_edge_runtime.model import DreamModel
 from support.daedal import length_found_plainly
 from support.networks import FakeNetwork, random_network, tiny_vocabulary
@@ -47,7 +47,7 @@ def test_length_is_that_of_the_rule_restated(place: int, first: int, most: int) 
     network, ends = ending_at(place), frozenset({END, 7})
     drafts = [Draft.of([prompt, min(first, most)], CONFIG.mask_token_id) for prompt in prompts]
     canvas = Canvas(drafts, CONFIG.mask_token_id, CONFIG.pad_token_id, shift=1)
-    passes = grow(network, canvas, dict.fromkeys(range(3), most), ends, None)
+    passes = grow_canvas(network, canvas, dict.fromkeys(range(3), most), ends, None)
     for row, prompt in enumerate(prompts):
         masks, looks = length_found_plainly(network, prompt, first, most, ends)
         assert canvas.sequence(row).tolist() == prompt + [CONFIG.mask_token_id] * masks

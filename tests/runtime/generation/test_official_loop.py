@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.hooks import Hooks
-from dream_edge_runtime.generation.sampling.filters import Filters
-from dream_edge_runtime.generation.sampling.greedy import Greedy
-from dream_edge_runtime.generation.sampling.multinomial import Multinomial
+from dream_edge_runtime.generation.sampling import Filters, Greedy, Multinomial
 from dream_edge_runtime.inference.network import Rows
 from support.loops import Recorded, assert_same_steps, canvas_of, denoised, run_loop, run_official
 from support.networks import FakeNetwork, random_network, reference_network, small_config, tiny_vocabulary

@@ -9,8 +9,7 @@ import pytest
 import dream_edge
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
-from dream_edge_runtime.generation.options import resolve
-from dream_edge_runtime.generation.preset import FAST, SAVING
+from dream_edge_runtime.generation.options import FAST, SAVING, resolve
 
 CHECKPOINT = GenerationConfig(algorithm="entropy", temperature=0.2, steps=512)
 

@@ -14,18 +14,16 @@ from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.generation.denoising import Denoising, Run, Task
-from dream_edge_runtime.generation.loop import Track, denoise
-from dream_edge_runtime.generation.options import Conduct
-from dream_edge_runtime.generation.order.maskgit_plus import TopProbability
-from dream_edge_runtime.generation.pace import Pace
-from dream_edge_runtime.generation.passes import FullPasses
-from dream_edge_runtime.generation.reader import Reader
-from dream_edge_runtime.generation.resize import ElasticHoles
-from dream_edge_runtime.generation.results import Step
-from dream_edge_runtime.generation.reveal.ranking import Ranking
-from dream_edge_runtime.generation.reveal.threshold import ConfidenceThreshold
-from dream_edge_runtime.generation.sampling.greedy import Greedy
+from dream_edge_runtime.generation.denoising import Denoising, DenoisingRun, Task
+from dream_edge_runtime.generation.kv_cache import NoCache
+from dream_edge_runtime.generation.length import ElasticHoles
+from dream_edge_runtime.generation.loop import SequencePlan, denoise
+from dream_edge_runtime.generation.options import RunOptions
+from dream_edge_runtime.generation.order import Ranking, TopProbability
+from dream_edge_runtime.generation.results import CanvasReader, Step
+from dream_edge_runtime.generation.reveal.parallel import ConfidenceThreshold
+from dream_edge_runtime.generation.sampling import Greedy
+from dream_edge_runtime.generation.schedule import BlockSchedule
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
@@ -48,8 +46,8 @@ def denoising(
     network: Network, tokenizer: Tokenizer, parts: list[list[int] | int] = PARTS, most: int = 12, **options: Any
 ) -> Denoising:
     draft = Draft.of(parts, MASK)
-    task = Task(draft, Reader(tokenizer, 0), names_holes=True, most_hole_tokens=most)
-    return Denoising(Run(network, [task], GenerationConfig(seed=0, **options), Conduct(history=True)), task)
+    task = Task(draft, CanvasReader(tokenizer, 0), names_holes=True, most_hole_tokens=most)
+    return Denoising(DenoisingRun(network, [task], GenerationConfig(seed=0, **options), RunOptions(history=True)), task)
 
 
 def eager(seed: int, *, wide: float, short: float) -> FakeNetwork:
@@ -94,8 +92,10 @@ def test_several_at_a_step_too() -> None:
         expected = infill_plainly(network, ids, masked, 10_000, algorithm="maskgit_plus", count=10_000)
         canvas, elastic = Canvas([draft], MASK, END, shift=1), ElasticHoles(EXPAND, END, 10_000, 20_000)
         reveal = ConfidenceThreshold(ranking=Ranking(TopProbability()), threshold=1e-9)
-        track = Track(Pace(draft.masked, 99, 1e-3), reveal, np.random.default_rng(0), None, (elastic,), elastic)
-        steps = denoise(FullPasses(network), canvas, Greedy(), [track], CONFIG.vocab_size)
+        plan = SequencePlan(
+            BlockSchedule(draft.masked, 99, 1e-3), reveal, np.random.default_rng(0), None, (elastic,), elastic
+        )
+        steps = denoise(NoCache(network), canvas, Greedy(), [plan], CONFIG.vocab_size)
         found = [canvas.sequence(0).tolist() for _ in steps]
         assert found[:6] == expected[:6]
 

@@ -9,15 +9,12 @@ import pytest
 
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.generation.order import ORDERS
-from dream_edge_runtime.generation.reveal.origin import Origin
-from dream_edge_runtime.generation.reveal.quota import Quota
-from dream_edge_runtime.generation.reveal.ranking import Ranking
-from dream_edge_runtime.generation.reveal.threshold import ConfidenceThreshold
-from dream_edge_runtime.generation.reveal.unrepeated import Unrepeated
+from dream_edge_runtime.generation.order import ORDERS, Ranking
+from dream_edge_runtime.generation.reveal.parallel import ConfidenceThreshold, Unrepeated
+from dream_edge_runtime.generation.reveal.scheduled import Origin, Quota
 from dream_edge_runtime.generation.sampling import Proposal
-from dream_edge_runtime.generation.schedule import Moment
-from dream_edge_runtime.generation.strategies import reveal_for
+from dream_edge_runtime.generation.schedule import Timestep
+from dream_edge_runtime.generation.strategies import create_reveal
 from dream_edge_runtime.inference.network import Rows
 
 ROWS = Rows.from_logits(np.zeros((4, 8), np.float32), 0.0)
@@ -28,7 +25,7 @@ PROPOSAL = Proposal(
     margin=np.array([0.4, 0.2, 0.3, 0.4], np.float32),
     neg_entropy=np.array([-0.1, -0.9, -0.1, -0.5], np.float32),
 )
-MIDDLE, LAST = Moment(1, 4, np.float32(0.5)), Moment(3, 4, np.float32(1))
+MIDDLE, LAST = Timestep(1, 4, np.float32(0.5)), Timestep(3, 4, np.float32(1))
 RANDOM = np.random.default_rng(0)
 
 
@@ -78,7 +75,7 @@ def test_a_ranking_temperature_favours_the_confident() -> None:
 
 
 def test_origin_with_a_threshold_goes_by_probability() -> None:
-    reveal = reveal_for(GenerationConfig(threshold=0.9))
+    reveal = create_reveal(GenerationConfig(threshold=0.9))
     expected = ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
     assert reveal == Unrepeated(expected)
 

@@ -15,13 +15,11 @@ from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
-from dream_edge_runtime.generation.order.maskgit_plus import TopProbability
-from dream_edge_runtime.generation.reveal.klass import divergence
-from dream_edge_runtime.generation.reveal.ranking import Ranking
-from dream_edge_runtime.generation.sampling import Proposal
-from dream_edge_runtime.generation.sampling.greedy import Greedy
-from dream_edge_runtime.generation.schedule import Moment
-from dream_edge_runtime.generation.strategies import STRATEGIES, reveal_for
+from dream_edge_runtime.generation.order import Ranking, TopProbability
+from dream_edge_runtime.generation.reveal.parallel import divergence
+from dream_edge_runtime.generation.sampling import Greedy, Proposal
+from dream_edge_runtime.generation.schedule import Timestep
+from dream_edge_runtime.generation.strategies import STRATEGIES, create_reveal
 from dream_edge_runtime.inference.network import Rows
 from support import parallel
 from support.loops import canvas_of, denoised
@@ -45,7 +43,7 @@ RULES: dict[str, Callable[[float], parallel.Rule]] = {
 }
 CASES = [(name, value) for name, values in KNOBS.items() for value in values]
 PROMPTS = [[9, 2], [5, 3, 5, 8]]
-LAST, MIDDLE = Moment(3, 4, np.float32(1)), Moment(1, 4, np.float32(0.5))
+LAST, MIDDLE = Timestep(3, 4, np.float32(1)), Timestep(1, 4, np.float32(0.5))
 RANDOM = np.random.default_rng(0)
 
 
@@ -115,11 +113,11 @@ def rows_of(probability: list[float], others: int = 3) -> Rows:
     return Rows.from_logits(np.log(np.concatenate([best, rest], axis=1)).astype(np.float32), 0.0)
 
 
-def chosen(look: Proposal, moment: Moment = MIDDLE, *, at: list[int] | None = None, **options: Any) -> list[int]:
-    reveal = reveal_for(GenerationConfig(**options), frozenset({99}))
+def chosen(look: Proposal, timestep: Timestep = MIDDLE, *, at: list[int] | None = None, **options: Any) -> list[int]:
+    reveal = create_reveal(GenerationConfig(**options), frozenset({99}))
     positions = np.array(at or range(10, 10 + len(look.tokens)))
     rows = rows_of([float(each) for each in look.probability])
-    return [int(each) for each in reveal.choose(look, rows, positions, moment, RANDOM)]
+    return [int(each) for each in reveal.choose(look, rows, positions, timestep, RANDOM)]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,7 @@ def test_a_neighbour_of_no_anchor_needs_what_an_anchor_needs() -> None:
 def test_sched_by_hand(margin: float, expected: list[int]) -> None:
     """Margins of 3 and 1 logits, at the second of four steps: 2 on average, against margin · exp(-2 / 4)."""
     logits = np.array([[3, 0, 0], [1, 0, -1]], np.float32)
-    reveal = reveal_for(GenerationConfig(sched=margin))
+    reveal = create_reveal(GenerationConfig(sched=margin))
     look = Greedy().propose(Rows.from_logits(logits, 0.0), RANDOM)
     found = reveal.choose(look, Rows.from_logits(logits, 0.0), np.array([4, 6]), MIDDLE, RANDOM)
     assert found.tolist() == expected
@@ -176,7 +174,7 @@ def test_sched_by_hand(margin: float, expected: list[int]) -> None:
 
 def test_klass_waits_for_two_quiet_steps() -> None:
     """Of three sure positions the first keeps still, the second moves at every step, the third once."""
-    reveal = reveal_for(GenerationConfig(klass=0.001))
+    reveal = create_reveal(GenerationConfig(klass=0.001))
     sure = [[0.95, 0.91, 0.92], [0.95, 0.97, 0.96], [0.95, 0.91, 0.96], [0.95, 0.97, 0.96]]
     found = []
     for probability in sure:
@@ -186,7 +184,7 @@ def test_klass_waits_for_two_quiet_steps() -> None:
 
 
 def test_a_position_that_is_new_to_klass_has_to_wait() -> None:
-    reveal = reveal_for(GenerationConfig(klass=1.0))
+    reveal = create_reveal(GenerationConfig(klass=1.0))
     for count in (2, 2, 2, 3):
         look, rows = proposal([0.95] * count), rows_of([0.95] * count)
         found = reveal.choose(look, rows, np.arange(4, 4 + 2 * count, 2), MIDDLE, RANDOM).tolist()
@@ -248,7 +246,7 @@ def test_at_least_one_and_everything_at_the_last_step(name: str, probability: li
     entropy = data.draw(st.lists(st.floats(0, 10, width=32), min_size=count, max_size=count))
     options: dict[str, Any] = {name: data.draw(st.floats(1e-6, {"threshold": 1, "local_leap": 0.9}.get(name, 100)))}
     look = proposal(probability, entropy)
-    some, everything = (chosen(look, moment, **options) for moment in (MIDDLE, LAST))
+    some, everything = (chosen(look, timestep, **options) for timestep in (MIDDLE, LAST))
     assert 1 <= len(some) == len(set(some)) <= count
     assert sorted(everything) == list(range(count))
     assert everything[0] == some[0] == int(np.argmax(probability))

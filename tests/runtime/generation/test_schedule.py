@@ -26,18 +26,18 @@ def test_times_are_those_of_torch(eps: float) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 7, 24, 32, 128, 512])
 def test_quotas_are_those_of_torch_arithmetic(steps: int) -> None:
     timesteps = linspace(1e-3, steps + 1)
-    for moment in Schedule(steps=steps):
-        t, s = timesteps[moment.index], timesteps[moment.index + 1]
+    for timestep in Schedule(steps=steps):
+        t, s = timesteps[timestep.index], timesteps[timestep.index + 1]
         masked = torch.arange(300)
-        expected = masked if moment.index == steps - 1 else (masked / 1 * (1 - s / t)).long()
-        assert [moment.quota(number) for number in range(300)] == expected.tolist()
+        expected = masked if timestep.index == steps - 1 else (masked / 1 * (1 - s / t)).long()
+        assert [timestep.quota(number) for number in range(300)] == expected.tolist()
 
 
 @given(steps=st.integers(1, 300), masked=st.integers(1, 300), eps=st.floats(1e-5, 0.9))
 def test_every_mask_is_revealed_by_the_last_step_and_none_twice(steps: int, masked: int, eps: float) -> None:
     left = masked
-    for moment in Schedule(steps=steps, eps=eps):
-        quota = moment.quota(left)
+    for timestep in Schedule(steps=steps, eps=eps):
+        quota = timestep.quota(left)
         assert 0 <= quota <= left
         left -= quota
     assert left == 0

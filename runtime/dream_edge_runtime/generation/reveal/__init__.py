@@ -1,4 +1,4 @@
-"""Which masked positions are revealed at a step: one strategy a file."""
+"""Which masked positions are revealed at a step: a family of strategies a file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Protocol
 
 from ...arrays import IntArray
 from ...inference.network import Rows
-from ..sampling import Draws, Proposal
-from ..schedule import Moment
+from ..sampling import Proposal, UniformSource
+from ..schedule import Timestep
 
 
 class Reveal(Protocol):
@@ -16,11 +16,13 @@ class Reveal(Protocol):
     Belongs to one sequence of one generation, so that it may remember earlier steps.
     """
 
-    def ask(self, masked: int, moment: Moment, draws: Draws) -> IntArray:
-        """Which of `masked` positions may be revealed at this step: ascending indices. None: no pass is made."""
+    def ask(self, masked: int, timestep: Timestep, draws: UniformSource) -> IntArray:
+        """Which of `masked` positions may be revealed at this step: ascending indices. Without any, no pass is made."""
         ...
 
-    def choose(self, proposal: Proposal, rows: Rows, positions: IntArray, moment: Moment, draws: Draws) -> IntArray:
+    def choose(
+        self, proposal: Proposal, rows: Rows, positions: IntArray, timestep: Timestep, draws: UniformSource
+    ) -> IntArray:
         """Which of the asked positions are revealed: indices into `positions` [asked], best first.
 
         `positions` are their places on the canvas, ascending; `proposal` holds their tokens, drawn from `rows`. Where

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import dream_edge
-from dream_edge_runtime.generation.caching import CachedPasses
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import CacheKind, GenerationConfig
 from dream_edge_runtime.generation.hooks import Hooks
-from dream_edge_runtime.generation.pace import Pace
-from dream_edge_runtime.generation.passes import FullPasses
-from dream_edge_runtime.generation.strategies import fitted
+from dream_edge_runtime.generation.kv_cache import BlockCache, NoCache
+from dream_edge_runtime.generation.schedule import BlockSchedule
+from dream_edge_runtime.generation.strategies import fit_cache
 from dream_edge_runtime.model import DreamModel
 from support.loops import denoised
 from support.networks import tiny_vocabulary
@@ -82,9 +81,9 @@ def test_passes_that_were_made_again_are_counted() -> None:
 )
 def test_auto_remembers_where_a_block_is_at_most_a_quarter(prompt: int, room: int, cached: bool) -> None:
     config = GenerationConfig(cache="auto", threshold=0.9)
-    settled = fitted(config, canvas_of([[3] * prompt, room]))
+    settled = fit_cache(config, canvas_of([[3] * prompt, room]))
     assert (settled.cache, settled.block_length) == (("dual", 32) if cached else ("none", None))
-    shorter = fitted(config.replace(block_length=8), canvas_of([[3] * 8, 24]))
+    shorter = fit_cache(config.replace(block_length=8), canvas_of([[3] * 8, 24]))
     assert (shorter.cache, shorter.block_length) == ("dual", 8)
 
 
@@ -127,13 +126,13 @@ def test_what_has_not_changed_is_remembered_exactly(tiny: DreamModel, kind: Cach
     canvas = Canvas(
         [Draft.of([prompt, 9, prompt], config.mask_token_id)], config.mask_token_id, config.pad_token_id, shift=1
     )
-    pace = Pace(canvas.masked[0], 9, 1e-3, 4)
-    turn = pace.next(canvas.masked[0])
-    assert turn is not None
-    passes = CachedPasses(tiny.network, kind)
-    asked = {0: turn.positions}
-    full = FullPasses(tiny.network).compute(canvas, {0: turn}, asked, 0.0, None)[0].fetch_logits()
-    first, second = (passes.compute(canvas, {0: turn}, asked, 0.0, None)[0].fetch_logits() for _ in range(2))
+    blocks = BlockSchedule(canvas.masked[0], 9, 1e-3, 4)
+    block_step = blocks.next(canvas.masked[0])
+    assert block_step is not None
+    passes = BlockCache(tiny.network, kind)
+    asked = {0: block_step.positions}
+    full = NoCache(tiny.network).compute(canvas, {0: block_step}, asked, 0.0, None)[0].fetch_logits()
+    first, second = (passes.compute(canvas, {0: block_step}, asked, 0.0, None)[0].fetch_logits() for _ in range(2))
     assert np.abs(first - full).max() <= 1e-5 * np.abs(full).max()
     assert np.abs(second - full).max() <= 1e-5 * np.abs(full).max()
 

@@ -1,4 +1,4 @@
-"""Passes over a few positions, with the keys and values of the others remembered from an earlier step.
+"""What one step asks of the network: which positions are computed, and whose keys and values are remembered.
 
 When a sequence enters a block, one pass computes everything it can see; until the block is done, only the block (and
 what else the kind of cache keeps fresh) is computed again. No token outside of it changes meanwhile, but the remembered
@@ -8,14 +8,17 @@ keys and values are those of a canvas whose block was still masked, so this is a
 The hidden state that predicts a position is the one before it. It is computed with the block, so that the shift is
 exact; the reference implementation commits the first token of a block unconditionally instead.
 
-Logits of a pass that took something from memory are marked (`Rows.fresh`), so that nothing need be guessed from them.
+Logits of a pass that took something from memory are marked (`Rows.fresh`), so that callers can decline to reveal from
+stale keys.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +26,72 @@ from ..arrays import BoolArray, IntArray
 from ..inference.network import KeyValues, Network, Rows
 from .canvas import Canvas
 from .config import CacheKind
-from .pace import Turn
+from .schedule import BlockStep
+
+
+class KvCache(Protocol):
+    """Computes the logits of a step. Belongs to one generation, so that it may remember earlier steps."""
+
+    def compute(
+        self,
+        canvas: Canvas,
+        block_steps: Mapping[int, BlockStep],
+        asked: Mapping[int, IntArray],
+        temperature: float,
+        cancel: threading.Event | None,
+    ) -> dict[int, Rows]:
+        """Rows for the masked positions `asked` [asked] of each sequence, by its row; none is empty.
+
+        Raises:
+            Cancelled: `cancel` was set.
+        """
+        ...
+
+    def forget(self, row: int) -> None:
+        """Take nothing of sequence `row` from earlier steps at its next pass."""
+        ...
+
+
+class NoCache:
+    """Compute everything at each step, as upstream: one pass over all sequences that ask."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def compute(
+        self,
+        canvas: Canvas,
+        block_steps: Mapping[int, BlockStep],
+        asked: Mapping[int, IntArray],
+        temperature: float,
+        cancel: threading.Event | None,
+    ) -> dict[int, Rows]:
+        length, asking = canvas.ids.shape[1], list(asked)
+        logit_rows = [canvas.logit_rows(row, asked[row]) + index * length for index, row in enumerate(asking)]
+        rows = self._network.forward(
+            canvas.ids[asking],
+            canvas.position_ids[asking],
+            canvas.valid[asking],
+            np.concatenate(logit_rows),
+            temperature,
+            cancel,
+        )
+        return dict(zip(asking, split_rows(rows, [asked[row].size for row in asking]), strict=True))
+
+    def forget(self, row: int) -> None:
+        pass  # nothing is remembered
+
+
+def split_rows(rows: Rows, sizes: list[int]) -> Iterator[Rows]:
+    """Cut `rows` into pieces of `sizes`, which fetch the full logits together, at most once."""
+    if len(sizes) == 1:
+        yield rows
+        return
+    shared = rows.sharing(cache(rows.fetch_logits))
+    start = 0
+    for size in sizes:
+        yield shared.take(slice(start, start + size))
+        start += size
 
 
 @dataclass(frozen=True)
@@ -44,7 +112,7 @@ class _Memory:
     """Of all that was seen: leaving the stale ones out of attention is cheaper than copying the others."""
 
 
-class CachedPasses:
+class BlockCache:
     """One pass a sequence: everything at the start of a block, its active positions after that.
 
     Args:
@@ -60,13 +128,13 @@ class CachedPasses:
     def compute(
         self,
         canvas: Canvas,
-        turns: Mapping[int, Turn],
+        block_steps: Mapping[int, BlockStep],
         asked: Mapping[int, IntArray],
         temperature: float,
         cancel: threading.Event | None,
     ) -> dict[int, Rows]:
         return {
-            row: self._compute(canvas, row, turns[row], positions, temperature, cancel)
+            row: self._compute(canvas, row, block_steps[row], positions, temperature, cancel)
             for row, positions in asked.items()
         }
 
@@ -77,42 +145,42 @@ class CachedPasses:
         self,
         canvas: Canvas,
         row: int,
-        turn: Turn,
+        block_step: BlockStep,
         asked: IntArray,
         temperature: float,
         cancel: threading.Event | None,
     ) -> Rows:
         needed = canvas.logit_rows(row, asked)
         memory = self._memories.get(row)
-        current = (turn.block, canvas.rearranged)
+        current = (block_step.block, canvas.rearranged)
         if memory is not None and memory.of == current and _holds(memory, canvas.ids[row], needed):
             rows = self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
             return replace(rows, fresh=False)
-        seen = self._seen(canvas, row, turn)
+        seen = self._seen(canvas, row, block_step)
         rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
         if self._kind != "none" and rows.key_values is not None:
-            active = self._active(canvas, row, turn, seen)
+            active = self._active(canvas, row, block_step, seen)
             remembered: BoolArray = ~np.isin(seen, active)
             ids: IntArray = canvas.ids[row, seen]
             self._memories[row] = _Memory(current, active, seen, remembered, ids, rows.key_values)
         return rows
 
-    def _seen(self, canvas: Canvas, row: int, turn: Turn) -> IntArray:
+    def _seen(self, canvas: Canvas, row: int, block_step: BlockStep) -> IntArray:
         """Every valid position, but of the masks after the block only the nearest."""
         seen: BoolArray = canvas.valid[row].copy()
         if self._tail is not None:
             later = np.flatnonzero(canvas.masked[row])
-            later = later[later > turn.positions[-1]]
+            later = later[later > block_step.positions[-1]]
             seen[later[self._tail :]] = False
         return np.flatnonzero(seen)
 
-    def _active(self, canvas: Canvas, row: int, turn: Turn, seen: IntArray) -> IntArray:
+    def _active(self, canvas: Canvas, row: int, block_step: BlockStep, seen: IntArray) -> IntArray:
         """The block, the positions before its own, and with a prefix cache everything after them."""
-        before = canvas.logit_rows(row, turn.positions)
+        before = canvas.logit_rows(row, block_step.positions)
         if self._kind == "prefix":
             later: IntArray = seen[seen >= before[0]]
             return later
-        active: IntArray = seen[np.isin(seen, turn.positions) | np.isin(seen, before)]
+        active: IntArray = seen[np.isin(seen, block_step.positions) | np.isin(seen, before)]
         return active
 
     def _forward(

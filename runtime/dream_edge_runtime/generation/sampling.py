@@ -1,4 +1,4 @@
-"""Top-p and top-k on rows of best-first logits, exact even where the k best are not enough.
+"""How a token is drawn for a masked position, on rows of best-first logits: exact even where the k best are not enough.
 
 Both filters keep a prefix of the tokens in order of probability, so what is kept is one number a row. The network's k
 best tell that number unless the prefix may be longer than k; then the full logits of just these rows are fetched.
@@ -8,14 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import BoolArray, FloatArray, IntArray
-from ...errors import InvalidOption
-from ...inference.network import Rows, sum_in_lanes
-from . import Proposal
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..errors import InvalidOption
+from ..inference.network import Rows, sum_in_lanes
+
+
+class UniformSource(Protocol):
+    """Where uniform random numbers come from; `numpy.random.Generator` is one."""
+
+    def random(self, size: int, /) -> npt.NDArray[np.float64]:
+        """[size] numbers in [0, 1)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One token for each asked position, and how sure the filtered distribution is."""
+
+    tokens: IntArray
+    """[rows] proposed ids."""
+    probability: FloatArray
+    """[rows] their probabilities."""
+    margin: FloatArray
+    """[rows] the best token's probability minus the second's."""
+    neg_entropy: FloatArray
+    """[rows] sum of p · log(p + 1e-10)."""
+
+
+class Sampler(Protocol):
+    """Proposes tokens. `temperature` is what the network is to divide the logits by (0 = not at all)."""
+
+    @property
+    def temperature(self) -> float: ...
+
+    def propose(self, rows: Rows, draws: UniformSource) -> Proposal:
+        """A token for each of `rows`, which were computed at `temperature`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +68,7 @@ class Filters:
     def active(self) -> bool:
         return self.top_k is not None or (self.top_p is not None and self.top_p < 1)
 
-    def kept(self, rows: Rows) -> tuple[IntArray, BoolArray]:
+    def count_kept(self, rows: Rows) -> tuple[IntArray, BoolArray]:
         """How many of each row's best tokens are kept [rows], and whether its k best suffice to say so [rows].
 
         A token is kept by top-p as long as the probability of those before it does not exceed top_p, so the first one
@@ -81,8 +114,8 @@ class Candidates:
         )
 
 
-def candidates(rows: Rows, kept: IntArray) -> Candidates:
-    """The distribution of `rows` over their first `kept` [rows] tokens."""
+def filter_rows(rows: Rows, kept: IntArray) -> Candidates:
+    """Keep the first `kept` [rows] tokens of each of `rows`."""
     width = max(2, int(kept.max()))
     ids, logits = rows.top_ids[:, :width], rows.top_logits[:, :width]
     inside = np.arange(width) < kept[:, None]
@@ -93,8 +126,8 @@ def candidates(rows: Rows, kept: IntArray) -> Candidates:
     return Candidates(ids, probs, information.sum(axis=1, dtype=np.float64).astype(np.float32))
 
 
-def unfiltered(rows: Rows) -> Candidates:
-    """The distribution of `rows` as it is; the probabilities of the k best need not sum to 1."""
+def keep_all(rows: Rows) -> Candidates:
+    """Filter nothing. The probabilities of the k best need not sum to 1."""
     return Candidates(rows.top_ids, rows.top_probs, rows.neg_entropy)
 
 
@@ -103,10 +136,10 @@ def cumulate(probs: FloatArray) -> npt.NDArray[np.float64]:
     return np.cumsum(probs, axis=1, dtype=np.float64)
 
 
-def with_full_rows(
+def propose_exactly(
     rows: Rows, enough: BoolArray, temperature: float, propose: Callable[[Rows, IntArray], Proposal]
 ) -> Proposal:
-    """What `propose(rows, indices)` says, given the whole vocabulary for those rows where the k best are not `enough`.
+    """Call `propose(rows, indices)`, with the whole vocabulary for those rows where the k best are not `enough`.
 
     `indices` tell which of the original rows it was handed.
     """
@@ -125,3 +158,63 @@ def with_full_rows(
             for name in ("tokens", "probability", "margin", "neg_entropy")
         )
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy:
+    """Propose the most probable token. The filters change how sure it looks, not which one it is."""
+
+    filters: Filters = NO_FILTERS
+
+    @property
+    def temperature(self) -> float:
+        return 0.0
+
+    def propose(self, rows: Rows, draws: UniformSource) -> Proposal:
+        best = np.zeros(rows.count, dtype=np.int64)
+        if not self.filters.active:
+            return keep_all(rows).proposal(best)
+
+        def propose(some: Rows, indices: IntArray) -> Proposal:
+            return filter_rows(some, self.filters.count_kept(some)[0]).proposal(best[indices])
+
+        return propose_exactly(rows, self.filters.count_kept(rows)[1], self.temperature, propose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multinomial:
+    """Draw each token from softmax(logits / temperature) after filtering.
+
+    One uniform number a row is drawn first and looked up in the running sum of the probabilities, best token first, so
+    that the full logits are needed only where it lies beyond the k best.
+    """
+
+    temperature: float
+    filters: Filters = NO_FILTERS
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise InvalidOption("temperature", self.temperature, "must be positive here; 0 is greedy")
+
+    def propose(self, rows: Rows, draws: UniformSource) -> Proposal:
+        uniform = draws.random(rows.count)
+        if self.filters.active:
+            enough = self.filters.count_kept(rows)[1]
+        else:
+            enough = uniform < cumulate(rows.top_probs)[:, -1]
+
+        def propose(some: Rows, indices: IntArray) -> Proposal:
+            distribution = (
+                filter_rows(some, self.filters.count_kept(some)[0]) if self.filters.active else keep_all(some)
+            )
+            return distribution.proposal(_look_up(distribution.probs, uniform[indices]))
+
+        return propose_exactly(rows, enough, self.temperature, propose)
+
+
+def _look_up(probs: FloatArray, uniform: npt.NDArray[np.float64]) -> IntArray:
+    """The column [rows] of best-first `probs` [rows, width] that each number of `uniform` [rows] falls into."""
+    column = (cumulate(probs) <= uniform[:, None]).sum(axis=1)
+    possible = (probs > 0).sum(axis=1)  # rounding may leave the sum short of a number just below 1
+    chosen: IntArray = np.minimum(column, possible - 1)
+    return chosen

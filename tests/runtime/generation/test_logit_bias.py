@@ -13,9 +13,9 @@ import dream_edge
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.hooks import Hooks
-from dream_edge_runtime.generation.logit_bias import EosPenalty, Forbidden, biased
-from dream_edge_runtime.generation.schedule import Moment
-from dream_edge_runtime.generation.strategies import biases_for
+from dream_edge_runtime.generation.logit_bias import EosPenalty, Forbidden, apply_biases
+from dream_edge_runtime.generation.schedule import Timestep
+from dream_edge_runtime.generation.strategies import create_biases
 from dream_edge_runtime.inference.network import Rows
 from support.loops import assert_same_steps, run_loop, run_official
 from support.networks import (
@@ -105,7 +105,7 @@ def test_hooks_see_the_logits_before_the_penalty() -> None:
 @given(seed=st.integers(0, 1000), k=st.integers(2, 48), temperature=st.sampled_from([0.0, 0.5, 2.0]))
 def test_a_forbidden_token_has_no_part_in_any_row(seed: int, k: int, temperature: float) -> None:
     logits = np.random.default_rng(seed).standard_normal((5, 48)).astype(np.float32) * 4
-    rows = biased(Rows.from_logits(logits, temperature, k), [Forbidden(4)], _canvas(), 0, _moment(), temperature)
+    rows = apply_biases(Rows.from_logits(logits, temperature, k), [Forbidden(4)], _canvas(), 0, _moment(), temperature)
     scale = temperature or 1.0
     others = np.delete(logits, 4, axis=1).astype(np.float64) / scale
     np.testing.assert_allclose(rows.log_normalizer, np.log(np.exp(others).sum(axis=1)), rtol=1e-5)
@@ -116,14 +116,14 @@ def test_a_forbidden_token_has_no_part_in_any_row(seed: int, k: int, temperature
 
 def test_nothing_is_fetched_where_nothing_changes() -> None:
     rows = Rows.from_logits(np.zeros((2, 48), np.float32), 0.0, 4)
-    assert biased(rows, [EosPenalty(END, 0.0, 1e-3, True)], _canvas(), 0, _moment(), 0.0) is rows
-    assert biases_for(GenerationConfig(), CONFIG) == ()
+    assert apply_biases(rows, [EosPenalty(END, 0.0, 1e-3, True)], _canvas(), 0, _moment(), 0.0) is rows
+    assert create_biases(GenerationConfig(), CONFIG) == ()
 
 
 def test_checkpoint_may_ask_for_it() -> None:
     config = GenerationConfig.from_checkpoint({"eos_penalty": 3})
     assert config.eos_penalty == 3.0
-    assert biases_for(config, CONFIG) == (EosPenalty(END, 3.0, 1e-3, True),)
+    assert create_biases(config, CONFIG) == (EosPenalty(END, 3.0, 1e-3, True),)
 
 
 def test_tiny_is_kept_from_short_answers() -> None:
@@ -138,5 +138,5 @@ def _canvas() -> Canvas:
     return Canvas([Draft.of([[1, 2], 3], CONFIG.mask_token_id)], CONFIG.mask_token_id, END, shift=1)
 
 
-def _moment() -> Moment:
-    return Moment(0, 3, np.float32(0.3), np.float32(1))
+def _moment() -> Timestep:
+    return Timestep(0, 3, np.float32(0.3), np.float32(1))

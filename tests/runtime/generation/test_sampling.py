@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.generation.sampling.filters import Filters
-from dream_edge_runtime.generation.sampling.greedy import Greedy
-from dream_edge_runtime.generation.sampling.multinomial import Multinomial
+from dream_edge_runtime.generation.sampling import Filters, Greedy, Multinomial
 from dream_edge_runtime.inference.network import Rows
 from support.official import Official
 
@@ -102,14 +100,14 @@ def test_full_logits_are_fetched_only_where_they_are_needed() -> None:
 def test_first_token_beyond_top_p_is_kept() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2]], np.float32)
     rows = Rows.from_logits(np.log(probabilities), 1.0, 3)
-    assert Filters(top_p=0.5).kept(rows)[0].tolist() in ([1], [2])  # 0.5 itself may round to either side
-    assert Filters(top_p=0.6).kept(rows)[0].tolist() == [2]
-    assert Filters(top_p=0.9).kept(rows)[0].tolist() == [3]
+    assert Filters(top_p=0.5).count_kept(rows)[0].tolist() in ([1], [2])  # 0.5 itself may round to either side
+    assert Filters(top_p=0.6).count_kept(rows)[0].tolist() == [2]
+    assert Filters(top_p=0.9).count_kept(rows)[0].tolist() == [3]
 
 
 def test_ties_with_the_kth_token_are_kept() -> None:
     rows = Rows.from_logits(np.array([[2.0, 1.0, 1.0, 0.0]], np.float32), 1.0, 4)
-    assert Filters(top_k=2).kept(rows)[0].tolist() == [3]
+    assert Filters(top_k=2).count_kept(rows)[0].tolist() == [3]
 
 
 def test_equal_logits_go_to_the_lowest_id() -> None:
