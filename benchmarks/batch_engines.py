@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import dream_edge
-from dream_edge.batches import BatchProgress, Engine, LocalEngine, RayEngine, Source, batch
+from dream_edge.batches import Engine, LocalEngine, RayEngine, Source, run_batch
+from dream_edge_runtime.progress import Progress
 
 
 def write_requests(path: Path, count: int) -> Path:
@@ -30,10 +31,10 @@ def measure(engine: Engine, source: Path, out: Path) -> tuple[float, float]:
     """Seconds to the first answer, and seconds for each of those after it."""
     times: list[float] = []
 
-    def progress(_: BatchProgress) -> None:
+    def progress(_: Progress) -> None:
         times.append(time.perf_counter())
 
-    batch(engine, source, out, progress=progress)
+    run_batch(engine, source, out, progress=progress)
     start, first, *_, last = times
     return first - start, (last - first) / (len(times) - 2)
 

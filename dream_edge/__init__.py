@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from dream_edge_runtime.progress import OnProgress, Progress
 
     from .batches import batch
+    from .benchmark.bench import bench
+    from .description import info
+    from .exporting import export
     from .hub import pull
-    from .models import load, resolve_artifact, resolve_checkpoint
+    from .models import load, resolve_artifact, resolve_checkpoint, verify
 
     __version__: str
 
@@ -40,10 +43,14 @@ __all__ = [
     "Progress",
     "Step",
     "batch",
+    "bench",
+    "export",
+    "info",
     "load",
     "pull",
     "resolve_artifact",
     "resolve_checkpoint",
+    "verify",
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is an error to them
@@ -60,10 +67,14 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "Progress": "dream_edge_runtime.progress",
         "Step": "dream_edge_runtime.generation.results",
         "batch": "dream_edge.batches",
+        "bench": "dream_edge.benchmark.bench",
+        "export": "dream_edge.exporting",
+        "info": "dream_edge.description",
         "load": "dream_edge.models",
         "pull": "dream_edge.hub",
         "resolve_artifact": "dream_edge.models",
         "resolve_checkpoint": "dream_edge.models",
+        "verify": "dream_edge.models",
     }
 
     def __getattr__(name: str) -> object:
@@ -71,7 +82,12 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
             return import_module("importlib.metadata").version("dream-edge")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOMES[name]), name)
+        try:
+            value = getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError:
+            if name != "batch":  # the others import what an extra brings when they are called
+                raise
+            raise import_module("dream_edge_runtime.errors").MissingExtra("Answering batches", "serve") from None
         globals()[name] = value
         return value
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata, resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
@@ -20,15 +21,19 @@ from dream_edge_runtime.errors import (
     UnsupportedArtifact,
 )
 from dream_edge_runtime.format.manifest import MANIFEST
-from dream_edge_runtime.format.recipe import Recipe, check_scheme
+from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork, check_memory
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.requantize.artifact import Progress, derive_recipe
+from dream_edge_runtime.progress import OnProgress, Progress, silent
+from dream_edge_runtime.requantize.artifact import derive_recipe
 from dream_edge_runtime.requantize.cache import Int8Cache
 
-from .hub import Kind, Repository, obtain
+from .hub import Kind, Repository, find_or_download
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 TINY = "tiny"
 _TINY_SCHEME = "int8"  # the scheme whose artifact of the tiny Dream is in the package
@@ -40,70 +45,107 @@ def load(
     device: str = "auto",
     threads: int | None = None,
     verify: bool = False,
-    scheme: str | None = None,
     as_int8: bool = False,
     memory_check: bool = True,
+    progress: OnProgress = silent,
 ) -> DreamModel:
     """Load an artifact.
 
     Args:
         name: the directory of an artifact, its name on a hub ("owner/name" or "owner/name@revision", see
-            `dream_edge.hub`), or "tiny" for the bundled model. A directory of that name with a model in it comes first.
+            `dream_edge.hub`), or "tiny" for the bundled model. "tiny-int4", "tiny-fp32" and so on are the bundled model
+            in another scheme: exported into the user's cache when first asked for (needs the export extra). A directory
+            of that name with a model in it comes first.
         device: "auto", "cpu" or "cuda".
         threads: for one pass; None = one for each core that this process may use.
         verify: read every byte and compare its digest first; sizes and structure are always checked.
-        scheme: with "tiny", another scheme than the bundled int8: exported into the user's cache when first asked for
-            (needs the export extra). With a directory, the scheme it must have.
         as_int8: run 4-bit weights as 8-bit ones, about twice as fast on a CPU, for 1.6 times the memory. The first load
             writes a copy with such weights into the user's cache; later ones find it. Nothing changes on a GPU.
         memory_check: refuse to load what the free memory cannot hold.
+        progress: told of a download and of the int8 copy in bytes, and when loading begins.
 
     Raises:
         ArtifactNotFound: there is none of that name.
         CorruptArtifact: it is damaged, or a file of it is missing.
-        UnsupportedArtifact: it is a checkpoint, of another scheme than the one asked for, or of a newer format.
+        UnsupportedArtifact: it is a checkpoint, or of a newer format.
         DeviceUnavailable: the device, its driver or the graph for it is missing.
         TooLittleMemory: the model does not fit what is free; the error names schemes that would.
-        InvalidOption: `device`, `scheme` or `threads` is none.
+        InvalidOption: `device` or `threads` has no such value.
         MissingExtra: what this takes is not installed.
         NothingToRequantize: `as_int8`, and its weights are not in 4 bits.
         NoRoomForCache: `as_int8`, and the copy does not fit the disk.
         UnsafeCache: `as_int8`, and others can write to the user's cache.
         HubError: the model has to be fetched, and cannot be.
     """
-    artifact = Artifact.open(resolve_artifact(name, scheme=scheme))
+    artifact = open_artifact(name, progress=progress)
     if verify:
-        artifact.verify()
-    if as_int8 and choose_device(device, artifact.manifest.graphs, artifact.path) == "cpu":
-        artifact = obtain_int8(artifact, threads=threads, memory_check=memory_check, verify=verify)
+        artifact.verify(progress)
+    if as_int8:
+        artifact = find_or_make_int8(
+            artifact, device, threads=threads, memory_check=memory_check, verify=verify, progress=progress
+        )
+    progress(Progress(f"loading {name}", 0, 0, ""))
     defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
-    network = OnnxNetwork(
-        artifact,
-        device=device,
-        threads=threads,
-        memory_check=memory_check,
-    )
+    network = OnnxNetwork(artifact, device=device, threads=threads, memory_check=memory_check)
+    progress(Progress(f"loading {name}", 1, 1, ""))
     return DreamModel(network, tokenizer, defaults)
 
 
-def obtain_int8(
+def verify(name: str | Path, *, progress: OnProgress = silent) -> Artifact:
+    """Check every byte of an artifact: its structure, its graph, the SHA-256 of each file, and that weights are finite.
+
+    Args:
+        name: as for `load`.
+        progress: told of a download, and of what was read, in bytes.
+
+    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, HubError.
+    """
+    artifact = open_artifact(name, progress=progress)
+    artifact.verify(progress)
+    return artifact
+
+
+def open_artifact(name: str | Path, *, progress: OnProgress = silent) -> Artifact:
+    """The artifact called `name`, its structure checked. Raises what `resolve_artifact` does, and CorruptArtifact."""
+    return Artifact.open(resolve_artifact(name, progress=progress))
+
+
+def open_checkpoint(name: str | Path, purpose: str, *, progress: OnProgress = silent) -> Checkpoint:
+    """The checkpoint called `name`, its structure checked.
+
+    Raises: what `resolve_checkpoint` does; CheckpointError; MissingExtra without the libraries that read it, which says
+    what `purpose` they are for, as "Exporting a checkpoint".
+    """
+    path = resolve_checkpoint(name, progress=progress)
+    try:
+        from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    except ImportError:
+        raise MissingExtra(purpose, "export") from None
+    return Checkpoint.open(path)
+
+
+def find_or_make_int8(
     artifact: Artifact,
+    device: str = "cpu",
     *,
     threads: int | None = None,
     memory_check: bool = True,
     verify: bool = False,
-    progress: Progress = lambda *_: None,
+    progress: OnProgress = silent,
 ) -> Artifact:
-    """The copy of `artifact` with 8-bit weights in the user's cache, made if there is none; see `load`.
+    """The copy of `artifact` with 8-bit weights in the user's cache, made if there is none; itself for a GPU.
 
     Raises:
+        DeviceUnavailable: as for `load`.
         NothingToRequantize: its weights are not in 4 bits.
         TooLittleMemory: the copy could not be loaded.
         NoRoomForCache: it does not fit the disk.
         UnsafeCache: others can write to the user's cache.
         CorruptArtifact: `artifact` is damaged.
     """
+    if choose_device(device, artifact.manifest.graphs, artifact.path) != "cpu":
+        return artifact
     recipe = derive_recipe(artifact)
     if memory_check:  # before a copy is written that could not be loaded
         check_memory(replace(artifact, manifest=replace(artifact.manifest, recipe=recipe)), "cpu")
@@ -111,43 +153,37 @@ def obtain_int8(
     return int8_cache().obtain(artifact, threads=count, verify=verify, progress=progress)
 
 
-def resolve_artifact(name: str | Path, *, scheme: str | None = None) -> Path:
+def resolve_artifact(name: str | Path, *, progress: OnProgress = silent) -> Path:
     """The directory of the artifact called `name`, fetched from a hub if it is not here. See `load` for the arguments.
 
     Raises:
         ArtifactNotFound: there is none of that name.
-        UnsupportedArtifact: it is a checkpoint, or of another scheme.
-        InvalidOption: `scheme` is none.
+        UnsupportedArtifact: it is a checkpoint.
+        MissingExtra: what fetching or exporting it takes is not installed.
         HubError: it has to be fetched, and cannot be.
     """
-    if scheme is not None:
-        check_scheme(scheme)  # an unknown name is said before anything is read
     if is_bundled(name):
-        return bundled("tiny_int8") if scheme in (None, _TINY_SCHEME) else _exported_tiny(str(scheme))
-    path = _directory(name, Kind.ARTIFACT)
+        scheme = str(name).removeprefix(TINY).removeprefix("-")
+        return bundled("tiny_int8") if scheme in ("", _TINY_SCHEME) else _export_tiny(scheme)
+    path = _directory(name, Kind.ARTIFACT, progress)
     if not (path / MANIFEST).is_file():
         if (path / "config.json").is_file():
             remedy = f"Run `dream-edge export {path} OUT --scheme int4` first."
             raise UnsupportedArtifact(path, "this is a checkpoint, not an artifact", remedy)
         raise ArtifactNotFound(path)
-    if scheme is not None:
-        found = Artifact.open(path).manifest.recipe.scheme
-        if found != scheme:
-            remedy = "Name another artifact, or no scheme."
-            raise UnsupportedArtifact(path, f"its scheme is {found}, not {scheme}", remedy)
     return path
 
 
-def resolve_checkpoint(name: str | Path) -> Path:
+def resolve_checkpoint(name: str | Path, *, progress: OnProgress = silent) -> Path:
     """The directory of the checkpoint called `name` ("tiny" is one too), fetched from a hub if it is not here.
 
     Raises:
         CheckpointNotFound: there is no such directory.
         HubError: it has to be fetched, and cannot be.
     """
-    if is_bundled(name):
-        return bundled("tiny")
-    path = _directory(name, Kind.CHECKPOINT)
+    if str(name) == TINY and is_bundled(name):
+        return bundled(TINY)
+    path = _directory(name, Kind.CHECKPOINT, progress)
     if not path.is_dir():
         raise CheckpointNotFound(path, "directory")
     return path
@@ -155,14 +191,15 @@ def resolve_checkpoint(name: str | Path) -> Path:
 
 def is_bundled(name: str | Path) -> bool:
     """Whether `name` means the tiny Dream in the package: a directory of that name comes first, if it holds a model."""
-    here = Path(TINY)
-    return str(name) == TINY and not any((here / each).is_file() for each in (MANIFEST, "config.json"))
+    if str(name) not in (TINY, *(f"{TINY}-{scheme}" for scheme in SCHEMES)):
+        return False
+    return not any((Path(name) / each).is_file() for each in (MANIFEST, "config.json"))
 
 
-def _directory(name: str | Path, kind: Kind) -> Path:
+def _directory(name: str | Path, kind: Kind, progress: OnProgress) -> Path:
     """What is here comes first; then a copy in the hub's cache; then the hub."""
     repository = hub_repository(name)
-    return Path(name) if repository is None else obtain(repository, kind)
+    return Path(name) if repository is None else find_or_download(repository, kind, progress=progress)
 
 
 def hub_repository(name: str | Path) -> Repository | None:
@@ -170,23 +207,26 @@ def hub_repository(name: str | Path) -> Repository | None:
     return None if isinstance(name, Path) or Path(name).exists() else Repository.parse(name)
 
 
+def served_name(name: str | Path, artifact: Artifact) -> str:
+    """What the model called `name` is called in requests: "tiny", or its directory's name."""
+    return str(name) if is_bundled(name) else artifact.path.name
+
+
 def bundled(name: str) -> Path:
     """A directory inside the package: "tiny" (checkpoint) or "tiny_int8" (artifact)."""
     return Path(str(resources.files("dream_edge").joinpath(name)))
 
 
-def _exported_tiny(scheme: str) -> Path:
+def _export_tiny(scheme: str) -> Path:
     """The tiny Dream in another scheme, from the cache or exported into it."""
     weights = hashlib.sha256((bundled(TINY) / "model.safetensors").read_bytes()).hexdigest()
     out = cache_directory() / f"{TINY}-{scheme}-{metadata.version('dream-edge')}-{weights[:12]}"
     with suppress(DreamEdgeError):  # nothing there, or what another revision of this version wrote
         return Artifact.open(out).path
-    try:
-        from dream_edge_export.checkpoint.checkpoint import Checkpoint
-        from dream_edge_export.export import export
-    except ImportError:
-        raise MissingExtra(f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}", "export") from None
-    checkpoint = Checkpoint.open(bundled(TINY))
+    checkpoint = open_checkpoint(bundled(TINY), f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}")
+
+    from dream_edge_export.export import export
+
     recipe = Recipe.for_scheme(scheme, layers=checkpoint.config.num_hidden_layers)
     return export(checkpoint, out, recipe, force=True).path
 

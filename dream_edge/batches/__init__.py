@@ -15,11 +15,11 @@ from .errors import (
 from .local_engine import LocalEngine
 from .ray_engine import RayEngine, Source
 from .requests import count_requests
-from .run import BatchProgress, batch
+from .run import BatchSummary, batch, run_batch
 
 __all__ = [
     "BatchError",
-    "BatchProgress",
+    "BatchSummary",
     "ClusterFailed",
     "ClusterUnreachable",
     "Engine",
@@ -32,4 +32,5 @@ __all__ = [
     "WorkerUnfit",
     "batch",
     "count_requests",
+    "run_batch",
 ]

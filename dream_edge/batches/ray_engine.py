@@ -34,7 +34,6 @@ class Source:
 
     name: str | Path
     device: str = "cpu"
-    scheme: str | None = None
     as_int8: bool = False
     memory_check: bool = True
 
@@ -44,7 +43,6 @@ class Source:
             self.name,
             device=self.device,
             threads=threads,
-            scheme=self.scheme,
             as_int8=self.as_int8,
             memory_check=self.memory_check,
         )
@@ -62,7 +60,7 @@ class Source:
         return estimate_memory(artifact.manifest.config, recipe.targets["cpu"]).total
 
     def _directory(self) -> Path:
-        return dream_edge.resolve_artifact(self.name, scheme=self.scheme)
+        return dream_edge.resolve_artifact(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 import dream_edge
-from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.format.tensors import LM_HEAD
 from dream_edge_runtime.generation.config import DEFAULT_BLOCK, CacheKind, GenerationConfig
 from dream_edge_runtime.inference.devices import choose_device
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 
+from ..models import find_or_make_int8, open_artifact
 from .machine import machine, peak_memory, resident_memory
 from .peak import gemm_peak
 from .timing import operations, time_cached_pass, time_full_pass
@@ -30,8 +31,6 @@ PROMPT_TOKENS = 32
 CACHES: tuple[CacheKind, ...] = ("none", "dual")
 
 PeakKind = Literal["int8", "fp32"]
-Progress = Callable[[int, int], None]
-"""Called with how many passes are done, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,22 @@ def bench(
     repeats: int = 3,
     device: str = "auto",
     threads: int | None = None,
-    scheme: str | None = None,
+    as_int8: bool = False,
     memory_check: bool = True,
-    progress: Progress = lambda *_: None,
+    progress: OnProgress = silent,
 ) -> Bench:
     """Load an artifact in this process and time it.
 
     Args:
-        name, device, threads, scheme, memory_check: as for `dream_edge.load`.
+        name, device, threads, as_int8, memory_check: as for `dream_edge.load`.
         canvases: tokens of the full passes; None = those of 64, 256 and 512 that the context has room for.
         new_tokens: generated after a prompt of 32 random tokens, once for each kind of cache.
         repeats: passes of which the median counts.
+        progress: told of a download and an int8 copy in bytes, then of timing in passes.
 
     Raises: as `dream_edge.load`; InvalidOption, CanvasTooLong for what does not fit the model.
     """
-    artifact = Artifact.open(dream_edge.resolve_artifact(name, scheme=scheme))
+    artifact = open_artifact(name, progress=progress)
     target = choose_device(device, artifact.manifest.graphs, artifact.path)
     context = artifact.manifest.config.context
     sizes = _sizes(canvases, context)
@@ -123,8 +123,11 @@ def bench(
     if PROMPT_TOKENS + new_tokens > context:
         raise CanvasTooLong(PROMPT_TOKENS + new_tokens, context)
     cached = [size for size in sizes if size > DEFAULT_BLOCK]
-    count = _Counter(progress, (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(CACHES) * new_tokens)
+    total = (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(CACHES) * new_tokens
+    if as_int8:
+        artifact = find_or_make_int8(artifact, target, threads=threads, memory_check=memory_check, progress=progress)
 
+    count = Meter(progress, "timing", total, "passes").advance
     start = time.perf_counter()
     model = dream_edge.load(artifact.path, device=target, threads=threads, memory_check=memory_check)
     load = Load(time.perf_counter() - start, resident_memory(), peak_memory())
@@ -157,16 +160,6 @@ def bench(
         compared_with=kind if peaks else None,
         peak_bytes=peak_memory(),
     )
-
-
-class _Counter:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-        progress(0, total)
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._progress(self._done, self._total)
 
 
 def _sizes(canvases: Sequence[int] | None, context: int) -> list[int]:

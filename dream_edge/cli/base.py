@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .export import open_checkpoint
-from .terminal.io import note, number, size
+from dream_edge_runtime.units import number, size
+
+from .terminal.io import note
 from .terminal.progress import progress
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def obtain_base(asked: Asked, artifacts: Sequence[Artifact]) -> Iterator[tuple[B
 
     Raises MismatchedModels before anything is computed unless it is of all `artifacts`.
     """
+    from dream_edge.models import open_checkpoint
     from dream_edge.quality import check_same_model
 
     checkpoint = None if asked.reference is None else open_checkpoint(asked.reference, _PURPOSE)

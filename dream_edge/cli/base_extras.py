@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from .terminal.io import note, size
+from dream_edge_runtime.units import size
+
+from .terminal.io import note
 from .terminal.progress import progress
 
 if TYPE_CHECKING:

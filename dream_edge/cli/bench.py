@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dream_edge_runtime.units import counted, size
+
 from . import options as given
-from .as_int8 import requantize_first
-from .pull import at_hand
-from .terminal.io import aligned, is_terminal, print_json, printable, size
-from .terminal.progress import Advance, progress
+from .terminal.io import aligned, is_terminal, print_json, printable
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
     from dream_edge.benchmark.bench import Bench, Pass
@@ -35,7 +34,6 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
-    scheme: given.SchemeChoice = None,
     as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -44,42 +42,24 @@ def bench(
     Loading, memory, passes by size of the canvas with and without remembered keys and values, a text at one token per
     pass, and how near all that comes to the machine's fastest matrix product. Close other programs first.
     """
-    from dream_edge.benchmark.bench import bench
-    from dream_edge.hub import Kind
+    import dream_edge
 
-    model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
-    if as_int8:
-        model = requantize_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
-        named = None  # the copy has another
-    with ExitStack() as stack:
-        found = bench(
-            model,
+    with show_progress() as progress:
+        found = dream_edge.bench(
+            artifact,
             canvases=canvas,
             new_tokens=max_new_tokens,
             repeats=repeats,
             device=device.value,
             threads=threads,
-            scheme=named,
-            memory_check=memory_check,
-            progress=_Passes(stack),
+            as_int8=as_int8,
+            memory_check=not no_memory_check,
+            progress=progress,
         )
     if json:
         print_json(to_json(found))
     else:
         _show(found)
-
-
-class _Passes:
-    """Shows how many passes are done, from the moment their number is known."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._advance: Advance | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._advance is None:
-            self._advance = self._stack.enter_context(progress("Timing", total, lambda count: f"{count:.0f} passes"))
-        self._advance(done)
 
 
 def to_json(found: Bench) -> dict[str, Any]:
@@ -116,7 +96,7 @@ def _draw(title: str, rows: list[tuple[str, ...]]) -> None:
 
 
 def _summary(found: Bench) -> list[str]:
-    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}" if found.threads else "a thread a core"
+    threads = counted(found.threads, "thread") if found.threads else "a thread a core"
     load, memory = found.load, "memory unknown"
     if load.resident_bytes is not None:
         memory = f"{size(load.resident_bytes)} resident"

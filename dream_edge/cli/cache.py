@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .terminal.io import aligned, print_json, printable, size
+from dream_edge_runtime.units import size
+
+from .terminal.io import aligned, print_json, printable
 
 
 def cache(

@@ -46,7 +46,6 @@ def chat(
     visual: given.Visual = False,
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
-    scheme: given.SchemeChoice = None,
     as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -83,7 +82,6 @@ def chat(
         artifact,
         device=device,
         threads=threads,
-        scheme=scheme,
         as_int8=as_int8,
         no_memory_check=no_memory_check,
     )

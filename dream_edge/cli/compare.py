@@ -13,10 +13,9 @@ from .base import Asked, obtain_base
 from .base_extras import AskedExtras, with_extras
 from .compare_table import table
 from .compare_tasks import check_learnt, with_task_scores
-from .pull import at_hand
 from .report import AskedReport, Directory
 from .terminal.io import print_json
-from .terminal.progress import progress
+from .terminal.progress import progress, show_progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Base, Comparison
@@ -114,9 +113,7 @@ def compare(
     the share of positions with the same best token; ΔELBO in nats a token (below 0: the texts became less likely). ±
     is one standard error.
     """
-    from dream_edge import resolve_artifact
-    from dream_edge.hub import Kind
-    from dream_edge_runtime.artifact import Artifact
+    from dream_edge.models import open_artifact
 
     asked = Asked(
         reference=reference,
@@ -138,7 +135,8 @@ def compare(
     )
     written = AskedReport(report=report, sensitivity=sensitivity, cards=update_card)
     written.check()
-    opened = [Artifact.open(resolve_artifact(at_hand(name, Kind.ARTIFACT))) for name in artifacts]
+    with show_progress() as shown:
+        opened = [open_artifact(name, progress=shown) for name in artifacts]
     if tasks:
         if reference is None:
             raise typer.BadParameter("the reference solves them too: name it (--reference)", param_hint="--tasks")

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .terminal.io import aligned, is_terminal, printable, size
-from .terminal.progress import progress
+from dream_edge_runtime.units import size
+
+from .terminal.io import aligned, hide_log, is_terminal, printable
+from .terminal.progress import progress, show_progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Measures
     from dream_edge_runtime.artifact import Artifact
+    from dream_edge_runtime.format.recipe import Scheme
     from dream_edge_runtime.model import DreamModel
 
     from .acts import Act
@@ -58,7 +61,7 @@ def demo(seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws other
         _report(players, len(programme))
 
 
-_SCHEMES = ("fp32", "int8", "int4")
+_SCHEMES: tuple[Scheme, ...] = ("fp32", "int8", "int4")
 
 
 def _players(directory: Path) -> list[Player]:
@@ -66,15 +69,13 @@ def _players(directory: Path) -> list[Player]:
     import dream_edge
     from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.errors import MissingExtra
-    from dream_edge_runtime.format.recipe import Recipe
-
-    from .export import open_checkpoint, write_artifact
 
     try:
-        checkpoint = open_checkpoint("tiny", "Exporting the tiny model")
-        artifacts = [
-            write_artifact(checkpoint, directory / f"tiny-{scheme}", Recipe.for_scheme(scheme)) for scheme in _SCHEMES
-        ]
+        with hide_log("dream_edge_export"), show_progress() as shown:
+            artifacts = [
+                dream_edge.export("tiny", directory / f"tiny-{scheme}", scheme=scheme, progress=shown)
+                for scheme in _SCHEMES
+            ]
         typer.echo("The tiny model, exported: " + ", ".join(_described(artifact) for artifact in artifacts) + ".")
     except MissingExtra as error:
         artifacts = [Artifact.open(dream_edge.resolve_artifact("tiny"))]
@@ -121,10 +122,9 @@ def _time(act: Act, players: list[Player]) -> None:
 
 def _measure(players: list[Player]) -> None:
     """What each scheme lost, where the full-precision network can be run."""
+    from dream_edge.models import open_checkpoint
     from dream_edge.quality import compare, evaluation_for, temporary_base
     from dream_edge_runtime.errors import MissingExtra
-
-    from .export import open_checkpoint
 
     try:
         checkpoint = open_checkpoint("tiny", "Comparing with the full-precision network")

@@ -52,7 +52,6 @@ def generate(
     json: given.Json = False,
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
-    scheme: given.SchemeChoice = None,
     as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -93,7 +92,6 @@ def generate(
         artifact,
         device=device,
         threads=threads,
-        scheme=scheme,
         as_int8=as_int8,
         no_memory_check=no_memory_check,
     )

@@ -7,13 +7,14 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from .exit_codes import reported
+from .terminal.io import log_as_notes
 
 
 class Verbs(TyperGroup):
-    """The program: every error that leaves a verb ends in one line and an exit code."""
+    """The program: what verbs log goes to stderr, and an error that leaves one ends in one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        with reported():
+        with reported(), log_as_notes():
             return super().invoke(ctx)
 
 

@@ -2,231 +2,119 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import Formats
+from dream_edge_runtime.units import number, size
 
-from . import options as given
-from .pull import at_hand
-from .terminal.io import number, print_json, printable, size
+from .terminal.io import print_json, printable
+from .terminal.progress import show_progress
+
+if TYPE_CHECKING:
+    from dream_edge.description import ArtifactInfo, ModelInfo
+    from dream_edge_runtime.format.recipe import Formats, WeightFormat
 
 
 def info(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help='Artifact or checkpoint: directory, owner/name, "tiny".')
     ],
-    scheme: given.SchemeChoice = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Describe an artifact or a checkpoint.
 
     Geometry, size, expected memory, generation defaults, origin. No weight is read.
     """
-    from dream_edge.models import resolve_artifact
-    from dream_edge_runtime.format.manifest import MANIFEST
+    import dream_edge
 
-    model = str(at_hand(model))
-    path = Path(model)
-    is_checkpoint = (path / "config.json").is_file() and not (path / MANIFEST).is_file()
-    if is_checkpoint:
-        found = describe_checkpoint(path)
-    else:
-        found = describe_artifact(resolve_artifact(model, scheme=scheme and scheme.value))
+    with show_progress() as progress:
+        found = dream_edge.info(model, progress=progress)
     if json:
-        print_json(found)
+        print_json(found.to_dict())
     else:
-        typer.echo(printable("\n".join(lines(found))))
+        typer.echo(printable("\n".join(f"{name:<12} {value}" for name, value in _rows(found))))
 
 
-def describe_artifact(path: Path) -> dict[str, Any]:
-    """What the manifest says and what follows from it; the structure is checked."""
-    from dataclasses import asdict
+def _rows(found: ModelInfo) -> list[tuple[str, str]]:
+    from dream_edge.description import ArtifactInfo, CheckpointInfo
 
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.format.memory import estimate_memory
-    from dream_edge_runtime.format.tensors import matrix_shapes
-
-    artifact = Artifact.open(path)
-    manifest = artifact.manifest
-    config, recipe = manifest.config, manifest.recipe
-    target = next(iter(recipe.targets))  # the CPU's, if there are two
-    formats = recipe.targets[target]
-    memory = estimate_memory(config, formats)
-    stored = {name: formats.of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
-    return {
-        "kind": "artifact",
-        "path": str(path),
-        **_network(config),
-        "scheme": recipe.scheme,
-        "bits_per_weight": formats.bits_per_weight(config),
-        "recipe": asdict(recipe),
-        "bytes": artifact.size,
-        "bytes_by_part": _by_part(stored) | {"norms and biases": formats.stored_bytes(config) - sum(stored.values())},
-        "expected_memory": {
-            "weights": memory.weights,
-            "loading": memory.loading,
-            "pass": memory.working,
-            "canvas": _estimated_canvas(config),
-        },
-        **({"expected_gpu_memory": _gpu_memory(config, recipe.targets["cuda"])} if "cuda" in recipe.targets else {}),
-        "targets": sorted(manifest.graphs),
-        "generation_defaults": dict(manifest.generation),
-        "provenance": dict(manifest.provenance) | {"producer": manifest.producer},
-        "license": manifest.license,
-    }
-
-
-def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """What config.json and the sizes of the files say; the weights are not opened."""
-    from dream_edge_export.checkpoint.config import read_checkpoint_config
-    from dream_edge_runtime.format.model_config import read_json_object
-
-    config = read_checkpoint_config(path)
-    raw = read_json_object(path / "config.json")
-    defaults = path / "generation_config.json"
-    network = _network(config)
-    stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    return {
-        "kind": "checkpoint",
-        "path": str(path),
-        **network,
-        "dtype": raw.get("torch_dtype") or raw.get("dtype"),
-        "bits_per_weight": 8 * stored / network["parameters"],
-        "bytes": stored,
-        "generation_defaults": read_json_object(defaults) if defaults.is_file() else {},
-    }
-
-
-def _network(config: ModelConfig) -> dict[str, Any]:
-    from dream_edge_runtime.format.tensors import matrix_shapes, vector_sizes
-
-    counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(config).items()}
-    parts = _by_part(counts) | {"norms and biases": sum(vector_sizes(config).values())}
-    stated = config.to_dict()
-    context, shift = stated.pop("context"), stated.pop("shift")
-    ids = {name: stated.pop(name) for name in list(stated) if name.endswith("_token_id")}
-    return {
-        "geometry": stated,
-        "context": context,
-        "shift": shift,
-        "special_ids": {name: value for name, value in ids.items() if value is not None},
-        "parameters": sum(parts.values()),
-        "parameters_by_part": parts,
-    }
-
-
-def _positions(positions: int, context: int) -> str:
-    return "all its positions" if positions == context else f"of {positions} positions"
-
-
-def _predicted(shift: int) -> str:
-    return f"row i predicts the token at i + {shift}" if shift else "row i predicts the token at i"
-
-
-def _by_part(amounts: dict[str, int]) -> dict[str, int]:
-    """Amounts of matrices, added up."""
-    embedding, head = amounts["model.embed_tokens"], amounts["lm_head"]
-    return {"embedding": embedding, "layers": sum(amounts.values()) - embedding - head, "lm_head": head}
-
-
-def _gpu_memory(config: ModelConfig, formats: Formats) -> dict[str, int]:
-    from dream_edge_runtime.inference.gpu_memory import BLOCK, estimate_gpu_memory
-
-    memory, canvas = estimate_gpu_memory(config, formats), _estimated_canvas(config)
-    return {"weights": memory.weights, "pass": memory.working, "canvas": canvas, "rows": min(BLOCK, canvas)}
-
-
-def _estimated_canvas(config: ModelConfig) -> int:
-    from dream_edge_runtime.format.memory import CANVAS
-
-    return min(CANVAS, config.context)
-
-
-def lines(found: dict[str, Any]) -> list[str]:
-    """The same for people."""
-    geometry, parts = found["geometry"], found["parameters_by_part"]
-    bits = f"{found['bits_per_weight']:.2f} bits per weight"
+    config = found.config
+    known = config.max_position_embeddings
+    positions = "all its positions" if known == config.context else f"of {known} positions"
+    special_ids = (f"{name.split('_')[0]} {value}" for name, value in found.special_ids.items())
     rows = [
-        (found["kind"], found["path"]),
+        (found.kind, str(found.path)),
         (
             "network",
-            f"{geometry['num_hidden_layers']} layers × {geometry['hidden_size']}, intermediate "
-            f"{geometry['intermediate_size']}, {geometry['num_attention_heads']} heads, "
-            f"{geometry['num_key_value_heads']} for keys and values, vocabulary {geometry['vocab_size']}",
+            f"{config.num_hidden_layers} layers × {config.hidden_size}, intermediate {config.intermediate_size}, "
+            f"{config.num_attention_heads} heads, {config.num_key_value_heads} for keys and values, "
+            f"vocabulary {config.vocab_size}",
         ),
-        ("parameters", f"{number(found['parameters'])}: {_listed(parts, number)}"),
-        ("context", f"{found['context']} tokens, {_positions(geometry['max_position_embeddings'], found['context'])}"),
-        ("logits", _predicted(found["shift"])),
-        ("special ids", ", ".join(f"{name.split('_')[0]} {value}" for name, value in found["special_ids"].items())),
+        ("parameters", f"{number(found.parameters)}: {_listed(found.parameters_by_part, number)}"),
+        ("context", f"{config.context} tokens, {positions}"),
+        ("logits", f"row i predicts the token at i{f' + {config.shift}' if config.shift else ''}"),
+        ("special ids", ", ".join(special_ids)),
     ]
-    if found["kind"] == "artifact":
-        memory = found["expected_memory"]
-        rows += [
-            ("scheme", f"{found['scheme']}, {bits} ({_formats(found['recipe']['targets'])})"),
-            ("size", f"{size(found['bytes'])}: {_listed(found['bytes_by_part'], size)}"),
-            (
-                "memory",
-                f"{size(memory['weights'])} loaded, {size(memory['weights'] + memory['loading'])} while loading, "
-                f"{size(memory['pass'])} more in a pass over {memory['canvas']} tokens; Python and ONNX Runtime add "
-                "0.1 GB; "
-                "estimated, not measured",
-            ),
-            *_gpu_line(found),
-            ("runs on", ", ".join(found["targets"])),
-            ("origin", _origin(found["provenance"])),
-            ("license", found["license"] or "not named by the checkpoint"),
-        ]
-    else:
-        rows.append(("size", f"{size(found['bytes'])} of {found['dtype']}, {bits}"))
-    rows.append(("defaults", _listed_values(found["generation_defaults"]) or "none"))
-    return [f"{name:<12} {value}" for name, value in rows]
+    if isinstance(found, ArtifactInfo):
+        rows += _artifact_rows(found)
+    elif isinstance(found, CheckpointInfo):
+        rows.append(("size", f"{size(found.bytes)} of {found.dtype}, {found.bits_per_weight:.2f} bits per weight"))
+    defaults = ", ".join(f"{name} {value}" for name, value in found.generation_defaults.items() if value is not None)
+    return [*rows, ("defaults", defaults or "none")]
 
 
-def _gpu_line(found: dict[str, Any]) -> list[tuple[str, str]]:
-    memory = found.get("expected_gpu_memory")
-    if not memory:
-        return []
-    text = (
-        f"{size(memory['weights'])} loaded, CUDA's own included; {size(memory['pass'])} more in a pass over "
-        f"{memory['canvas']} tokens that may reveal {memory['rows']}; estimated, not measured"
-    )
-    return [("GPU memory", text)]
+def _artifact_rows(found: ArtifactInfo) -> list[tuple[str, str]]:
+    memory, gpu = found.memory, found.gpu_memory
+    described = {target: _describe(formats) for target, formats in found.recipe.targets.items()}
+    if len(described) > 1:
+        described = {target: f"{target}: {text}" for target, text in described.items()}
+    rows = [
+        (
+            "scheme",
+            f"{found.recipe.scheme}, {found.bits_per_weight:.2f} bits per weight ({'; '.join(described.values())})",
+        ),
+        ("size", f"{size(found.bytes)}: {_listed(found.bytes_by_part, size)}"),
+        (
+            "memory",
+            f"{size(memory.weights)} loaded, {size(memory.weights + memory.loading)} while loading, "
+            f"{size(memory.working)} more in a pass over {found.canvas} tokens; Python and ONNX Runtime add 0.1 GB; "
+            "estimated, not measured",
+        ),
+    ]
+    if gpu:
+        text = (
+            f"{size(gpu.weights)} loaded, CUDA's own included; {size(gpu.working)} more in a pass over "
+            f"{found.canvas} tokens that may reveal {found.rows}; estimated, not measured"
+        )
+        rows.append(("GPU memory", text))
+    return [
+        *rows,
+        ("runs on", ", ".join(found.targets)),
+        ("origin", _origin(found.provenance)),
+        ("license", found.license or "not named by the checkpoint"),
+    ]
 
 
-def _listed(amounts: dict[str, int], shown: Any) -> str:
+def _listed(amounts: Mapping[str, int], shown: Callable[[float], str]) -> str:
     return ", ".join(f"{name} {shown(amount)}" for name, amount in amounts.items())
 
 
-def _listed_values(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+def _describe(formats: Formats) -> str:
+    """What a graph stores."""
+
+    def describe(part: WeightFormat) -> str:
+        if part.kind == "float":
+            return f"fp{part.bits}"
+        return f"{part.bits}-bit " + (f"in groups of {part.block_size}" if part.block_size else "a column")
+
+    parts = {"layers": formats.body, "embedding": formats.embedding, "lm_head": formats.lm_head}
+    otherwise = f", {len(formats.overrides)} matrices otherwise" if formats.overrides else ""
+    return ", ".join(f"{name} {describe(part)}" for name, part in parts.items()) + otherwise
 
 
-def _formats(targets: dict[str, Any]) -> str:
-    """What each graph stores, "cuda: " before it where there are two."""
-    described = {target: _format(formats) for target, formats in targets.items()}
-    if len(described) == 1:
-        return next(iter(described.values()))
-    return "; ".join(f"{target}: {text}" for target, text in described.items())
-
-
-def _format(formats: dict[str, Any]) -> str:
-    def named(part: dict[str, Any]) -> str:
-        if part["kind"] == "float":
-            return f"fp{part['bits']}"
-        return f"{part['bits']}-bit " + (f"in groups of {part['block_size']}" if part["block_size"] else "a column")
-
-    parts = ", ".join(
-        f"{name} {named(formats[key])}"
-        for name, key in (("layers", "body"), ("embedding", "embedding"), ("lm_head", "lm_head"))
-    )
-    return parts + (f", {len(formats['overrides'])} matrices otherwise" if formats["overrides"] else "")
-
-
-def _origin(provenance: dict[str, Any]) -> str:
+def _origin(provenance: Mapping[str, Any]) -> str:
     weights = provenance.get("weights")
     sizes = [each for each in weights.values() if isinstance(each, int)] if isinstance(weights, dict) else []
     digest = str(provenance.get("config_sha256"))[:16]

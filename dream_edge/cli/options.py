@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .as_int8 import requantize_first
-from .pull import at_hand
-from .terminal.io import is_terminal
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dream_edge_runtime.model import DreamModel
 
 SAMPLING = "How tokens are chosen"
@@ -245,10 +241,6 @@ NoMemoryCheck = Annotated[
     bool,
     typer.Option("--no-memory-check", help="Load even what the free memory cannot hold.", rich_help_panel=RUNNING),
 ]
-SchemeChoice = Annotated[
-    SchemeName | None,
-    typer.Option("--scheme", help='With "tiny", another scheme than int8.', rich_help_panel=RUNNING),
-]
 Visual = Annotated[
     bool, typer.Option("--visual", help="Draw the text while it is denoised, on stderr.", rich_help_panel=SHOWING)
 ]
@@ -288,44 +280,17 @@ def _flag(name: str) -> str:
 
 
 def load_model(
-    artifact: str,
-    *,
-    device: Device,
-    threads: int | None,
-    scheme: SchemeName | None,
-    as_int8: bool = False,
-    no_memory_check: bool = False,
+    artifact: str, *, device: Device, threads: int | None, as_int8: bool = False, no_memory_check: bool = False
 ) -> DreamModel:
-    """`dream_edge.load`, with a word to whoever is waiting."""
-    import sys
-
+    """`dream_edge.load`, with its progress shown."""
     import dream_edge
-    from dream_edge.hub import Kind
 
-    model = at_hand(artifact, Kind.ARTIFACT)
-    waiting = is_terminal(sys.stderr)
-    named, memory_check = scheme and scheme.value, not no_memory_check
-    if as_int8:
-        model = requantize_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
-    if waiting:
-        typer.echo(f"Loading {artifact} …\r", err=True, nl=False)
-    try:
+    with show_progress() as progress:
         return dream_edge.load(
-            model,
+            artifact,
             device=device.value,
             threads=threads,
-            scheme=named,
-            memory_check=memory_check,
+            as_int8=as_int8,
+            memory_check=not no_memory_check,
+            progress=progress,
         )
-    finally:
-        if waiting:
-            typer.echo("\x1b[2K\r", err=True, nl=False)
-
-
-def served_name(artifact: str | Path, scheme: SchemeName | None) -> str:
-    """What a model is called in requests: the name of its directory, or "tiny"."""
-    import dream_edge
-
-    return (
-        artifact if artifact == "tiny" else dream_edge.resolve_artifact(artifact, scheme=scheme and scheme.value).name
-    )

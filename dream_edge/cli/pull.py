@@ -1,20 +1,16 @@
-"""`dream-edge pull`, and models on a hub wherever a verb takes a model."""
+"""`dream-edge pull`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .terminal.io import note, print_json, size
-from .terminal.progress import progress
+from dream_edge_runtime.units import size
 
-if TYPE_CHECKING:
-    from dream_edge.hub import Kind, Plan, Repository
-    from dream_edge_runtime.artifact import Artifact
+from .terminal.io import note, print_json
+from .terminal.progress import show_progress
 
 
 def pull(
@@ -27,75 +23,23 @@ def pull(
     """Download a checkpoint or an artifact from the Hugging Face hub.
 
     Into huggingface_hub's cache; only the files that are needed, pinned to a commit, and verified. A download that
-    broke off goes on where it stopped. HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN and HF_HUB_OFFLINE are respected.
+    broke off resumes where it stopped. HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN and HF_HUB_OFFLINE are respected.
     """
-    from dream_edge.hub import cached, is_offline, named, source
-    from dream_edge_runtime.artifact import Artifact
-    from dream_edge_runtime.format.manifest import MANIFEST
+    import dream_edge
+    from dream_edge.hub import parse_repository, source
+    from dream_edge_runtime.format.manifest import MANIFEST, Manifest
 
-    repository = named(repo, revision)
-    path = (cached(repository) if is_offline() else None) or _fetched(repository)
-    kind, words = "checkpoint", "checkpoint"
-    if (path / MANIFEST).is_file():
-        artifact = Artifact.open(path)
-        read_all(artifact)
-        kind, words = "artifact", f"{artifact.manifest.recipe.scheme} artifact, verified"
-    origin = source(path) or {}
+    with show_progress() as progress:
+        path = dream_edge.pull(repo, revision, progress=progress)
+    repository, origin = parse_repository(repo, revision), source(path) or {}
+    is_artifact = (path / MANIFEST).is_file()
     stored = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     if json:
+        kind = "artifact" if is_artifact else "checkpoint"
         print_json({**origin, "revision": repository.revision, "kind": kind, "path": str(path), "bytes": stored})
     else:
+        words = f"{Manifest.read(path).recipe.scheme} artifact, verified" if is_artifact else "checkpoint"
         typer.echo(f"{path}: {words}, {size(stored)}, {repository.name} at commit {origin.get('commit')}")
-    model = str(path if Path(str(repository)).exists() else repository)
-    verb = f"generate {model} -p 'Hello!'" if kind == "artifact" else f"export {model} OUT --scheme int4"
+    model = path if Path(str(repository)).exists() else repository
+    verb = f"generate {model} -p 'Hello!'" if is_artifact else f"export {model} OUT --scheme int4"
     note(f"Next: dream-edge {verb}")
-
-
-def at_hand(name: str, kind: Kind | None = None) -> str | Path:
-    """`name`, or the directory of the model on a hub that it means, fetched with a word to whoever is waiting."""
-    from dream_edge.hub import cached
-    from dream_edge.models import hub_repository
-
-    repository = hub_repository(name)
-    return name if repository is None else cached(repository) or _fetched(repository, kind)
-
-
-def _fetched(repository: Repository, kind: Kind | None = None) -> Path:
-    from dream_edge.hub import fetch, plan
-
-    planned = plan(repository, kind)
-    for line in announcement(planned):
-        note(line)
-    with _counted(f"Downloading {repository.name}", planned.to_fetch) as count:
-        return fetch(planned, count)
-
-
-def announcement(plan: Plan) -> list[str]:
-    """What is going to be downloaded, and the room there is for it."""
-    found = f"{plan.repository}: {plan.kind} at commit {plan.commit[:12]}, {len(plan.files)} files, {size(plan.size)}"
-    if not plan.missing:
-        return [f"{found}; all of it is in the cache"]
-    arrived = plan.size - plan.to_fetch
-    kept = f" ({size(arrived)} are there already)" if arrived else ""
-    room = f"{size(plan.free)} are free"
-    return [found, f"Downloading {size(plan.to_fetch)}{kept} into {plan.repository.directory}; {room}"]
-
-
-def read_all(artifact: Artifact) -> None:
-    """`Artifact.verify`, with its progress shown."""
-    with _counted("Reading", artifact.size) as count:
-        artifact.verify(count)
-
-
-@contextmanager
-def _counted(label: str, total: int) -> Iterator[Callable[[int], Any]]:
-    """A progress display that is told what was done since the last time."""
-    done = 0
-    with progress(label, total, size) as advance:
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            advance(max(0, done))
-
-        yield count

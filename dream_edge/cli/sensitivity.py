@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .export import open_checkpoint
-from .terminal.io import aligned, duration, note, print_json, size
-from .terminal.progress import progress
+from dream_edge_runtime.progress import Meter, OnProgress, silent
+from dream_edge_runtime.units import duration, size
+
+from .terminal.io import aligned, note, print_json
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
     from dream_edge.quality.perturbation import Measuring
@@ -55,12 +57,23 @@ def sensitivity(
     measured as KL divergence. `export --scheme mixed --bits N --sensitivity FILE` spends its bits by the result. One
     layer is in memory at a time.
     """
+    from dream_edge.models import open_checkpoint
     from dream_edge.quality.heat_map import check_plot, draw_heat_map
 
     if plot is not None:
         check_plot(plot)
-    opened = open_checkpoint(checkpoint, "Measuring sensitivities")
-    found = measure(opened, formats=formats, out=out, data=data, sequences=sequences, longest=longest, seed=seed)
+    with show_progress() as shown:
+        opened = open_checkpoint(checkpoint, "Measuring sensitivities", progress=shown)
+        found = measure(
+            opened,
+            formats=formats,
+            out=out,
+            data=data,
+            sequences=sequences,
+            longest=longest,
+            seed=seed,
+            progress=shown,
+        )
     if plot is not None:
         draw_heat_map(found, plot, theme.value)
     if json:
@@ -78,6 +91,7 @@ def measure(
     sequences: int = 32,
     longest: int = 128,
     seed: int = 0,
+    progress: OnProgress = silent,
 ) -> Sensitivity:
     """Measure, say so beforehand, and keep in `out` what is done after every wave."""
     from dream_edge.quality import read_texts
@@ -97,10 +111,9 @@ def measure(
     found = work.known
     if out is not None:
         found.write(out)  # now, not after the first hour, it is seen whether it can be written
-    with progress("Measuring", work.plan.passes, lambda done: f"{done:.1f} passes") as advance:
-        for found in work.run(advance):
-            if out is not None:
-                found.write(out)
+    for found in work.run(Meter(progress, "measuring", work.plan.passes, "passes").reach):
+        if out is not None:
+            found.write(out)
     return found
 
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as given
-from .as_int8 import requantize_first
-from .pull import at_hand
 from .terminal.io import note
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel
@@ -50,7 +49,6 @@ def serve(
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
     threads: given.Threads = None,
     device: given.DeviceChoice = given.Device.AUTO,
-    scheme: given.SchemeChoice = None,
     as_int8: given.AsInt8 = False,
     no_memory_check: given.NoMemoryCheck = False,
 ) -> None:
@@ -60,7 +58,7 @@ def serve(
     this machine are answered, unless --host says otherwise.
     """
     import dream_edge
-    from dream_edge.hub import Kind
+    from dream_edge.models import find_or_make_int8, open_artifact, served_name
     from dream_edge_runtime.errors import MissingExtra
 
     try:
@@ -77,20 +75,16 @@ def serve(
         allowed_origins=tuple(allow_origin or ()),
         queue=queue,
     )
-    model, named, memory_check = at_hand(artifact, Kind.ARTIFACT), scheme and scheme.value, not no_memory_check
-    served = name or given.served_name(model, scheme)  # what is not there is said before anything listens
-    if as_int8:
-        model = requantize_first(model, scheme=named, device=device.value, threads=threads, memory_check=memory_check)
-        named = None  # the copy has another
+    with show_progress() as progress:  # what is not there is said before anything listens
+        opened = open_artifact(artifact, progress=progress)
+        served = name or served_name(artifact, opened)
+        if as_int8:
+            opened = find_or_make_int8(
+                opened, device.value, threads=threads, memory_check=not no_memory_check, progress=progress
+            )
 
     def load() -> DreamModel:
-        loaded = dream_edge.load(
-            model,
-            device=device.value,
-            threads=threads,
-            scheme=named,
-            memory_check=memory_check,
-        )
+        loaded = dream_edge.load(opened.path, device=device.value, threads=threads, memory_check=not no_memory_check)
         note(f"{served} is loaded.")
         return loaded
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dream_edge_runtime.units import size
+
 from . import options as given
 from .base import Asked, obtain_base
 from .base_extras import AskedExtras, with_extras
 from .compare import compared
-from .export import open_checkpoint, write_artifact
 from .report import AskedReport, Directory
-from .terminal.io import aligned, note, size
+from .terminal.io import aligned, note
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +77,7 @@ def sweep(
     Everything is kept in a directory: the artifacts, and what the full-precision network predicts. Run again, the same
     command goes on where it stopped and leaves alone what is whole.
     """
+    from dream_edge.models import open_checkpoint
     from dream_edge.quality.page import Entry, advise
 
     from .terminal.io import print_json
@@ -84,7 +87,8 @@ def sweep(
     written.check()
     names = list(dict.fromkeys(each.strip() for each in schemes.split(",")))
     recipes_for(dict.fromkeys(names, 1))  # refuses bad names before a checkpoint is downloaded
-    opened = open_checkpoint(checkpoint, "Exporting a checkpoint")
+    with show_progress() as progress:
+        opened = open_checkpoint(checkpoint, "Exporting a checkpoint", progress=progress)
     directory = out or Path(f"{opened.path.name}-sweep")
     recipes = recipes_for(dict.fromkeys(names, opened.config.num_hidden_layers))
     artifacts = [exported(opened, directory / name, recipe, force=force) for name, recipe in recipes.items()]
@@ -134,6 +138,7 @@ def exported(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) 
     """The artifact at `out`, made unless one of the same checkpoint, recipe and release is there."""
     from dream_edge.hub import source
     from dream_edge_export.checkpoint.provenance import provenance, version
+    from dream_edge_export.export import export as write
     from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.manifest import MANIFEST
     from dream_edge_runtime.graph.signature import PRODUCER
@@ -145,7 +150,8 @@ def exported(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) 
         if (made.recipe, dict(made.provenance), made.producer) == wanted:
             note(f"{out} is there already")
             return artifact
-    return write_artifact(checkpoint, out, recipe, force=force)
+    with show_progress() as progress:
+        return write(checkpoint, out, recipe, force=force, source=source(checkpoint.path), progress=progress)
 
 
 def table(entries: list[Entry], advice: Advice | None) -> str:

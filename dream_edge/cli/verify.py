@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import typer
 
+from dream_edge_runtime.units import counted, size
+
 from . import options as given
-from .pull import at_hand, read_all
-from .terminal.io import size
+from .terminal.progress import show_progress
 
 
-def verify(artifact: given.ArtifactArgument, scheme: given.SchemeChoice = None) -> None:
+def verify(artifact: given.ArtifactArgument) -> None:
     """Check every byte of an artifact.
 
     Its structure, its graph, and the SHA-256 of each file. Exit code 1 and the reason if anything is wrong.
     """
-    from dream_edge import resolve_artifact
-    from dream_edge.hub import Kind
-    from dream_edge_runtime.artifact import Artifact
+    import dream_edge
 
-    opened = Artifact.open(resolve_artifact(at_hand(artifact, Kind.ARTIFACT), scheme=scheme and scheme.value))
-    read_all(opened)
-    for entry in opened.manifest.files:
+    with show_progress() as progress:
+        found = dream_edge.verify(artifact, progress=progress)
+    for entry in found.manifest.files:
         typer.echo(f"ok  {entry.sha256[:16]}  {size(entry.size):>9}  {entry.name}")
-    typer.echo(f"{opened.path} is whole: {len(opened.manifest.files)} files, {size(opened.size)}.")
+    typer.echo(f"{found.path} is whole: {counted(len(found.manifest.files), 'file')}, {size(found.size)}.")

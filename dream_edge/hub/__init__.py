@@ -6,29 +6,43 @@ new. Revisions are pinned to a commit before anything is fetched, and only data 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.progress import Meter, OnProgress, silent
+from dream_edge_runtime.units import size
 
-from .cache import Repository, cache_directory, cached, is_offline, source
+from .cache import Repository, cache_directory, find_cached, is_offline, source
 from .errors import CacheTooSmall, NotARepository, NotCached
 from .listing import Kind, Plan
 
-if TYPE_CHECKING:
-    from .transfer import Progress
+__all__ = [
+    "Kind",
+    "Plan",
+    "Repository",
+    "download",
+    "find_cached",
+    "find_or_download",
+    "is_offline",
+    "parse_repository",
+    "plan_download",
+    "pull",
+    "source",
+]
 
-__all__ = ["Kind", "Plan", "Repository", "cached", "fetch", "is_offline", "named", "obtain", "plan", "pull", "source"]
+_log = logging.getLogger(__name__)
 
 
-def pull(repo: str, revision: str | None = None) -> Path:
+def pull(repo: str, revision: str | None = None, *, progress: OnProgress = silent) -> Path:
     """Bring the newest state of a model into the cache, verify it, and return its directory.
 
     Args:
         repo: "owner/name", or "owner/name@revision".
         revision: a branch, a tag or a commit; None is the main branch.
+        progress: told of the download, and of what is verified, in bytes.
 
     What has arrived is kept when the connection breaks off: called again, it goes on from there. Each file is compared
     with the digest that the hub lists, those of an artifact with its manifest as well.
@@ -38,21 +52,23 @@ def pull(repo: str, revision: str | None = None) -> Path:
         PickleCheckpoint: all it holds are pickled weights, which are never opened.
         CorruptArtifact: what lies in the cache is damaged.
         MissingExtra: huggingface_hub is not installed.
-        InvalidOption: the revision is none, or contradicts the one in `repo`.
+        InvalidOption: the revision is not one, or contradicts the one in `repo`.
     """
-    repository = named(repo, revision)
-    path = (cached(repository) if is_offline() else None) or fetch(plan(repository))
+    repository = parse_repository(repo, revision)
+    path = find_cached(repository) if is_offline() else None
+    if path is None:
+        path = download(plan_download(repository), progress=progress)
     if (path / MANIFEST).is_file():
-        Artifact.open(path).verify()
+        Artifact.open(path).verify(progress)
     return path
 
 
-def named(repo: str, revision: str | None = None) -> Repository:
+def parse_repository(repo: str, revision: str | None = None) -> Repository:
     """The repository called `repo`.
 
     Raises:
         NotARepository: that is no name of one.
-        InvalidOption: the revision is none, or contradicts the one in `repo`.
+        InvalidOption: the revision is not one, or contradicts the one in `repo`.
     """
     repository = Repository.parse(repo)
     if repository is None:
@@ -67,12 +83,12 @@ def named(repo: str, revision: str | None = None) -> Repository:
     return with_revision
 
 
-def obtain(repository: Repository, kind: Kind) -> Path:
+def find_or_download(repository: Repository, kind: Kind | None = None, *, progress: OnProgress = silent) -> Path:
     """The directory of `repository`: from the cache if it is complete there, else fetched. Raises what `pull` does."""
-    return cached(repository) or fetch(plan(repository, kind))
+    return find_cached(repository) or download(plan_download(repository, kind), progress=progress)
 
 
-def plan(repository: Repository, kind: Kind | None = None) -> Plan:
+def plan_download(repository: Repository, kind: Kind | None = None) -> Plan:
     """Ask the hub what `repository` holds at which commit, and what of it must be fetched.
 
     Raises:
@@ -95,8 +111,8 @@ def plan(repository: Repository, kind: Kind | None = None) -> Plan:
     return ask(repository, kind)
 
 
-def fetch(plan: Plan, progress: Progress = lambda _: None) -> Path:
-    """Fetch what is missing and return the directory.
+def download(plan: Plan, *, progress: OnProgress = silent) -> Path:
+    """Fetch what is missing and return the directory. What is going to be fetched is logged first.
 
     Raises:
         CacheTooSmall: before anything is fetched.
@@ -104,9 +120,24 @@ def fetch(plan: Plan, progress: Progress = lambda _: None) -> Path:
         DamagedDownload: a file has another digest than the hub lists.
         CacheNotWritable: the disk fails, or the place is read-only.
     """
-    from .transfer import fetch as bring
+    from .transfer import fetch
 
+    _announce(plan)
     if plan.to_fetch > plan.free:
         raise CacheTooSmall(plan.repository.directory.parent, plan.to_fetch, plan.free)
-    bring(plan, progress)
+    meter = Meter(progress, f"downloading {plan.repository.name}", plan.to_fetch, "bytes")
+    fetch(plan, meter.advance)
     return plan.path
+
+
+def _announce(plan: Plan) -> None:
+    """Log what is going to be downloaded, and the room there is for it."""
+    found = f"{plan.repository}: {plan.kind} at commit {plan.commit[:12]}, {len(plan.files)} files, {size(plan.size)}"
+    if not plan.missing:
+        _log.info("%s; all of it is in the cache", found)
+        return
+    _log.info("%s", found)
+    arrived = plan.size - plan.to_fetch
+    kept = f" ({size(arrived)} are there already)" if arrived else ""
+    into = f"into {plan.repository.directory}; {size(plan.free)} are free"
+    _log.info("Downloading %s%s %s", size(plan.to_fetch), kept, into)

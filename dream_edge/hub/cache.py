@@ -87,7 +87,7 @@ def _expanded(path: str) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 
-def cached(repository: Repository) -> Path | None:
+def find_cached(repository: Repository) -> Path | None:
     """The copy of `repository` in the cache, if it is complete: of the commit that its revision was last seen at."""
     reference = repository.reference
     if reference is None:

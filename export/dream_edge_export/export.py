@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx_ir as ir
 
@@ -20,7 +20,9 @@ from dream_edge_runtime.format.layout import Place, Weight, tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.format.recipe import Recipe, Target, WeightFormat
 from dream_edge_runtime.graph.signature import PRODUCER
+from dream_edge_runtime.progress import OnProgress, Progress, silent
 
+from .announcement import announce, tell_what_is_kept
 from .card import model_card
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import licence, provenance, version
@@ -39,25 +41,6 @@ JOURNAL_EVERY = 64 << 20
 _MANIFEST_ROOM = 1 << 16
 
 
-@dataclass(frozen=True)
-class ExportProgress:
-    """Of writing: bytes of the checkpoint read so far, of how many, and the tensor they are of.
-
-    Of calibrating, which comes before it: layers finished, in fractions, of how many, and the layer. The first one of
-    either says where a resumed export goes on.
-    """
-
-    done: float
-    """Bytes, or layers."""
-    total: float
-    """Of the same."""
-    tensor: str
-    """The tensor or the layer at work."""
-    task: Literal["calibrating", "writing"] = "writing"
-    """Which of the two."""
-
-
-Progress = Callable[[ExportProgress], None]
 Encode = Callable[[Weight, Executor], Iterator[Part]]
 
 
@@ -70,7 +53,7 @@ def export(
     force: bool = False,
     source: Mapping[str, str] | None = None,
     chosen_by: Mapping[str, Any] | None = None,
-    progress: Progress = lambda _: None,
+    progress: OnProgress = silent,
 ) -> Artifact:
     """Write the artifact of `checkpoint` in directory `out`; the same input gives the same bytes.
 
@@ -81,6 +64,7 @@ def export(
     loads. What it had finished is kept (`staging_of` says where), and the same call goes on there. With `force` an
     existing artifact is replaced, but only then. `source` is kept in the manifest: the repository and the commit that
     the checkpoint was pulled from; and `chosen_by`: what the recipe was chosen by, where that was not its scheme alone.
+    `progress` is told layers of calibrating and then bytes of the checkpoint read for exporting.
 
     Raises:
         InvalidOption: the recipe does not fit the checkpoint, or the calibration the recipe.
@@ -98,7 +82,8 @@ def export(
         check_output(checkpoint, out, force=force)
         check_memory(plan.memory)
         documents = _documents(plan, source, chosen_by)
-        with staging(out) as place:
+        announce(plan, named)
+        with tell_what_is_kept(plan, named), staging(out) as place:
             check_output(checkpoint, out, force=force)  # once more: an old artifact may have been put back
             try:
                 _fill(place, plan, documents, progress)
@@ -173,7 +158,7 @@ def _fill(
     place: Staging,
     plan: ExportPlan,
     documents: _Documents,
-    progress: Progress,
+    progress: OnProgress,
 ) -> None:
     """Write all files of the artifact, going on with what an earlier run left; the manifest last."""
     encode: Encode = partial(encoded, plan.checkpoint)
@@ -219,7 +204,7 @@ def _continued(place: Staging, plan: ExportPlan) -> tuple[Journal, WeightWriter]
     return journal, writer
 
 
-def _calibrated(place: Staging, plan: ExportPlan, calibration: CalibrationSet, progress: Progress) -> Encode:
+def _calibrated(place: Staging, plan: ExportPlan, calibration: CalibrationSet, progress: OnProgress) -> Encode:
     """The weights as a calibration chooses them, which is done now where an earlier run has not finished it."""
     store = Store.open(place.calibration, plan.key)
     place.is_resumable = True
@@ -227,18 +212,18 @@ def _calibrated(place: Staging, plan: ExportPlan, calibration: CalibrationSet, p
     layers = plan.checkpoint.config.num_hidden_layers
 
     def advance(done: float, layer: str) -> None:
-        progress(ExportProgress(done, layers, layer, "calibrating"))
+        progress(Progress("calibrating", done, layers, "layers", layer))
 
     calibrate(plan.checkpoint, plan.recipe, calibration, store, advance)
     return Calibrated(plan.checkpoint, store).encoded
 
 
 def _write_weights(
-    place: Staging, plan: ExportPlan, encode: Encode, journal: Journal, writer: WeightWriter, progress: Progress
+    place: Staging, plan: ExportPlan, encode: Encode, journal: Journal, writer: WeightWriter, progress: OnProgress
 ) -> None:
     total = plan.read_bytes
     done = plan.read_bytes_of(journal.finished.count)
-    progress(ExportProgress(done, total, ""))
+    progress(Progress("exporting", done, total, "bytes"))
     unrecorded = 0
     with encoders() as pool:
         for weight in plan.weights_after(journal.finished.count):
@@ -246,7 +231,7 @@ def _write_weights(
             for name, array in encode(weight, pool):
                 writer.append(name, array)
                 written += array.nbytes
-                progress(ExportProgress(done + size * written // stored, total, weight.name))
+                progress(Progress("exporting", done + size * written // stored, total, "bytes", weight.name))
             writer.mark()
             done += size
             unrecorded += stored

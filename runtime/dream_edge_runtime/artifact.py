@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +15,13 @@ from .format.model_config import ModelConfig
 from .format.recipe import Formats, Target
 from .graph.graph_check import check_graph
 from .graph.value_check import check_values
+from .progress import Meter, OnProgress, silent
 from .text.tokenizer import LARGEST_FILE, Tokenizer
 
 TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 
 _CHUNK = 1 << 20
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes done since the last call."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,18 @@ class Artifact:
             check_graph(path / name, *artifact._graph_arguments(target))
         return artifact
 
-    def verify(self, progress: Progress = lambda _: None) -> None:
+    def verify(self, progress: OnProgress = silent) -> None:
         """Read every file and compare its SHA-256; then look for floating-point weights and scales that are not finite.
 
-        Raises CorruptArtifact at the first that differs. Progress is that of the first part.
+        Raises CorruptArtifact at the first that differs. Progress is that of the first part, in bytes.
         """
+        meter = Meter(progress, "reading", self.size, "bytes")
         for entry in self.manifest.files:
             digest, left = hashlib.sha256(), entry.size
             for chunk in _chunks(self.path / entry.name, entry.size):
                 digest.update(chunk)
                 left -= len(chunk)
-                progress(len(chunk))
+                meter.advance(len(chunk))
             if left or digest.hexdigest() != entry.sha256:
                 raise CorruptArtifact(self.path / entry.name, "its SHA-256 is not the one in the manifest")
         for target, name in self.manifest.graphs.items():

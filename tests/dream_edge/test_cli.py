@@ -221,7 +221,7 @@ def test_compare_prints_a_table_or_json(random_artifact: Path, random_checkpoint
     assert table[2].startswith("mask ratio")
     overall = table[3 + len(found["bins"])]
     assert overall.startswith("all ")
-    assert f"{found['overall']['kl_mean']:.5f}" in overall
+    assert f"{found['overall']['kl_mean']:.6f}" in overall
 
 
 def test_compare_of_several_artifacts_is_still_one_object(random_artifact: Path, random_checkpoint: Path) -> None:

@@ -21,6 +21,7 @@ from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.network import Rows
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.progress import Progress
 from support.processes import run_python
 
 FEW = ("--canvas", "40", "-n", "6", "--repeats", "1")
@@ -63,17 +64,11 @@ def test_table_goes_to_stdout(random_artifact: Path) -> None:
 
 
 def test_progress_counts_every_pass(random_artifact: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    bench(
-        random_artifact,
-        canvases=[8, 40],
-        new_tokens=6,
-        repeats=2,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    seen: list[Progress] = []
+    bench(random_artifact, canvases=[8, 40], new_tokens=6, repeats=2, progress=seen.append)
     total = 2 * 3 + (1 + 3) + 2 * 6  # two full passes three times, a cached one three times, two texts
-    assert [done for done, _ in seen] == list(range(total + 1))
-    assert {each for _, each in seen} == {total}
+    assert [each.done for each in seen] == list(range(total + 1))
+    assert {(each.task, each.total, each.unit) for each in seen} == {("timing", total, "passes")}
 
 
 def test_bad_values_are_refused_before_anything_is_timed(random_artifact: Path) -> None:

@@ -18,7 +18,7 @@ from dream_edge_runtime.errors import MissingExtra
 @pytest.fixture
 def random_tiny(monkeypatch: pytest.MonkeyPatch, random_artifact: Path, random_checkpoint: Path) -> None:
     """A random network as the tiny model."""
-    monkeypatch.setattr(dream_edge, "resolve_checkpoint", lambda _: random_checkpoint, raising=False)
+    monkeypatch.setattr("dream_edge.models.resolve_checkpoint", lambda _, **__: random_checkpoint)
     monkeypatch.setattr(dream_edge, "resolve_artifact", lambda _: random_artifact, raising=False)
     monkeypatch.setattr(module, "_COMPARED", 5)
 
@@ -42,10 +42,11 @@ def test_demo_tells_the_whole_story() -> None:
 
 @pytest.mark.usefixtures("random_tiny")
 def test_demo_without_the_export_extra_uses_the_bundled_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_name: str, purpose: str) -> None:
+    def missing(_name: str, purpose: str, **_: object) -> None:
         raise MissingExtra(purpose, "export")
 
-    monkeypatch.setattr("dream_edge.cli.export.open_checkpoint", missing)
+    for place in ("models", "exporting"):
+        monkeypatch.setattr(f"dream_edge.{place}.open_checkpoint", missing)
     result = CliRunner().invoke(app, ["demo"])
     assert result.exit_code == 0, result.output
     assert 'pip install "dream-edge[export]"' in result.stdout

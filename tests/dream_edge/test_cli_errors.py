@@ -68,7 +68,7 @@ FAILURES = {
     "hole too long": ("infill {artifact} --template [[4096]]", "context is 512"),
     "template without hole": ("infill {artifact} --template text", "[[N]]"),
     "no CUDA": ("generate {artifact} -p x --device cuda", "cuda"),
-    "other scheme": ("generate {artifact} -p x --scheme int4", "int8"),
+    "no such scheme of tiny": ("generate tiny-int3 -p x", "tiny-int3"),
     "info of nothing": ("info {new}", "no artifact here"),
     "verify nothing": ("verify {new}", "no artifact here"),
     "compare with nothing": ("compare {artifact} --reference {new}", "{new}"),

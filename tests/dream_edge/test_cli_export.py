@@ -15,8 +15,9 @@ import torch
 from typer.testing import CliRunner, Result
 
 from dream_edge.cli.app import app
-from dream_edge.cli.terminal.progress import progress
+from dream_edge.cli.terminal.progress import show_progress
 from dream_edge_export.staging import staging_of
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ def test_stopped_export_says_how_to_go_on_or_to_give_it_up(
         result = run(random_checkpoint, out, "--scheme", "int4")
     assert result.exit_code == 130
     *_, kept, remove, last = result.stderr.splitlines()
-    assert "the same command goes on there" in kept
+    assert "the same command resumes there" in kept
     assert (remove, last) == (f"  rm -r '{staging_of(out)}'", "Stopped.")
     result = run(random_checkpoint, out, "--scheme", "int4")
     assert result.exit_code == 0
@@ -70,12 +71,17 @@ def test_stopped_export_says_how_to_go_on_or_to_give_it_up(
 def test_speed_is_counted_from_where_a_task_begins(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter([0.0, 100.0, 110.0])
+    clock = iter([100.0, 110.0, 120.0, 130.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    with progress("Work", 100, lambda done: f"{done:.0f}") as advance:
-        advance(50)  # done by an earlier run
-        advance(60)
-    assert capsys.readouterr().err == "Work: 60 of 100 (60%), about 40 s left\n"
+    with show_progress() as show:
+        show(Progress("working", 50, 100, "pieces"))  # done by an earlier run
+        show(Progress("working", 60, 100, "pieces"))
+        show(Progress("ending", 0, 1000, "bytes"))
+        show(Progress("ending", 500, 1000, "bytes"))
+    assert capsys.readouterr().err.splitlines() == [
+        "Working: 60 of 100 pieces (60%), about 40 s left",
+        "Ending: 500 B of 1.0 kB (50%), about 10 s left",
+    ]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -100,7 +106,7 @@ def test_ctrl_c_of_a_process_keeps_the_work_and_the_next_one_ends_the_same(tmp_p
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.endswith("Stopped.\n")
-    assert "goes on there" in said
+    assert "resumes there" in said
     for out, locale in (("out", "C"), ("undisturbed", "C.UTF-8")):
         subprocess.run(
             [*command, str(tmp_path / out)], env={**environment, "LC_ALL": locale}, check=True, capture_output=True

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from dream_edge.cli.app import app
-from dream_edge.cli.export import write_artifact
 from dream_edge.quality.page.card import BEGIN
+from dream_edge_export.export import export as write_artifact
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -54,7 +54,7 @@ def test_a_sweep_leaves_alone_what_is_whole(
         written.append(out.name)
         return write_artifact(checkpoint, out, *given, **options)
 
-    monkeypatch.setattr("dream_edge.cli.sweep.write_artifact", interrupted)
+    monkeypatch.setattr("dream_edge_export.export.export", interrupted)
     sweep(random_checkpoint, tmp_path / "sweep", "--report", report, code=130)
     assert [each.name for each in (tmp_path / "sweep").iterdir()] == ["int8"]
     assert not report.exists()
@@ -63,7 +63,7 @@ def test_a_sweep_leaves_alone_what_is_whole(
         written.append(out.name)
         return write_artifact(checkpoint, out, *given, **options)
 
-    monkeypatch.setattr("dream_edge.cli.sweep.write_artifact", watched)
+    monkeypatch.setattr("dream_edge_export.export.export", watched)
     sweep(random_checkpoint, tmp_path / "sweep", "--report", report)
     assert written == ["int8", "int4-32"]
     assert (report / "report.html").is_file()

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import scan_cache_dir, snapshot_download
 
 import dream_edge
-from dream_edge.hub import Repository, cached, named, source
+from dream_edge.hub import Repository, find_cached, parse_repository, source
 from dream_edge.hub import errors as hub_errors
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_runtime.artifact import Artifact
@@ -142,13 +142,13 @@ def test_not_a_name(text: str) -> None:
 
 def test_names() -> None:
     assert Repository.parse("a.b-c/D_e.1@refs/pr/1") == Repository("a.b-c/D_e.1", "refs/pr/1")
-    assert named("a/b", "v1.0") == Repository("a/b", "v1.0")
+    assert parse_repository("a/b", "v1.0") == Repository("a/b", "v1.0")
     with pytest.raises(hub_errors.NotARepository, match="owner/name"):
-        named("dream")
+        parse_repository("dream")
     with pytest.raises(InvalidOption, match="contradicts"):
-        named("a/b@c", "d")
+        parse_repository("a/b@c", "d")
     with pytest.raises(InvalidOption, match="branch"):
-        named("a/b", "../../etc")
+        parse_repository("a/b", "../../etc")
 
 
 def test_directory_of_that_name_comes_first(
@@ -201,7 +201,7 @@ def test_pull_brings_what_is_new_and_load_what_was_pulled(hub: Hub, random_check
 def test_incomplete_copy_is_completed(hub: Hub) -> None:
     path = dream_edge.pull(NAME)
     (path / WEIGHTS).unlink()
-    assert cached(named(NAME)) is None
+    assert find_cached(parse_repository(NAME)) is None
     hub.requests.clear()
     assert dream_edge.resolve_artifact(NAME) == path
     assert hub.fetched() == []  # its bytes were still there

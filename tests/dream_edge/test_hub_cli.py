@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dream_edge.cli.app import app
-from dream_edge.hub import cached, named
+from dream_edge.hub import find_cached, parse_repository
 from dream_edge_runtime.format.manifest import Manifest
 from support.hub import Hub
 
@@ -41,7 +41,8 @@ def test_pull_says_what_it_will_do_what_it_did_and_what_comes_next(hub: Hub, ran
     assert second.startswith(f"Downloading {size} into ")
     assert second.endswith(" are free")
     assert following == f"Next: dream-edge generate {NAME} -p 'Hello!'"
-    assert result.stdout == f"{cached(named(NAME))}: int8 artifact, verified, {size}, {NAME} at commit {commit}\n"
+    path = find_cached(parse_repository(NAME))
+    assert result.stdout == f"{path}: int8 artifact, verified, {size}, {NAME} at commit {commit}\n"
 
 
 def test_pull_of_a_checkpoint_names_the_export() -> None:
@@ -57,7 +58,7 @@ def test_pull_again_downloads_nothing() -> None:
 
 def test_pull_in_json(commit: str) -> None:
     found = json.loads(run("pull", CHECKPOINT, "--revision", "main", "--json").stdout)
-    path = cached(named(CHECKPOINT))
+    path = find_cached(parse_repository(CHECKPOINT))
     assert path is not None
     assert found == {
         "repository": CHECKPOINT,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dream_edge
-from dream_edge.hub import cached, fetch, named, plan
+from dream_edge.hub import download, find_cached, parse_repository, plan_download
 from dream_edge.hub import errors as hub_errors
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
@@ -43,35 +43,33 @@ def test_cut_and_repeated_goes_on_where_it_stopped(hub: Hub, random_artifact: Pa
     hub.after_a_cut = [503] * 100  # the cable stays out
     with pytest.raises(hub_errors.DownloadInterrupted, match="run the same command again"):
         dream_edge.pull(NAME)
-    assert cached(named(NAME)) is None
+    assert find_cached(parse_repository(NAME)) is None
     hub.refuse.clear()
     hub.requests.clear()
-    assert plan(named(NAME)).to_fetch == (random_artifact / WEIGHTS).stat().st_size - half
+    assert plan_download(parse_repository(NAME)).to_fetch == (random_artifact / WEIGHTS).stat().st_size - half
     Artifact.open(dream_edge.pull(NAME)).verify()
     assert [each.range for each in hub.requests if "storage" in each.path] == [f"bytes={half}-"]
-    assert list((cached(named(NAME)) or Path()).parents[1].glob("blobs/*.dream-edge*")) == []
+    assert list((find_cached(parse_repository(NAME)) or Path()).parents[1].glob("blobs/*.dream-edge*")) == []
 
 
 def test_progress_adds_up_to_what_was_said(hub: Hub) -> None:
     hub.cuts[WEIGHTS] = [1000, 5000]
     hub.ranges = False  # so the hub starts over each time
-    planned = plan(named(NAME))
+    planned = plan_download(parse_repository(NAME))
     assert planned.to_fetch == planned.size
-    steps: list[int] = []
-    fetch(planned, steps.append)
-    assert sum(steps) == planned.size
-    assert min(steps) < 0
+    seen: list[float] = []
+    download(planned, progress=lambda now: seen.append(now.done))
+    assert (seen[0], seen[-1]) == (0, planned.size)
+    assert sorted(seen) != seen
     Artifact.open(planned.path).verify()
 
 
 def test_killed_download_is_continued(hub: Hub, random_artifact: Path) -> None:
     program = (
         "import os, signal, sys, dream_edge.hub as hub\n"
-        "def count(more):\n"
-        "    global done; done += more\n"
-        f"    if done >= {(random_artifact / WEIGHTS).stat().st_size}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "done = 0\n"
-        "hub.fetch(hub.plan(hub.named(sys.argv[1])), count)\n"
+        "def stop(now):\n"
+        f"    if now.done >= {(random_artifact / WEIGHTS).stat().st_size}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "hub.download(hub.plan_download(hub.parse_repository(sys.argv[1])), progress=stop)\n"
     )
     hub.cuts[WEIGHTS] = [(random_artifact / WEIGHTS).stat().st_size - 10]
     killed = run_python(program, NAME)
@@ -91,13 +89,13 @@ def test_bytes_that_are_not_the_listed_ones_are_discarded(hub: Hub) -> None:
 
 
 def test_half_of_another_file_is_noticed() -> None:
-    planned = plan(named(NAME))
+    planned = plan_download(parse_repository(NAME))
     [weights] = [file for file in planned.files if file.name == WEIGHTS]
     planned.partial(weights).parent.mkdir(parents=True)
     planned.partial(weights).write_bytes(b"\x07" * 1000)
     with pytest.raises(hub_errors.DamagedDownload):
-        fetch(planned)
-    Artifact.open(fetch(planned)).verify()
+        download(planned)
+    Artifact.open(download(planned)).verify()
 
 
 def test_artifact_that_does_not_fit_its_manifest_is_refused(hub: Hub, random_artifact: Path) -> None:

@@ -81,10 +81,10 @@ def test_a_directory_called_tiny_comes_first_only_with_a_model_in_it(
 
 def test_another_scheme_of_tiny_is_exported_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert dream_edge.load("tiny", scheme="int4").generate("Hello", max_new_tokens=4).new_tokens <= 4
+    assert dream_edge.load("tiny-int4").generate("Hello", max_new_tokens=4).new_tokens <= 4
     (cached,) = (tmp_path / "dream-edge").iterdir()
     written = (cached / MANIFEST).stat().st_mtime_ns
-    dream_edge.load("tiny", scheme="int4")
+    dream_edge.load("tiny-int4")
     assert (cached / MANIFEST).stat().st_mtime_ns == written
 
 
@@ -97,7 +97,7 @@ import os
 os.environ["XDG_CACHE_HOME"] = {str(tmp_path)!r}
 import dream_edge
 try:
-    dream_edge.load("tiny", scheme="int4")
+    dream_edge.load("tiny-int4")
 except dream_edge.DreamEdgeError as error:
     print(type(error).__name__, error)
 """
@@ -117,12 +117,10 @@ def test_checkpoint_in_place_of_an_artifact_names_the_export(tmp_path: Path) -> 
         dream_edge.load(tmp_path)
 
 
-def test_scheme_that_an_artifact_does_not_have_is_refused(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "checkpoint")
-    out = export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "out", Recipe.for_scheme("int8")).path
-    assert dream_edge.resolve_artifact(out, scheme="int8") == out
-    with pytest.raises(UnsupportedArtifact, match="int8"):
-        dream_edge.load(out, scheme="int4")
+def test_a_scheme_of_tiny_that_there_is_not_is_no_artifact() -> None:
+    assert dream_edge.resolve_artifact("tiny-int8") == bundled("tiny_int8")
+    with pytest.raises(ArtifactNotFound, match="tiny-int3"):
+        dream_edge.load("tiny-int3")
 
 
 def test_missing_checkpoint_is_said(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.export import ExportProgress, export
+from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 from support.graphs import Graph
 from support.processes import run_python
@@ -72,7 +73,7 @@ def test_an_empty_directory_is_filled(checkpoint: Checkpoint, tmp_path: Path) ->
 
 
 def test_progress_ends_at_the_whole(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    seen: list[ExportProgress] = []
+    seen: list[Progress] = []
     export(checkpoint, tmp_path / "out", INT8, progress=seen.append)
     assert [step.done for step in seen] == sorted({step.done for step in seen})
     assert seen[-1].done == seen[-1].total == sum(checkpoint.tensor(name).nbytes for name in checkpoint.names)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.export import ExportProgress, export
+from dream_edge_export.export import export
 from dream_edge_export.staging import staging_of
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
@@ -31,6 +31,7 @@ from dream_edge_runtime.errors import (
 )
 from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
 from support.processes import run_python
 
@@ -152,7 +153,7 @@ def test_disk_that_fills_up(checkpoint: Checkpoint, tmp_path: Path, monkeypatch:
                 export(checkpoint, disk / "out", INT4)
         assert nothing_loads(disk / "out")
         filler.unlink()
-        steps: list[ExportProgress] = []
+        steps: list[Progress] = []
         assert contents(export(checkpoint, disk / "out", INT4, progress=steps.append).path) == undisturbed
         assert steps[0].done > 0
     finally:
@@ -200,7 +201,7 @@ def test_second_export_to_one_place_is_refused_and_the_first_ends_well(checkpoin
     undisturbed = contents(export(checkpoint, tmp_path / "undisturbed", INT4).path)
     refused: list[str] = []
 
-    def meanwhile(step: ExportProgress) -> None:
+    def meanwhile(step: Progress) -> None:
         if step.done > step.total / 2 and not refused:
             with pytest.raises(OutputBusy, match=f"process {os.getpid()}") as caught:
                 export(checkpoint, tmp_path / "out", INT4)

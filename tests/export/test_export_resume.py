@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.export import ExportProgress, export
+from dream_edge_export.export import export
 from dream_edge_export.plan import ExportPlan
 from dream_edge_export.staging import staging_of
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError, CheckpointChanged, NonFiniteWeights, OutputExists
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
 INT4 = Recipe.for_scheme("int4")
@@ -39,7 +40,7 @@ def interrupted(
 ) -> Path:
     """Start an export that stops when the share `at` is done; where its work lies."""
 
-    def stop(step: ExportProgress) -> None:
+    def stop(step: Progress) -> None:
         if step.done >= at * step.total:
             raise error or KeyboardInterrupt
 
@@ -50,7 +51,7 @@ def interrupted(
 
 def first_step(checkpoint: Checkpoint, out: Path, recipe: Recipe = INT4) -> float:
     """Run an export to its end; the share of the work at which it began."""
-    steps: list[ExportProgress] = []
+    steps: list[Progress] = []
     export(checkpoint, out, recipe, progress=steps.append).verify()
     assert steps[-1].done == steps[-1].total
     assert [step.done for step in steps] == sorted(step.done for step in steps)
@@ -197,12 +198,12 @@ def test_checkpoint_that_changes_meanwhile_is_named_and_nothing_is_kept(
 ) -> None:
     file = checkpoint.files[1]
 
-    def disturb(step: ExportProgress) -> None:
+    def disturb(step: Progress) -> None:
         if step.done > step.total / 10 and not changed:
             changed.append(step)
             change(file)
 
-    changed: list[ExportProgress] = []
+    changed: list[Progress] = []
     with pytest.raises(CheckpointChanged, match=file.name):
         export(checkpoint, tmp_path / "out", INT4, progress=disturb)
     assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint"}

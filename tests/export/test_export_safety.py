@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.export import ExportProgress, export
+from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import (
     ArtifactError,
@@ -21,6 +21,7 @@ from dream_edge_runtime.errors import (
 )
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import config_dict, random_weights, write_checkpoint, write_weights
 
 INT8 = Recipe.for_scheme("int8")
@@ -180,7 +181,7 @@ def test_old_artifact_returns_when_the_new_one_cannot_take_its_place(
 
 
 def test_interrupt_before_anything_is_finished_leaves_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    def interrupt(_: ExportProgress) -> None:
+    def interrupt(_: Progress) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

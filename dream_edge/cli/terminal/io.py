@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import typer
@@ -14,6 +16,40 @@ import typer
 def note(text: str) -> None:
     """A line for the user, on stderr."""
     typer.echo(text, err=True)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+@contextmanager
+def log_as_notes() -> Iterator[None]:
+    """Show what the packages log from level INFO on, a line each, until the block ends."""
+    loggers = [logging.getLogger(name) for name in ("dream_edge", "dream_edge_export", "dream_edge_runtime")]
+    levels = [logger.level for logger in loggers]
+    handler = _Notes()
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+@contextmanager
+def hide_log(name: str) -> Iterator[None]:
+    """Leave out what the package `name` logs as information, until the block ends."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -47,30 +83,6 @@ def read_stdin() -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"standard input is not UTF-8 (at byte {error.start})") from None
-
-
-def size(count: float) -> str:
-    """Bytes, as people write them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
-def number(count: float) -> str:
-    """Parameters, as people write them."""
-    for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.2f} {unit}"
-    return f"{count:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Roughly how long, as people say it."""
-    if seconds < 1:
-        return "a second"
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

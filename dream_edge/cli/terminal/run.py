@@ -9,9 +9,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from dream_edge.benchmark.machine import peak_memory
+from dream_edge_runtime.units import counted, size
 
 from .display import display_for
-from .io import note, size
+from .io import note
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
@@ -70,8 +71,9 @@ def finished(generation: Generation) -> None:
     """The closing line of statistics, on stderr."""
     peak = peak_memory()
     parts = [
-        f"{generation.steps} steps ({generation.passes} passes) in {generation.seconds:.2f} s",
-        f"{generation.new_tokens} token{'' if generation.new_tokens == 1 else 's'}",
+        f"{counted(generation.steps, 'step')} ({counted(generation.passes, 'pass', 'passes')}) "
+        f"in {generation.seconds:.2f} s",
+        counted(generation.new_tokens, "token"),
         f"{generation.tokens_per_second:.1f} tokens/s",
         *([f"peak memory {size(peak)}"] if peak else []),
         f"seed {generation.seed}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -31,6 +31,7 @@ from ..graph.graph_check import check_graph
 from ..graph.onnx_reader import Initializer
 from ..graph.plan_writer import write_planned
 from ..graph.signature import weight_specs
+from ..progress import Meter, OnProgress, silent
 from ..text.tokenizer import LARGEST_FILE
 from .matrix import requantize_rows
 
@@ -38,9 +39,6 @@ GRAPH, WEIGHTS = "model_cpu.onnx", "weights-00001.bin"
 
 _ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
 _SLICE_ROWS = 512  # a group of them, as fp32, stays in a core's cache
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes written so far, and of how many."""
 
 
 def derive_recipe(artifact: Artifact) -> Recipe:
@@ -67,7 +65,7 @@ def estimate_bytes(artifact: Artifact) -> int:
 
 
 def requantize(
-    artifact: Artifact, out: Path, *, threads: int, source: str = "", progress: Progress = lambda *_: None
+    artifact: Artifact, out: Path, *, threads: int, source: str = "", progress: OnProgress = silent
 ) -> Artifact:
     """Write `artifact` with all 4-bit (and grouped 8-bit) products in 8 bits a row into the empty directory `out`.
 
@@ -85,6 +83,7 @@ def requantize(
     path = artifact.path / manifest.graphs["cpu"]
     graph = check_graph(path, manifest.config, before, "cpu", sizes)
     total = sum(map(_nbytes, weight_specs(manifest.config, after).values()))
+    meter = Meter(progress, "writing 8-bit weights", total, "bytes")
     with ExitStack() as stack:
         stored = _Stored(artifact.path, graph.initializers, stack)
         file = stack.enter_context((out / WEIGHTS).open("wb"))
@@ -95,11 +94,11 @@ def requantize(
         for spec, array in _tensors(manifest, before, after, stored, pool):
             if pending is not None:
                 pending.result()
-                progress(shard.end, total)
+                meter.reach(shard.end)
             pending = scribe.submit(shard.append, spec, array)
         if pending is not None:
             pending.result()
-        progress(total, total)
+        meter.reach(total)
     documents = {
         GRAPH: write_planned(manifest.config, after, "cpu", shard.places),
         TOKENIZER: read_regular(artifact.path / TOKENIZER, LARGEST_FILE),

@@ -15,7 +15,9 @@ from pathlib import Path
 from ..artifact import Artifact
 from ..errors import DreamEdgeError, NoRoomForCache, UnsafeCache
 from ..format.manifest import MANIFEST, Manifest
-from .artifact import Progress, estimate_bytes, requantize
+from ..progress import OnProgress, silent
+from ..units import size
+from .artifact import estimate_bytes, requantize
 
 _REVISION = "2"  # of what `requantize` writes
 _ABANDONED_SECONDS = 24 * 3600
@@ -68,7 +70,7 @@ class Int8Cache:
         return copy
 
     def obtain(
-        self, artifact: Artifact, *, threads: int, verify: bool = False, progress: Progress = lambda *_: None
+        self, artifact: Artifact, *, threads: int, verify: bool = False, progress: OnProgress = silent
     ) -> Artifact:
         """The copy of `artifact`, made if there is none.
 
@@ -77,6 +79,7 @@ class Int8Cache:
         needed, key = estimate_bytes(artifact), self.key(artifact)
         if copy := self.find(artifact, verify=verify):
             return copy
+        _log.info("Keeping an int8 copy of about %s in %s", size(needed), self.directory)
         with self._staging(key, needed) as staging:
             try:
                 requantize(artifact, staging, threads=threads, source=str(artifact.path.absolute()), progress=progress)

@@ -17,10 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 import dream_edge
-from dream_edge.batches import BatchProgress, LocalEngine, MismatchedResults, UnreadableBatch, batch
+from dream_edge.batches import BatchSummary, LocalEngine, MismatchedResults, UnreadableBatch, run_batch
 from dream_edge.cli.app import app
 from dream_edge_runtime.errors import Cancelled, OutputBusy
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.progress import Progress
 
 WORDS = ("dog", "cat", "old man", "boys", "garden", "lamp", "tree")
 
@@ -55,9 +56,9 @@ def test_answers_are_those_of_python(model: DreamModel, tmp_path: Path) -> None:
         {"custom_id": "fill", "url": "/v1/fill", "body": {"pieces": [{"text": "The old man"}, {"hole": 1}]}},
         completion(2, n=2, seed=3, temperature=1.0),
     )
-    told: list[BatchProgress] = []
-    found = batch(LocalEngine(lambda: model, "tiny"), source, tmp_path / "out.jsonl", progress=told.append)
-    assert found == BatchProgress(4, 0, 0, 4)
+    told: list[Progress] = []
+    found = run_batch(LocalEngine(lambda: model, "tiny"), source, tmp_path / "out.jsonl", progress=told.append)
+    assert found == BatchSummary(4, 0, 0, 4)
     assert [each.done for each in told] == [0, 1, 2, 3, 4]
     results = read(tmp_path / "out.jsonl")
     assert [each["custom_id"] for each in results] == ["request 1", "chat", "fill", "request 2"]
@@ -88,7 +89,7 @@ def test_a_bad_request_has_its_error_in_its_line(model: DreamModel, tmp_path: Pa
         completion(11, prompt="x" * 100_000),
         completion(12),
     )
-    found = batch(LocalEngine(lambda: model, "tiny"), source, tmp_path / "out.jsonl")
+    found = run_batch(LocalEngine(lambda: model, "tiny"), source, tmp_path / "out.jsonl")
     assert (found.done, found.refused) == (12, 11)
     results = read(tmp_path / "out.jsonl")
     assert [each["response"]["status_code"] for each in results] == [400] * 3 + [404] * 2 + [400] * 6 + [200]
@@ -117,33 +118,33 @@ def test_a_bad_request_has_its_error_in_its_line(model: DreamModel, tmp_path: Pa
 
 def test_a_second_run_goes_on_after_the_last_whole_line(model: DreamModel, tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", *map(completion, range(5))), tmp_path / "out.jsonl"
-    batch(LocalEngine(lambda: model, "tiny"), source, out)
+    run_batch(LocalEngine(lambda: model, "tiny"), source, out)
     whole = out.read_bytes()
     lines = whole.splitlines(keepends=True)
     for kept in (b"", lines[0], lines[0] + lines[1][:-1], lines[0] + lines[1] + lines[2][:7], b"".join(lines[:-1])):
         out.write_bytes(kept)
-        found = batch(LocalEngine(lambda: model, "tiny"), source, out)
+        found = run_batch(LocalEngine(lambda: model, "tiny"), source, out)
         assert found.before == kept.count(b"\n")
         assert [each["custom_id"] for each in read(out)] == [f"request {number}" for number in range(5)]
 
     def load() -> DreamModel:
         raise AssertionError("nothing is left to do")
 
-    assert batch(LocalEngine(load, "tiny"), source, out) == BatchProgress(5, 5, 0, 5)
+    assert run_batch(LocalEngine(load, "tiny"), source, out) == BatchSummary(5, 5, 0, 5)
 
 
 def test_cancelled_it_keeps_what_is_done(model: DreamModel, tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", *map(completion, range(4))), tmp_path / "out.jsonl"
     cancel = threading.Event()
 
-    def progress(found: BatchProgress) -> None:
+    def progress(found: Progress) -> None:
         if found.done == 2:
             cancel.set()
 
     with pytest.raises(Cancelled):
-        batch(LocalEngine(lambda: model, "tiny"), source, out, cancel=cancel, progress=progress)
+        run_batch(LocalEngine(lambda: model, "tiny"), source, out, cancel=cancel, progress=progress)
     assert len(read(out)) == 2
-    assert batch(LocalEngine(lambda: model, "tiny"), source, out).before == 2
+    assert run_batch(LocalEngine(lambda: model, "tiny"), source, out).before == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
@@ -158,7 +159,7 @@ def test_results_of_something_else_are_left_alone(model: DreamModel, tmp_path: P
     ):
         out.write_text(content)
         with pytest.raises(MismatchedResults, match=why):
-            batch(LocalEngine(lambda: model, "tiny"), source, out)
+            run_batch(LocalEngine(lambda: model, "tiny"), source, out)
         assert out.read_text() == content
 
 
@@ -169,9 +170,9 @@ def test_what_is_no_batch_is_said_before_a_model_is_loaded(tmp_path: Path) -> No
     twice = write(tmp_path / "twice.jsonl", completion(1), completion(2), completion(1))
     for source, why in ((tmp_path / "absent.jsonl", "No such file"), (tmp_path, "director"), (twice, "lines 1 and 3")):
         with pytest.raises(UnreadableBatch, match=why):
-            batch(LocalEngine(load, "tiny"), source, tmp_path / "out.jsonl")
+            run_batch(LocalEngine(load, "tiny"), source, tmp_path / "out.jsonl")
     with pytest.raises(UnreadableBatch, match="overwritten"):
-        batch(LocalEngine(load, "tiny"), twice, twice)
+        run_batch(LocalEngine(load, "tiny"), twice, twice)
     assert not (tmp_path / "out.jsonl").exists()
 
 
@@ -180,10 +181,10 @@ def test_two_runs_do_not_write_into_one_file(model: DreamModel, tmp_path: Path) 
 
     def load() -> DreamModel:
         with pytest.raises(OutputBusy):
-            batch(LocalEngine(lambda: model, "tiny"), source, out)
+            run_batch(LocalEngine(lambda: model, "tiny"), source, out)
         return model
 
-    assert batch(LocalEngine(load, "tiny"), source, out).done == 1
+    assert run_batch(LocalEngine(load, "tiny"), source, out).done == 1
 
 
 def test_from_the_command_line(tmp_path: Path) -> None:

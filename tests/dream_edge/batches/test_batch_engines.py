@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dream_edge.batches import BatchProgress, NoRoomOnCluster, RayEngine, Source, UnreadableBatch, batch
+from dream_edge.batches import BatchSummary, NoRoomOnCluster, RayEngine, Source, UnreadableBatch, run_batch
 from dream_edge.batches.answers import Answer
 from dream_edge.batches.placement import Machine, Placement, Worker, place
 from dream_edge.batches.requests import Remaining, parse
 from dream_edge.cli.app import app
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def test_answers_in_any_order_and_twice_are_written_once(tmp_path: Path) -> None:
     source, out = batch_of(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
-    told: list[BatchProgress] = []
-    batch(Told([5, 1, 5, 1, 7, 3]), source, out, progress=told.append)
+    told: list[Progress] = []
+    run_batch(Told([5, 1, 5, 1, 7, 3]), source, out, progress=told.append)
     assert [(each["custom_id"], each["response"]["body"]["turn"]) for each in read(out)] == [
         ("r3", 0),
         ("r1", 1),
@@ -60,8 +61,8 @@ def test_answers_in_any_order_and_twice_are_written_once(tmp_path: Path) -> None
 def test_what_one_engine_begins_another_ends(tmp_path: Path) -> None:
     source, out = batch_of(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
     with pytest.raises(UnreadableBatch, match="went missing"):
-        batch(Told([7, 3]), source, out)
-    assert batch(Told([1, 3, 5, 7]), source, out) == BatchProgress(4, 2, 0, 4)
+        run_batch(Told([7, 3]), source, out)
+    assert run_batch(Told([1, 3, 5, 7]), source, out) == BatchSummary(4, 2, 0, 4)
     assert [each["custom_id"] for each in read(out)] == ["r4", "r2", "r1", "r3"]
 
 

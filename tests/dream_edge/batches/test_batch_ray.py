@@ -20,7 +20,6 @@ import pytest
 
 import dream_edge
 from dream_edge.batches import (
-    BatchProgress,
     ClusterFailed,
     ClusterUnreachable,
     Engine,
@@ -29,9 +28,10 @@ from dream_edge.batches import (
     RayEngine,
     Source,
     WorkerUnfit,
-    batch,
+    run_batch,
 )
 from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.progress import Progress
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,7 +75,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the local engine answers to the 60 requests of `write_batch`."""
     place = tmp_path_factory.mktemp("local")
     source = write_batch(place / "in.jsonl", 60)
-    batch(LocalEngine(lambda: dream_edge.load("tiny", threads=1), "tiny"), source, place / "out.jsonl")
+    run_batch(LocalEngine(lambda: dream_edge.load("tiny", threads=1), "tiny"), source, place / "out.jsonl")
     return read(place / "out.jsonl")
 
 
@@ -142,7 +142,7 @@ def workers(ancestor: int) -> list[int]:
 def test_answers_are_those_of_one_machine(cluster: Cluster, expected: dict[str, Any], tmp_path: Path) -> None:
     source, out = write_batch(tmp_path / "in.jsonl", 60), tmp_path / "out.jsonl"
     seen: list[int] = []
-    batch(engine_of(cluster), source, out, progress=lambda _: seen.append(len(out.read_bytes().splitlines())))
+    run_batch(engine_of(cluster), source, out, progress=lambda _: seen.append(len(out.read_bytes().splitlines())))
     assert read(out) == expected
     assert seen == list(range(61)), "an answer is written when it is there"
     await_end_of(workers(os.getpid()))
@@ -154,13 +154,13 @@ def test_lost_workers_cost_nothing_and_repeat_nothing(
     source, out = write_batch(tmp_path / "in.jsonl", 60), tmp_path / "out.jsonl"
     killed: list[int] = []
 
-    def progress(found: BatchProgress) -> None:
+    def progress(found: Progress) -> None:
         if found.done in (5, 25, 26, 45):
             victim = random.Random(found.done).choice(workers(os.getpid()))
             os.kill(victim, signal.SIGKILL)
             killed.append(victim)
 
-    batch(engine_of(cluster), source, out, progress=progress)
+    run_batch(engine_of(cluster), source, out, progress=progress)
     assert len(killed) == 4
     assert read(out) == expected
 
@@ -173,7 +173,7 @@ def test_a_request_that_ends_its_workers_has_that_in_its_line(
     source, out = write_batch(tmp_path / "in.jsonl", 12), tmp_path / "out.jsonl"
     deadly = json.dumps({"custom_id": "deadly", "url": "/v1/completions", "body": {"prompt": "The"}})
     source.write_text(source.read_text() + deadly + "\n")
-    batch(engine_of(cluster, source=DeadlySource(name="tiny")), source, out)
+    run_batch(engine_of(cluster, source=DeadlySource(name="tiny")), source, out)
     found = read(out)
     response = found.pop("deadly")["response"]
     assert (response["status_code"], response["body"]["error"]["code"]) == (500, "worker_lost")
@@ -185,12 +185,12 @@ def test_a_request_that_ends_its_workers_has_that_in_its_line(
 def test_a_machine_that_goes(cluster: Cluster, expected: dict[str, Any], tmp_path: Path) -> None:
     source, out = write_batch(tmp_path / "in.jsonl", 60), tmp_path / "out.jsonl"
 
-    def progress(found: BatchProgress) -> None:
+    def progress(found: Progress) -> None:
         if found.done == 20:
             cluster.lose()
 
     try:
-        batch(engine_of(cluster), source, out, progress=progress)
+        run_batch(engine_of(cluster), source, out, progress=progress)
     finally:
         cluster.add()
     assert read(out) == expected
@@ -203,15 +203,15 @@ def test_cancelled_it_goes_on_with_another_engine(cluster: Cluster, expected: di
     for turn, engine in enumerate(engines, 1):
         cancel = threading.Event()
 
-        def progress(found: BatchProgress, *, last: int = 15 * turn, cancel: threading.Event = cancel) -> None:
+        def progress(found: Progress, *, last: int = 15 * turn, cancel: threading.Event = cancel) -> None:
             if found.done == last:
                 cancel.set()
 
         with pytest.raises(Cancelled):
-            batch(engine, source, out, cancel=cancel, progress=progress)
+            run_batch(engine, source, out, cancel=cancel, progress=progress)
         assert len(read(out)) == 15 * turn
     await_end_of(workers(os.getpid()))
-    assert batch(engine_of(cluster), source, out).before == 45
+    assert run_batch(engine_of(cluster), source, out).before == 45
     assert read(out) == expected
 
 
@@ -221,9 +221,9 @@ def test_a_machine_without_the_artifact(cluster: Cluster, tmp_path: Path, monkey
     absent = engine_of(cluster, source=Source(name=tmp_path / "absent", memory_check=False))
     monkeypatch.setattr(Source, "digest", lambda _: "of an artifact")
     with pytest.raises(WorkerUnfit, match=f"on {socket.gethostname()}: .*absent: no artifact here.*same place"):
-        batch(absent, source, out)
+        run_batch(absent, source, out)
     with pytest.raises(WorkerUnfit, match="tiny is not the artifact that it is where the batch was started"):
-        batch(engine_of(cluster), source, out)
+        run_batch(engine_of(cluster), source, out)
     assert out.read_bytes() == b""
 
 
@@ -234,20 +234,20 @@ def test_a_machine_without_the_package(cluster: Cluster, tmp_path: Path, monkeyp
     monkeypatch.setattr(elsewhere, "Foreign", foreign, raising=False)
     source, out = write_batch(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
     with pytest.raises(ClusterFailed, match=r"No module named 'elsewhere'.*same versions of dream-edge"):
-        batch(engine_of(cluster, source=foreign(name="tiny")), source, out)
+        run_batch(engine_of(cluster, source=foreign(name="tiny")), source, out)
 
 
 def test_more_than_the_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
     source, out = write_batch(tmp_path / "in.jsonl", 4), tmp_path / "out.jsonl"
     with pytest.raises(NoRoomOnCluster, match=r"3 workers of 1 thread.*1 CPU, .*; 1 CPU, "):
-        batch(engine_of(cluster, workers=3), source, out)
+        run_batch(engine_of(cluster, workers=3), source, out)
 
 
 def test_no_cluster_at_an_address(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     source = write_batch(tmp_path / "in.jsonl", 4)
     with pytest.raises(ClusterUnreachable, match=r"no Ray cluster to join at 127\.0\.0\.1:1 "):
-        batch(
+        run_batch(
             RayEngine(source=Source(name="tiny"), served="tiny", address="127.0.0.1:1"), source, tmp_path / "out.jsonl"
         )
 

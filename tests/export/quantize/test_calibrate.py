@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.export import ExportProgress, export
+from dream_edge_export.export import export
 from dream_edge_export.plan import ExportPlan
 from dream_edge_export.quantize.calibrate import CalibrationSet
 from dream_edge_export.quantize.calibrate import inputs as inputs_module
@@ -22,6 +22,7 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
 from support.outliers import write_with_outliers
 
@@ -121,7 +122,7 @@ def test_next_run_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     out = tmp_path / "out"
 
-    def stop(state: ExportProgress) -> None:
+    def stop(state: Progress) -> None:
         if state.task == "calibrating" and state.done >= at * state.total:
             raise KeyboardInterrupt
 
@@ -129,30 +130,30 @@ def test_next_run_goes_on_and_ends_with_the_same_bytes(
         export(checkpoint, out, INT4, calibration=SEEN, progress=stop)
     assert not out.exists()
     assert ExportPlan.of(checkpoint, INT4, SEEN).kept_bytes(out) > 0
-    seen: list[ExportProgress] = []
+    seen: list[Progress] = []
     export(checkpoint, out, INT4, calibration=SEEN, progress=seen.append)
     assert seen[0].task == "calibrating"
     assert seen[0].done == int(at * 2)  # whole layers
-    assert seen[-1].task == "writing"
+    assert seen[-1].task == "exporting"
     assert contents(out) == contents(calibrated.path)
     assert not staging_of(out).exists()
 
 
 def test_finished_calibration_is_not_repeated(checkpoint: Checkpoint, calibrated: Artifact, tmp_path: Path) -> None:
-    def stop(state: ExportProgress) -> None:
-        if state.task == "writing" and state.done:
+    def stop(state: Progress) -> None:
+        if state.task == "exporting" and state.done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         export(checkpoint, tmp_path / "out", INT4, calibration=SEEN, progress=stop)
     tasks: list[str] = []
     export(checkpoint, tmp_path / "out", INT4, calibration=SEEN, progress=lambda state: tasks.append(state.task))
-    assert set(tasks) == {"writing"}
+    assert set(tasks) == {"exporting"}
     assert contents(tmp_path / "out") == contents(calibrated.path)
 
 
 def test_other_sequences_begin_anew(checkpoint: Checkpoint, calibrated: Artifact, tmp_path: Path) -> None:
-    def stop(state: ExportProgress) -> None:
+    def stop(state: Progress) -> None:
         if state.done >= 1:
             raise KeyboardInterrupt
 

@@ -115,7 +115,7 @@ def test_a_hook_that_rewrites_what_is_remembered_is_noticed() -> None:
 
 @pytest.fixture(scope="module")
 def tiny() -> DreamModel:
-    return dream_edge.load("tiny", scheme="fp32", threads=1)
+    return dream_edge.load("tiny-fp32", threads=1)
 
 
 @pytest.mark.parametrize("kind", ["prefix", "dual"])

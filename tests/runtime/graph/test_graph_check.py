@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError, CorruptArtifact
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.progress import Progress
 from support.artifacts import GRAPH, WEIGHTS, change_bytes, change_graph, change_manifest, make_artifact, relist
 
 Tampering = Callable[[Path], object]
@@ -134,9 +135,9 @@ def test_file_that_vanishes_before_verifying_is_named(artifact: Path) -> None:
 
 def test_verifying_reports_every_byte(artifact: Path) -> None:
     opened = Artifact.open(artifact)
-    done: list[int] = []
-    opened.verify(done.append)
-    assert sum(done) == opened.size
+    seen: list[Progress] = []
+    opened.verify(seen.append)
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, opened.size, opened.size)
 
 
 def test_tokenizer_of_another_vocabulary_is_refused(artifact: Path) -> None:

@@ -17,6 +17,7 @@ from dream_edge_runtime.format.recipe import ROW
 from dream_edge_runtime.format.tensors import EMBEDDING, matrix_shapes, vector_sizes
 from dream_edge_runtime.graph.onnx_reader import read_onnx
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.progress import Progress
 from dream_edge_runtime.requantize import cache as cache_module
 from dream_edge_runtime.requantize.artifact import WEIGHTS, requantize
 from dream_edge_runtime.requantize.cache import Int8Cache
@@ -99,12 +100,12 @@ def test_everything_else_is_kept(artifact: Artifact, tmp_path: Path) -> None:
 
 
 def test_progress_ends_at_the_total(artifact: Artifact, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[Progress] = []
     (tmp_path / "large").mkdir()
-    requantize(artifact, tmp_path / "large", threads=1, progress=lambda *done: seen.append(done))
-    amounts = [done for done, _ in seen]
+    requantize(artifact, tmp_path / "large", threads=1, progress=seen.append)
+    amounts = [each.done for each in seen]
     assert amounts == sorted(amounts)
-    assert seen[-1][0] == seen[-1][1]
+    assert seen[-1].done == seen[-1].total
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp32"])

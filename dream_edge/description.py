@@ -1,0 +1,201 @@
+"""What an artifact or a checkpoint is, without reading a weight: what `dream-edge info` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.memory import CANVAS, MemoryEstimate, estimate_memory
+from dream_edge_runtime.format.model_config import ModelConfig, read_json_object
+from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
+from dream_edge_runtime.inference.gpu_memory import BLOCK, estimate_gpu_memory
+from dream_edge_runtime.progress import OnProgress, silent
+
+from .hub import find_or_download
+from .models import hub_repository, resolve_artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What artifacts and checkpoints have in common."""
+
+    kind: ClassVar[str]
+
+    path: Path
+    config: ModelConfig
+    """Geometry, context, shift and special ids."""
+    bytes: int
+    """Stored: of a checkpoint the weights, of an artifact everything."""
+    bits_per_weight: float
+    generation_defaults: Mapping[str, Any]
+    """From generation_config.json."""
+
+    @property
+    def parameters_by_part(self) -> dict[str, int]:
+        counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(self.config).items()}
+        return _add_up(counts) | {"norms and biases": sum(vector_sizes(self.config).values())}
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.parameters_by_part.values())
+
+    @property
+    def canvas(self) -> int:
+        """Tokens of the canvas that memory is estimated for."""
+        return min(CANVAS, self.config.context)
+
+    @property
+    def special_ids(self) -> dict[str, int]:
+        stated = self.config.to_dict()
+        return {name: id_ for name, id_ in stated.items() if name.endswith("_token_id") and id_ is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; sizes in bytes."""
+        stated = self.config.to_dict()
+        context, shift = stated.pop("context"), stated.pop("shift")
+        return {
+            "kind": self.kind,
+            "path": str(self.path),
+            "geometry": {name: value for name, value in stated.items() if not name.endswith("_token_id")},
+            "context": context,
+            "shift": shift,
+            "special_ids": self.special_ids,
+            "parameters": self.parameters,
+            "parameters_by_part": self.parameters_by_part,
+            "bits_per_weight": self.bits_per_weight,
+            "bytes": self.bytes,
+            "generation_defaults": dict(self.generation_defaults),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo(ModelInfo):
+    """What config.json and the sizes of the files say."""
+
+    kind = "checkpoint"
+
+    dtype: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"dtype": self.dtype}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactInfo(ModelInfo):
+    """What the manifest says and what follows from it."""
+
+    kind = "artifact"
+
+    recipe: Recipe
+    bytes_by_part: Mapping[str, int]
+    memory: MemoryEstimate
+    """Of the CPU's graph, if there is one."""
+    gpu_memory: MemoryEstimate | None
+    targets: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    """Where the weights came from, and which program made the artifact of them."""
+    license: str | None
+
+    @property
+    def rows(self) -> int:
+        """Rows of logits that GPU memory is estimated for."""
+        return min(BLOCK, self.canvas)
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `ModelInfo.to_dict`."""
+        gpu = self.gpu_memory
+        return super().to_dict() | {
+            "scheme": self.recipe.scheme,
+            "recipe": asdict(self.recipe),
+            "bytes_by_part": dict(self.bytes_by_part),
+            "expected_memory": {
+                "weights": self.memory.weights,
+                "loading": self.memory.loading,
+                "pass": self.memory.working,
+                "canvas": self.canvas,
+            },
+            **(
+                {
+                    "expected_gpu_memory": {
+                        "weights": gpu.weights,
+                        "pass": gpu.working,
+                        "canvas": self.canvas,
+                        "rows": self.rows,
+                    }
+                }
+                if gpu
+                else {}
+            ),
+            "targets": list(self.targets),
+            "provenance": dict(self.provenance),
+            "license": self.license,
+        }
+
+
+def info(name: str | Path, *, progress: OnProgress = silent) -> ArtifactInfo | CheckpointInfo:
+    """Describe an artifact or a checkpoint: geometry, size, expected memory, generation defaults, origin.
+
+    Args:
+        name: a directory, a name on a hub, or "tiny" (the bundled artifact).
+        progress: told of a download in bytes.
+
+    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, CheckpointError, HubError.
+    """
+    repository = hub_repository(name)
+    if repository is not None:
+        name = find_or_download(repository, progress=progress)
+    path = Path(name)
+    if (path / "config.json").is_file() and not (path / MANIFEST).is_file():
+        return _describe_checkpoint(path)
+    return _describe_artifact(Artifact.open(resolve_artifact(name)))
+
+
+def _describe_artifact(artifact: Artifact) -> ArtifactInfo:
+    manifest = artifact.manifest
+    config, recipe = manifest.config, manifest.recipe
+    formats = next(iter(recipe.targets.values()))  # the CPU's, if there are two
+    stored = {name: formats.of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
+    cuda = recipe.targets.get("cuda")
+    return ArtifactInfo(
+        path=artifact.path,
+        config=config,
+        bytes=artifact.size,
+        bits_per_weight=formats.bits_per_weight(config),
+        generation_defaults=manifest.generation,
+        recipe=recipe,
+        bytes_by_part=_add_up(stored) | {"norms and biases": formats.stored_bytes(config) - sum(stored.values())},
+        memory=estimate_memory(config, formats),
+        gpu_memory=estimate_gpu_memory(config, cuda) if cuda else None,
+        targets=tuple(sorted(manifest.graphs)),
+        provenance=dict(manifest.provenance) | {"producer": manifest.producer},
+        license=manifest.license,
+    )
+
+
+def _describe_checkpoint(path: Path) -> CheckpointInfo:
+    from dream_edge_export.checkpoint.config import read_checkpoint_config
+
+    config = read_checkpoint_config(path)
+    raw = read_json_object(path / "config.json")
+    defaults = path / "generation_config.json"
+    stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    counts = [rows * columns for rows, columns in matrix_shapes(config).values()]
+    return CheckpointInfo(
+        path=path,
+        config=config,
+        bytes=stored,
+        bits_per_weight=8 * stored / (sum(counts) + sum(vector_sizes(config).values())),
+        generation_defaults=read_json_object(defaults) if defaults.is_file() else {},
+        dtype=raw.get("torch_dtype") or raw.get("dtype"),
+    )
+
+
+def _add_up(amounts: Mapping[str, int]) -> dict[str, int]:
+    """Amounts of matrices, by part of the network."""
+    embedding, head = amounts[EMBEDDING], amounts[LM_HEAD]
+    return {"embedding": embedding, "layers": sum(amounts.values()) - embedding - head, "lm_head": head}
