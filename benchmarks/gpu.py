@@ -33,7 +33,7 @@ from dream_edge.models import TINY, bundled
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.manifest import Manifest
 from dream_edge_runtime.format.recipe import Recipe
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, weight_of
 from dream_edge_runtime.inference.cuda import ATTENTION, free_gpu_memory
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.gpu_memory import estimate_gpu_memory
@@ -164,7 +164,7 @@ def torch_network(given: argparse.Namespace, quantized: bool) -> Any:
     """Weight by weight onto the device, so that no fp32 copy of the model is needed."""
     import torch
 
-    from dream_edge_export.checkpoint.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.reference.model import Dream
 
     checkpoint = Checkpoint.open(Path(given.checkpoint))
@@ -172,7 +172,7 @@ def torch_network(given: argparse.Namespace, quantized: bool) -> Any:
         network = Dream(checkpoint.config)
     weights = {name: checkpoint.tensor(name).to(given.device, torch.bfloat16) for name in checkpoint.names}
     if checkpoint.config.tie_word_embeddings:
-        weights[LM_HEAD] = weights[EMBEDDING]
+        weights[weight_of(LM_HEAD)] = weights[weight_of(EMBEDDING)]
     network.load_state_dict(weights, strict=True, assign=True)
     del weights
     if quantized:

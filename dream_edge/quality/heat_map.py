@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra, NotWritable
-from dream_edge_runtime.format.tensors import LM_HEAD
+from dream_edge_runtime.format.tensors import LM_HEAD, layer_matrices
 
-from .sensitivity import Sensitivity, layer_matrices
+from .sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ import numpy as np
 from dream_edge_runtime.errors import DreamEdgeError, NotWritable
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import WeightFormat
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
 
 from .errors import MeasurementsUnfit
 from .formats import format_of, name_of
@@ -155,12 +155,6 @@ class Sensitivity:
             partial.replace(path)
         except OSError as error:
             raise NotWritable(path, error.strerror or str(error)) from error
-
-
-def layer_matrices(index: int) -> list[str]:
-    """The seven matrices of a layer, in the order data meets them."""
-    attention = [f"model.layers.{index}.self_attn.{part}_proj" for part in "qkvo"]
-    return attention + [f"model.layers.{index}.mlp.{part}_proj" for part in ("gate", "up", "down")]
 
 
 def changes(

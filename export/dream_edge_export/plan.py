@@ -120,7 +120,7 @@ class ExportPlan:
         """Tells this work from other work: what is read, what is made of it, and by which program."""
         work = {
             "files": [
-                (file.path.name, file.stamp.size, file.stamp.modified_ns, file.header_sha256)
+                (file.path.name, file.stamp.size, file.stamp.modified_ns, dict(file.entries))
                 for file in self.checkpoint.tensor_files
             ],
             "config": self.checkpoint.config.to_dict(),

@@ -18,11 +18,11 @@ from dream_edge.quality.formats import format_of
 from dream_edge.quality.heat_map import COLUMNS, table
 from dream_edge.quality.masking import MaskedPassage
 from dream_edge.quality.perturbation import Measuring, measuring, recipe_passages
-from dream_edge.quality.sensitivity import Effect, Sensitivity, layer_matrices
+from dream_edge.quality.sensitivity import Effect, Sensitivity
 from dream_edge.quality.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
 
 FORMATS = [format_of(name) for name in ("int4-64", "int8")]
 

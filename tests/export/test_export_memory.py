@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dream_edge_export.checkpoint.checkpoint import Checkpoint, expected_tensors
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.plan import ExportPlan
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
+from dream_edge_runtime.format.tensors import tensor_shapes
 from support.checkpoints import config_dict
 from support.processes import run_python
 from support.vocabulary import write_tokenizer
@@ -38,7 +39,7 @@ def write_large(directory: Path, **geometry: Any) -> Checkpoint:
     (directory / "config.json").write_text(json.dumps(raw))
     write_tokenizer(directory)
     table, position = {}, 0
-    shapes = expected_tensors(ModelConfig.from_dict(raw))
+    shapes = tensor_shapes(ModelConfig.from_dict(raw))
     for name, shape in shapes.items():
         size = 2 * int(np.prod(shape))
         table[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [position, position + size]}

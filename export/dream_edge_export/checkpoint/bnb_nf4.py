@@ -54,7 +54,7 @@ class PackedMatrix:
                 raise ValueError("it is not an nf4 matrix")
             weights = shape[0] * shape[1]
             _expect(files, name, "U8", -(-weights // 2))
-            values = _part(files, f"{name}.quant_map", torch.float32)
+            values = _part(files, f"{name}.quant_map", "F32")
             blocks = -(-weights // block_size)
             absmax = _absmax(files, name, state, blocks)
             if len(values) != 16 or len(absmax) != blocks:
@@ -74,7 +74,7 @@ class PackedMatrix:
         begin, end = first * inputs, last * inputs
         first_block, last_block = begin // self.block_size, -(-end // self.block_size)
         start, stop = first_block * self.block_size, min(last_block * self.block_size, math.prod(self.shape))
-        packed = self.file.read(self.name, torch.uint8, start // 2, -(-stop // 2)).reshape(-1).int()
+        packed = self.file.read(self.name, start // 2, -(-stop // 2)).reshape(-1).int()
         codes = torch.stack([packed >> 4, packed & 15], dim=1).reshape(-1)[: stop - start]
         scales = self.absmax[first_block:last_block].repeat_interleave(self.block_size)[: stop - start]
         return (self.values[codes] * scales)[begin - start : end - start].reshape(-1, inputs)
@@ -87,35 +87,30 @@ def packed_matrices(files: Files) -> dict[str, PackedMatrix]:
 
 
 def _state(files: Files, name: str) -> dict[str, Any]:
-    file = files[name + _STATE]
-    entry = file.entries[name + _STATE]
-    if entry.stop - entry.start > _LARGEST_STATE:
+    if math.prod(files[name + _STATE].entries[name + _STATE].shape) > _LARGEST_STATE:
         raise ValueError("its state is too long")
-    state = parse_json_object(bytes(_part(files, name + _STATE, torch.uint8).tolist()))
+    state = parse_json_object(bytes(_part(files, name + _STATE, "U8").tolist()))
     for number in (state["blocksize"], *state["shape"], state.get("nested_blocksize", 1)):
         if type(number) is not int or not 0 < number < 1 << 31:
-            raise ValueError("its state has sizes that are not sizes")
+            raise ValueError("shape and block sizes must be positive integers")
     return state
 
 
 def _absmax(files: Files, name: str, state: Mapping[str, Any], blocks: int) -> Tensor:
     if "nested_offset" not in state:
-        return _part(files, f"{name}.absmax", torch.float32)
+        return _part(files, f"{name}.absmax", "F32")
     _expect(files, f"{name}.absmax", "U8", blocks)
-    codes = _part(files, f"{name}.absmax", torch.uint8).int()
-    values = _part(files, f"{name}.nested_quant_map", torch.float32)
-    scales = _part(files, f"{name}.nested_absmax", torch.float32).repeat_interleave(state["nested_blocksize"])
+    codes = _part(files, f"{name}.absmax", "U8").int()
+    values = _part(files, f"{name}.nested_quant_map", "F32")
+    scales = _part(files, f"{name}.nested_absmax", "F32").repeat_interleave(state["nested_blocksize"])
     if len(values) != 256 or len(scales) < blocks:
         raise ValueError("its nested parts do not fit together")
     return values[codes] * scales[:blocks] + torch.tensor(float(state["nested_offset"]))
 
 
-_TYPES = {torch.float32: "F32", torch.uint8: "U8"}
-
-
-def _part(files: Files, name: str, dtype: torch.dtype) -> Tensor:
-    _expect(files, name, _TYPES[dtype])
-    return files[name].read(name, dtype).reshape(-1)
+def _part(files: Files, name: str, dtype: str) -> Tensor:
+    _expect(files, name, dtype)
+    return files[name].read(name).reshape(-1)
 
 
 def _expect(files: Files, name: str, dtype: str, elements: int | None = None) -> None:

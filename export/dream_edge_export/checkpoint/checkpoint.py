@@ -6,14 +6,13 @@ asked rows are read, and a file that changes between two reads is an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_runtime.errors import (
     CheckpointNotFound,
     DreamEdgeError,
@@ -24,15 +23,16 @@ from dream_edge_runtime.errors import (
     UntiedHead,
 )
 from dream_edge_runtime.format.model_config import ModelConfig, read_json_object
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, tensor_shapes, weight_of
 
 from .bnb_nf4 import PackedMatrix, packed_matrices
-from .tensor_file import Entry, TensorFile
+from .config import read_checkpoint_config
+from .tensor_file import TensorEntry, TensorFile
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-EMBEDDING = "model.embed_tokens.weight"
-LM_HEAD = "lm_head.weight"
 
+_EMBEDDING, _LM_HEAD = weight_of(EMBEDDING), weight_of(LM_HEAD)
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _LARGEST_INDEX = 1 << 26
@@ -65,10 +65,10 @@ class Checkpoint:
         self.files = tuple(file.path for file in self.tensor_files)
         self._tensor_files = MappingProxyType(dict(tensor_files))
         self._packed = MappingProxyType(dict(packed))
-        self.dtype = self._dtype(EMBEDDING)
+        self.dtype = self._dtype(_EMBEDDING)
         if self._has_copy:
             for row in {0, config.vocab_size // 2, config.vocab_size - 1}:  # the rest, as it is read
-                self._read(EMBEDDING, row, row + 1)
+                self._read(_EMBEDDING, row, row + 1)
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -100,16 +100,17 @@ class Checkpoint:
         tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
         found = {name: file for file in tables.values() for name in file.entries}
         packed = packed_matrices(found)
-        _check_tensors(path, expected_tensors(config), found, packed)
+        expected = tensor_shapes(config)
+        optional = {_LM_HEAD} if config.tie_word_embeddings else set[str]()  # some tied checkpoints store both
+        _check_tensors(path, expected, optional, found, packed)
         if weight_map:
             _check_index(path / INDEX_FILE, weight_map, tables)
-        files = {name: found[name] for name in (*expected_tensors(config), LM_HEAD) if name in found}
-        return cls(path, config, defaults, files, packed)
+        return cls(path, config, defaults, {name: found[name] for name in expected if name in found}, packed)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every tensor, in the order of the network; no lm_head where the configuration ties it to the embedding."""
-        return tuple(name for name in self._tensor_files if name != LM_HEAD or not self.config.tie_word_embeddings)
+        return tuple(name for name in self._tensor_files if name != _LM_HEAD or not self.config.tie_word_embeddings)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of the tensor called `name`, unpacked."""
@@ -120,8 +121,7 @@ class Checkpoint:
     def nbytes(self, name: str) -> int:
         """Bytes of tensor `name` in its file."""
         stored = self._stored(name)
-        entry = self._tensor_files[stored].entries[stored]
-        return entry.stop - entry.start
+        return self._tensor_files[stored].entries[stored].nbytes
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor `name` in its own type; fp32 if bitsandbytes packed it. A tied lm_head is the embedding.
@@ -142,7 +142,7 @@ class Checkpoint:
         return self._read(name, start, stop)
 
     def _stored(self, name: str) -> str:
-        return EMBEDDING if name == LM_HEAD and self.config.tie_word_embeddings else name
+        return _EMBEDDING if name == _LM_HEAD and self.config.tie_word_embeddings else name
 
     def _dtype(self, stored: str) -> torch.dtype:
         return _DTYPES[self._tensor_files[stored].entries[stored].dtype]
@@ -150,13 +150,13 @@ class Checkpoint:
     @property
     def _has_copy(self) -> bool:
         """Whether a tied lm_head is stored too, as some checkpoints have it."""
-        return self.config.tie_word_embeddings and LM_HEAD in self._tensor_files
+        return self.config.tie_word_embeddings and _LM_HEAD in self._tensor_files
 
     def _read(self, name: str, first: int, last: int | None) -> torch.Tensor:
         stored = self._stored(name)
         tensor = self._read_stored(stored, name, first, last)
-        if stored == EMBEDDING and self._has_copy:
-            copy = self._read_stored(LM_HEAD, LM_HEAD, first, last)
+        if stored == _EMBEDDING and self._has_copy:
+            copy = self._read_stored(_LM_HEAD, _LM_HEAD, first, last)
             if not torch.equal(tensor.float(), copy.float()):
                 raise UntiedHead(self.path)
         return tensor
@@ -166,36 +166,10 @@ class Checkpoint:
         if packed:
             tensor = packed.rows(first, packed.shape[0] if last is None else last)
         else:
-            tensor = file.read(stored, self._dtype(stored), first, last)
+            tensor = file.read(stored, first, last)
         if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise NonFiniteWeights(file.path, name)
         return tensor
-
-
-def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a checkpoint of this configuration holds, in the order of the network."""
-    hidden, intermediate = config.hidden_size, config.intermediate_size
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm.weight": (hidden,),
-        "self_attn.q_proj.weight": (hidden, hidden),
-        "self_attn.q_proj.bias": (hidden,),
-        "self_attn.k_proj.weight": (config.kv_size, hidden),
-        "self_attn.k_proj.bias": (config.kv_size,),
-        "self_attn.v_proj.weight": (config.kv_size, hidden),
-        "self_attn.v_proj.bias": (config.kv_size,),
-        "self_attn.o_proj.weight": (hidden, hidden),
-        "post_attention_layernorm.weight": (hidden,),
-        "mlp.gate_proj.weight": (intermediate, hidden),
-        "mlp.up_proj.weight": (intermediate, hidden),
-        "mlp.down_proj.weight": (hidden, intermediate),
-    }
-    table: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
-    for index in range(config.num_hidden_layers):
-        table.update({f"model.layers.{index}.{name}": shape for name, shape in layer.items()})
-    table["model.norm.weight"] = (hidden,)
-    if not config.tie_word_embeddings:
-        table[LM_HEAD] = (config.vocab_size, hidden)
-    return table
 
 
 def _weight_map(path: Path) -> dict[str, str]:
@@ -231,23 +205,22 @@ def _is_flat(file: object) -> bool:
 def _check_tensors(
     path: Path,
     expected: Mapping[str, tuple[int, ...]],
+    optional: Set[str],
     files: Mapping[str, TensorFile],
     packed: Mapping[str, PackedMatrix],
 ) -> None:
     parts = {part for matrix in packed.values() for part in matrix.parts}
     found = {name: file.entries[name] for name, file in files.items() if name not in parts}
-    found |= {name: Entry("F32", matrix.shape, 0, 0) for name, matrix in packed.items()}  # what it is read as
-    allowed = dict(expected)
-    allowed.setdefault(LM_HEAD, expected[EMBEDDING])  # some tied checkpoints store both
-    wrong = {name: entry for name, entry in found.items() if allowed.get(name, entry.shape) != entry.shape}
+    found |= {name: TensorEntry("F32", matrix.shape) for name, matrix in packed.items()}  # what it is read as
+    wrong = {name: entry for name, entry in found.items() if expected.get(name, entry.shape) != entry.shape}
     problems: dict[str, Any] = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name if name.isprintable() else ascii(name) for name in sorted(found) if name not in allowed],
-        "misshaped": {name: f"{list(wrong[name].shape)}, expected {list(allowed[name])}" for name in sorted(wrong)},
+        "missing": [name for name in expected if name not in found and name not in optional],
+        "unexpected": [name if name.isprintable() else ascii(name) for name in sorted(found) if name not in expected],
+        "misshaped": {name: f"{list(wrong[name].shape)}, expected {list(expected[name])}" for name in sorted(wrong)},
         "mistyped": {
             name: f"{found[name].dtype}, expected {', '.join(_DTYPES)}"
             for name in sorted(found)
-            if name in allowed and found[name].dtype not in _DTYPES
+            if name in expected and found[name].dtype not in _DTYPES
         },
     }
     if any(problems.values()):

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from dream_edge_runtime.arrays import FloatArray, IntArray
 from dream_edge_runtime.files.writing import replace_file
+from dream_edge_runtime.format.tensors import LM_HEAD, weight_of
 
-from ..checkpoint.checkpoint import LM_HEAD, Checkpoint
+from ..checkpoint.checkpoint import Checkpoint
 from .bf16 import Rounding, round_activations
 from .streaming import embed, lm_head_logits, load_layer, norm, run_layer
 
@@ -106,7 +107,7 @@ class StreamedReference:
 
     def logits(self, start: int = 0) -> Iterator[FloatArray]:
         """Logits fp32 [some, vocab] of the asked rows from `start` on, some at a time; the last stage must be there."""
-        width, vocab = self.checkpoint.shape(LM_HEAD)[1], self.checkpoint.config.vocab_size
+        width, vocab = self.checkpoint.shape(weight_of(LM_HEAD))[1], self.checkpoint.config.vocab_size
         step = max(1, LARGEST_LOGITS // (4 * vocab))
         step -= step % 32 if step > 32 else 0
         with closing(_Reader(self._file(self.stages - 1), width)) as reader, torch.inference_mode():

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, weight_of
 
-from ..checkpoint.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from ..checkpoint.checkpoint import Checkpoint
 
 
 class Dream(nn.Module):
@@ -46,7 +47,7 @@ def load_reference(checkpoint: Checkpoint) -> Dream:
         network = Dream(checkpoint.config)
     weights = {name: checkpoint.tensor(name).to(torch.float32, copy=True) for name in checkpoint.names}
     if checkpoint.config.tie_word_embeddings:
-        weights[LM_HEAD] = weights[EMBEDDING]
+        weights[weight_of(LM_HEAD)] = weights[weight_of(EMBEDDING)]
     network.load_state_dict(weights, strict=True, assign=True)
     if checkpoint.config.tie_word_embeddings:
         network.lm_head.weight = network.model.embed_tokens.weight

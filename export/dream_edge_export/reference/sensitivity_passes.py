@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import WeightFormat
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, layer_name, matrix_shapes, weight_of
 
 from ..checkpoint.checkpoint import Checkpoint
 from ..quantize.simulated import SimulatedLinear, rounded, rounded_table
@@ -39,7 +39,7 @@ Progress = Callable[[float], None]
 STATES_BYTES = 750 << 20
 """Hidden states of the variants of one wave, at most (but one variant is always computed)."""
 
-_SAMPLE = "model.layers.0.self_attn.q_proj"
+_SAMPLE = layer_matrices(0)[0]
 _LOGITS_AT_ONCE = 1 << 22
 _LIBRARIES = 450 << 20
 
@@ -114,7 +114,7 @@ class PerturbedPlan:
     def _rounding_seconds(self) -> float:
         """Of all matrices of all variants, from some rows of one."""
         shapes = matrix_shapes(self.checkpoint.config)
-        rows = self.checkpoint.rows(f"{_SAMPLE}.weight", 0, min(256, shapes[_SAMPLE][0]))
+        rows = self.checkpoint.rows(weight_of(_SAMPLE), 0, min(256, shapes[_SAMPLE][0]))
         weights: Counter[WeightFormat] = Counter()
         for variant in self.variants:
             for name, format_ in variant.items():
@@ -228,7 +228,7 @@ class _Streamed:
         gaps = torch.zeros(len(variants), count, dtype=torch.float64)
         size = max(256, _LOGITS_AT_ONCE // count // 256 * 256)
         for first in range(0, vocabulary, size):
-            strip = self._checkpoint.rows(f"{LM_HEAD}.weight", first, min(first + size, vocabulary)).float()
+            strip = self._checkpoint.rows(weight_of(LM_HEAD), first, min(first + size, vocabulary)).float()
             products = {format_: SimulatedLinear(strip, format_) for format_ in _formats_of(LM_HEAD, variants)}
             logits = F.linear(target, strip).double()
             grown = torch.logaddexp(normalizer, logits.logsumexp(dim=1))
@@ -248,8 +248,8 @@ class _Streamed:
 
 def layer_weights(config: ModelConfig) -> int:
     """Weights of the matrices of one layer."""
-    shapes = matrix_shapes(config).items()
-    return sum(rows * columns for name, (rows, columns) in shapes if name.startswith("model.layers.0."))
+    shapes = matrix_shapes(config)
+    return sum(shapes[name][0] * shapes[name][1] for name in layer_matrices(0))
 
 
 @contextmanager
@@ -269,7 +269,7 @@ def _changed(layer: Layer, change: Variant) -> Iterator[None]:
 
 def _by_change(index: int, variants: Sequence[Variant]) -> list[tuple[Variant, list[int]]]:
     """What becomes of layer `index`, and the variants that want this of it."""
-    prefix = f"model.layers.{index}."
+    prefix = f"{layer_name(index)}."
     found: dict[frozenset[tuple[str, WeightFormat]], list[int]] = {}
     for number, variant in enumerate(variants):
         change = {name.removeprefix(prefix): each for name, each in variant.items() if name.startswith(prefix)}

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, NORM, layer_name, weight_of
 
-from ..checkpoint.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from ..checkpoint.checkpoint import Checkpoint
 from .model import Layer, rotary_angles
 
-NORM = "model.norm.weight"
 LARGEST_SLICE = 1 << 28  # bytes of lm_head in fp32 at a time
 
 
@@ -40,7 +40,7 @@ def load_layer(checkpoint: Checkpoint, index: int) -> Layer:
     """
     with torch.device("meta"):  # no memory or time for random weights that are replaced at once
         layer = Layer(checkpoint.config)
-    prefix = f"model.layers.{index}."
+    prefix = f"{layer_name(index)}."
     weights = {name: checkpoint.tensor(prefix + name).to(torch.float32) for name in layer.state_dict()}
     layer.load_state_dict(weights, strict=True, assign=True)
     return layer.eval().requires_grad_(False)
@@ -57,7 +57,7 @@ def run_layer(layer: Layer, hidden: Tensor, config: ModelConfig) -> Tensor:
 def embed(checkpoint: Checkpoint, ids: Tensor) -> Tensor:
     """Rows of the embedding in fp32 [..., hidden] for `ids` int64 [...]; only these rows are read."""
     tokens = sorted(set(ids.flatten().tolist()))
-    rows = torch.cat([checkpoint.rows(EMBEDDING, token, token + 1) for token in tokens])
+    rows = torch.cat([checkpoint.rows(weight_of(EMBEDDING), token, token + 1) for token in tokens])
     return rows.to(torch.float32)[torch.searchsorted(torch.tensor(tokens), ids)]
 
 
@@ -72,10 +72,12 @@ def lm_head_logits(checkpoint: Checkpoint, hidden: Tensor) -> Tensor:
 
     Every call reads all of lm_head (1.09 GB of 7B), so that many rows at a time are worth their memory: 0.6 MB a row.
     """
-    vocab, width = checkpoint.shape(LM_HEAD)
+    vocab, width = checkpoint.shape(weight_of(LM_HEAD))
     logits = torch.empty(len(hidden), vocab)
     step = max(1, LARGEST_SLICE // (4 * width))
     for first in range(0, vocab, step):
         last = min(first + step, vocab)
-        torch.mm(hidden, checkpoint.rows(LM_HEAD, first, last).to(torch.float32).T, out=logits[:, first:last])
+        torch.mm(
+            hidden, checkpoint.rows(weight_of(LM_HEAD), first, last).to(torch.float32).T, out=logits[:, first:last]
+        )
     return logits

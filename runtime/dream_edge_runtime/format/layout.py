@@ -15,7 +15,7 @@ import numpy as np
 
 from .model_config import ModelConfig
 from .recipe import Recipe, Target, WeightFormat
-from .tensors import EMBEDDING, matrix_shapes, vector_sizes
+from .tensors import EMBEDDING, matrix_shapes, vector_sizes, weight_of
 
 LARGEST_SHARD = 2_000_000_000
 ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
@@ -70,7 +70,7 @@ class Weight:
     @property
     def source(self) -> str:
         """Its tensor in the checkpoint."""
-        return f"{self.name}.weight" if self.format else self.name
+        return weight_of(self.name) if self.format else self.name
 
 
 def stored_weights(config: ModelConfig, recipe: Recipe) -> list[Weight]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import InvalidOption
 from .model_config import ModelConfig
-from .tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count, vector_sizes
+from .tensors import EMBEDDING, LM_HEAD, layer_name, matrix_shapes, parameter_count, vector_sizes
 
 Scheme = Literal["fp32", "fp16", "int8", "int4", "mixed", "nf4"]
 Target = Literal["cpu", "cuda"]
@@ -259,7 +259,7 @@ def _with_sensitive(formats: Formats, target: Target, layers: int) -> Formats:
     chosen = [
         index for index in range(layers) if index < eighth or index >= 7 * layers // 8 or (index - eighth) % 3 == 2
     ]
-    names = [f"model.layers.{index}.{part}" for index in chosen for part in ("self_attn.v_proj", "mlp.down_proj")]
+    names = [f"{layer_name(index)}.{part}" for index in chosen for part in ("self_attn.v_proj", "mlp.down_proj")]
     return replace(formats, overrides=dict.fromkeys(names, eight_bit))
 
 

@@ -6,39 +6,65 @@ from .model_config import ModelConfig
 
 EMBEDDING = "model.embed_tokens"
 LM_HEAD = "lm_head"
+NORM = "model.norm.weight"
+"""The γ of the norm before lm_head."""
+
+READERS = {
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "o": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+"""The matrices of a layer that read the same inputs, in the order in which data meets them."""
+
+
+def layer_name(index: int) -> str:
+    """What the names of layer `index` begin with."""
+    return f"model.layers.{index}"
+
+
+def layer_matrices(index: int) -> list[str]:
+    """The matrices of layer `index`."""
+    return [f"{layer_name(index)}.{matrix}" for matrices in READERS.values() for matrix in matrices]
+
+
+def weight_of(matrix: str) -> str:
+    """The tensor of a checkpoint that holds `matrix`."""
+    return f"{matrix}.weight"
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the network in the order of a checkpoint, a tied lm_head too; matrices are [outputs, inputs]."""
+    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
+    layer: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (hidden, hidden),
+        "self_attn.q_proj.bias": (hidden,),
+        "self_attn.k_proj.weight": (kv, hidden),
+        "self_attn.k_proj.bias": (kv,),
+        "self_attn.v_proj.weight": (kv, hidden),
+        "self_attn.v_proj.bias": (kv,),
+        "self_attn.o_proj.weight": (hidden, hidden),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+    shapes: dict[str, tuple[int, ...]] = {weight_of(EMBEDDING): (config.vocab_size, hidden)}
+    for index in range(config.num_hidden_layers):
+        shapes |= {f"{layer_name(index)}.{name}": shape for name, shape in layer.items()}
+    return shapes | {NORM: (hidden,), weight_of(LM_HEAD): (config.vocab_size, hidden)}
 
 
 def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """Every matrix of the network in the order data meets it: name → (outputs, inputs)."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    shapes = {EMBEDDING: (config.vocab_size, hidden)}
-    for index in range(config.num_hidden_layers):
-        layer = f"model.layers.{index}"
-        shapes |= {
-            f"{layer}.self_attn.q_proj": (hidden, hidden),
-            f"{layer}.self_attn.k_proj": (kv, hidden),
-            f"{layer}.self_attn.v_proj": (kv, hidden),
-            f"{layer}.self_attn.o_proj": (hidden, hidden),
-            f"{layer}.mlp.gate_proj": (inner, hidden),
-            f"{layer}.mlp.up_proj": (inner, hidden),
-            f"{layer}.mlp.down_proj": (hidden, inner),
-        }
-    return shapes | {LM_HEAD: (config.vocab_size, hidden)}
+    shapes = tensor_shapes(config).items()
+    return {name.removesuffix(".weight"): (shape[0], shape[1]) for name, shape in shapes if len(shape) == 2}
 
 
 def vector_sizes(config: ModelConfig) -> dict[str, int]:
     """Every bias and norm of the network: tensor name → length."""
-    sizes: dict[str, int] = {}
-    for index in range(config.num_hidden_layers):
-        layer = f"model.layers.{index}"
-        sizes |= {
-            f"{layer}.input_layernorm.weight": config.hidden_size,
-            f"{layer}.self_attn.q_proj.bias": config.hidden_size,
-            f"{layer}.self_attn.k_proj.bias": config.kv_size,
-            f"{layer}.self_attn.v_proj.bias": config.kv_size,
-            f"{layer}.post_attention_layernorm.weight": config.hidden_size,
-        }
-    return sizes | {"model.norm.weight": config.hidden_size}
+    return {name: shape[0] for name, shape in tensor_shapes(config).items() if len(shape) == 1}
 
 
 def parameter_count(config: ModelConfig) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from dream_edge_export.checkpoint.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference import streaming
 from dream_edge_export.reference.model import Layer, load_reference
 from dream_edge_runtime.errors import NonFiniteWeights
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
@@ -64,7 +65,7 @@ def test_one_layer_and_the_asked_rows_are_read_at_a_time(tmp_path: Path, monkeyp
     monkeypatch.setattr(Checkpoint, "tensor", noted_tensor)
     monkeypatch.setattr(Checkpoint, "rows", noted_rows)
     streaming.embed(checkpoint, torch.tensor([[7, 3, 7]]))
-    assert read == [f"{EMBEDDING} (3, 4)", f"{EMBEDDING} (7, 8)"]
+    assert read == [f"{EMBEDDING}.weight (3, 4)", f"{EMBEDDING}.weight (7, 8)"]
     read.clear()
     pending = streaming.layers(checkpoint, start=1)
     assert isinstance(next(pending), Layer)
@@ -72,7 +73,7 @@ def test_one_layer_and_the_asked_rows_are_read_at_a_time(tmp_path: Path, monkeyp
     assert all(name.startswith("model.layers.1.") for name in read)
     read.clear()
     streaming.lm_head_logits(checkpoint, torch.zeros(1, config.hidden_size))
-    assert read == [f"{LM_HEAD} (0, {config.vocab_size})"]
+    assert read == [f"{LM_HEAD}.weight (0, {config.vocab_size})"]
 
 
 def test_weights_are_fp32_and_without_gradients(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Formats, WeightFormat
+from dream_edge_runtime.format.tensors import READERS
 
 from ...reference.model import Layer, rotary_angles
 from ..grid import Arrays, Grid
@@ -32,15 +33,6 @@ from .states import States
 
 Advance = Callable[[float], None]
 """Called with what was done since the last call, in multiply-adds."""
-
-
-READERS = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "o": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
-"""The matrices of a layer that read the same inputs, in the order in which data meets them."""
 
 
 @dataclass(frozen=True)

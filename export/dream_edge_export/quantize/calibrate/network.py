@@ -9,10 +9,10 @@ import torch
 
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.recipe import Formats, Recipe
-from dream_edge_runtime.format.tensors import LM_HEAD
+from dream_edge_runtime.format.tensors import LM_HEAD, NORM, layer_name, weight_of
 
 from ...checkpoint.checkpoint import Checkpoint
-from ...reference.streaming import NORM, embed, load_layer, norm
+from ...reference.streaming import embed, load_layer, norm
 from ..grid import Grid
 from .costs import work_of_layer
 from .folding import Activity, smoothing, strength_for
@@ -70,7 +70,7 @@ def calibrate(
                 streams.original.append(batch, rows)
                 streams.quantized.append(batch, _stored(rows, formats))
         for index in range(first, config.num_hidden_layers):
-            name = f"model.layers.{index}"
+            name = layer_name(index)
             layer = LayerCalibration(
                 load_layer(checkpoint, index),
                 name,
@@ -116,7 +116,7 @@ def _stored(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
 
 def _columns_of_head(checkpoint: Checkpoint) -> torch.Tensor:
     """One row [1, hidden] whose values are as large as lm_head's columns, in the sense of `smoothing`."""
-    name = f"{LM_HEAD}.weight"
+    name = weight_of(LM_HEAD)
     outputs, inputs = checkpoint.shape(name)
     squares, step = torch.zeros(inputs), max(1, (1 << 26) // inputs)
     for start in range(0, outputs, step):

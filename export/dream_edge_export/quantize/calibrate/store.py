@@ -19,8 +19,8 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from dream_edge_runtime.files.writing import remove_tree, replace_file, write_file
+from dream_edge_runtime.format.tensors import NORM
 
-from ...reference.streaming import NORM
 from .layer import Chosen, Streams
 
 _KEY = "key"
