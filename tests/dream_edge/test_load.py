@@ -16,12 +16,16 @@ from dream_edge.models import bundled
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
-from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.manifest import MANIFEST, Manifest
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
 
 
-def test_bundled_artifact_is_what_an_export_of_the_bundled_checkpoint_gives(tmp_path: Path) -> None:
+def test_bundled_artifact_is_what_an_export_of_the_bundled_checkpoint_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = Manifest.read(bundled("tiny_int8")).producer
+    monkeypatch.setattr("dream_edge_export.export.version", lambda: producer.removeprefix("dream-edge "))
     fresh = export(Checkpoint.open(bundled("tiny")), tmp_path / "tiny_int8", Recipe.for_scheme("int8")).path
     names = sorted(path.name for path in fresh.iterdir())
     assert names == sorted(path.name for path in bundled("tiny_int8").iterdir())
