@@ -122,9 +122,9 @@ def _spend(
     from dream_edge_export.staging import goal
 
     from .cli.sensitivity import measure
-    from .quality.budget import budget_recipe
     from .quality.errors import MeasurementsUnfit
-    from .quality.sensitivity import Sensitivity
+    from .quality.sensitivity.budget import budget_recipe
+    from .quality.sensitivity.effects import Sensitivity
 
     check_output(checkpoint, goal(out), force=force)  # now, not after hours of measuring
     if file is None:
@@ -152,6 +152,6 @@ def _read(data: str | Path | Sequence[Text] | None) -> tuple[str, Sequence[Text]
 def _calibration(
     checkpoint: Checkpoint, name: str, texts: Sequence[Text] | None, sequences: int | None
 ) -> CalibrationSet:
-    from .quality.calibration import SEQUENCES, calibration_set
+    from .quality.texts.calibration import SEQUENCES, calibration_set
 
     return calibration_set(checkpoint, data=texts, name=name, sequences=SEQUENCES if sequences is None else sequences)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dream_edge.quality.measures import Differences
+from dream_edge.quality.measure.differences import Differences
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.artifact import Artifact

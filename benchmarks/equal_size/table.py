@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dream_edge.quality.measures import Differences
+from dream_edge.quality.measure.differences import Differences
 
 from .evaluation import mean_of, paired
 from .real_weights import Loss

@@ -90,7 +90,7 @@ def _opened(path: Path, checkpoint: Checkpoint | None) -> Base:
 @contextmanager
 def _made(asked: Asked, checkpoint: Checkpoint) -> Iterator[Base]:
     from dream_edge.quality import BasePlan, build_base, evaluation_for, read_texts
-    from dream_edge.quality.building import working_directory
+    from dream_edge.quality.reference.build import working_directory
 
     texts = [text for path in asked.data for text in read_texts(path)] if asked.data else None
     plan = BasePlan(checkpoint, evaluation_for(checkpoint, data=texts, **asked.drawn()))

@@ -16,7 +16,7 @@ from .terminal.progress import progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Base
-    from dream_edge.quality.data import Passage
+    from dream_edge.quality.texts.read import Passage
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_runtime.generation.config import GenerationConfig
     from dream_edge_runtime.text.tokenizer import Tokenizer
@@ -60,8 +60,8 @@ def with_extras(
     data: Sequence[Path],
 ) -> Base:
     """`base` with what was asked for; where nothing was, what is cheap enough for a base that `is_new`."""
-    from dream_edge.quality.noise import noise_floor, with_noise_floor
-    from dream_edge.quality.recording import is_held, trajectories
+    from dream_edge.quality.reference.noise import noise_floor, with_noise_floor
+    from dream_edge.quality.trajectory.follow import is_held, trajectories
 
     if checkpoint is None:
         wanted = ["--noise-floor"] if asked.noise_floor and noise_floor(base) is None else asked.how
@@ -82,10 +82,10 @@ def _with_trajectories(
     base: Base, checkpoint: Checkpoint, asked: AskedExtras, tokenizer: Tokenizer, data: Sequence[Path]
 ) -> Base:
     from dream_edge.quality import read_texts
-    from dream_edge.quality.building import default_texts
-    from dream_edge.quality.data import passages
-    from dream_edge.quality.recording import NEW_TOKENS, TEXTS, is_held, trajectories, with_trajectories
-    from dream_edge.quality.trajectory import openings, pass_count
+    from dream_edge.quality.reference.build import default_texts
+    from dream_edge.quality.texts.read import passages
+    from dream_edge.quality.trajectory.follow import NEW_TOKENS, TEXTS, is_held, trajectories, with_trajectories
+    from dream_edge.quality.trajectory.record import openings, pass_count
 
     texts = [text for path in data for text in read_texts(path)] if data else default_texts(checkpoint)
     longest = min(base.evaluation.longest, base.config.context)
@@ -110,7 +110,7 @@ def _with_trajectories(
 
 def _configs(checkpoint: Checkpoint, asked: AskedExtras, seed: int) -> list[GenerationConfig]:
     """The official loop with the checkpoint's defaults, by each algorithm and number of steps that was asked for."""
-    from dream_edge.quality.trajectory import official
+    from dream_edge.quality.trajectory.record import official
     from dream_edge_runtime.generation.config import GenerationConfig
 
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, checkpoint.path)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from dream_edge.quality import Comparison, Measures, Quantile
-    from dream_edge.quality.agreement import FlipsAt, Share
+    from dream_edge.quality.trajectory.agreement import FlipsAt, Share
 
 PARTS = {0.0: "0–20%", 0.2: "20–40%", 0.4: "40–60%", 0.6: "60–80%", 0.8: "80–100%"}
 

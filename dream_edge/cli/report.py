@@ -13,7 +13,7 @@ from .terminal.io import note
 
 if TYPE_CHECKING:
     from dream_edge.quality import Comparison
-    from dream_edge.quality.page import Advice, HeatMap
+    from dream_edge.quality.report import Advice, HeatMap
     from dream_edge_runtime.artifact import Artifact
 
 
@@ -36,7 +36,7 @@ class AskedReport:
 
     def check(self) -> None:
         """Before anything is measured: raises what writing would raise. A lone --sensitivity does nothing."""
-        from dream_edge.quality.page import check_report
+        from dream_edge.quality.report import check_report
 
         if self.report is not None:
             check_report(self.report)
@@ -45,8 +45,8 @@ class AskedReport:
     def heat_maps(self) -> tuple[HeatMap, ...]:
         if self.sensitivity is None:
             return ()
-        from dream_edge.quality.page import heat_maps
-        from dream_edge.quality.sensitivity import Sensitivity
+        from dream_edge.quality.report import heat_maps
+        from dream_edge.quality.sensitivity.effects import Sensitivity
 
         return heat_maps(Sensitivity.read(self.sensitivity))
 
@@ -59,7 +59,7 @@ class AskedReport:
     ) -> None:
         """Write all of it, and say where it is."""
         from dream_edge import __version__
-        from dream_edge.quality.page import Contents, Entry, update_card, write_report
+        from dream_edge.quality.report import Contents, Entry, update_card, write_report
 
         entries = tuple(map(Entry.of, artifacts, comparisons))
         if self.report is not None:

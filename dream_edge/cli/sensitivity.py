@@ -15,8 +15,8 @@ from .terminal.io import aligned, note, print_json
 from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
-    from dream_edge.quality.perturbation import Measuring
-    from dream_edge.quality.sensitivity import Sensitivity
+    from dream_edge.quality.sensitivity.effects import Sensitivity
+    from dream_edge.quality.sensitivity.measure import Measuring
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 
@@ -58,7 +58,7 @@ def sensitivity(
     layer is in memory at a time.
     """
     from dream_edge.models import open_checkpoint
-    from dream_edge.quality.heat_map import check_plot, draw_heat_map
+    from dream_edge.quality.sensitivity.heat_map import check_plot, draw_heat_map
 
     if plot is not None:
         check_plot(plot)
@@ -96,9 +96,9 @@ def measure(
     """Measure, say so beforehand, and keep in `out` what is done after every wave."""
     from dream_edge.quality import read_texts
     from dream_edge.quality.errors import MeasurementsUnfit
-    from dream_edge.quality.formats import format_of
-    from dream_edge.quality.perturbation import measuring, recipe_passages
-    from dream_edge.quality.sensitivity import Sensitivity
+    from dream_edge.quality.sensitivity.effects import Sensitivity
+    from dream_edge.quality.sensitivity.formats import format_of
+    from dream_edge.quality.sensitivity.measure import measuring, recipe_passages
 
     asked = [format_of(name.strip()) for name in formats.split(",")]
     known = Sensitivity.read(out) if out is not None and out.exists() else None
@@ -130,7 +130,7 @@ def _announce(work: Measuring) -> None:
 
 def tables(found: Sensitivity) -> str:
     """KL by layer and matrix in millionths of a nat, a table for each format; and whether losses add up."""
-    from dream_edge.quality.heat_map import COLUMNS, table
+    from dream_edge.quality.sensitivity.heat_map import COLUMNS, table
     from dream_edge_runtime.format.tensors import LM_HEAD
 
     blocks = []

@@ -21,7 +21,7 @@ from .terminal.progress import show_progress
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dream_edge.quality.page import Advice, Entry
+    from dream_edge.quality.report import Advice, Entry
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.format.recipe import Recipe
@@ -78,7 +78,7 @@ def sweep(
     command goes on where it stopped and leaves alone what is whole.
     """
     from dream_edge.models import open_checkpoint
-    from dream_edge.quality.page import Entry, advise
+    from dream_edge.quality.report import Entry, advise
 
     from .terminal.io import print_json
 
@@ -156,7 +156,7 @@ def exported(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool) 
 
 def table(entries: list[Entry], advice: Advice | None) -> str:
     """By size, with those marked that no other is both smaller and better than; the advice last."""
-    from dream_edge.quality.page.pictures import frontier
+    from dream_edge.quality.report.pictures import frontier
 
     edge = frontier([(entry.bits, entry.comparison.overall.kl_mean) for entry in entries])
     rows: list[tuple[str, ...]] = [("scheme", "size", "bits", "KL mean", "same-top", "memory", "")]

@@ -6,15 +6,15 @@ said.
 
 from __future__ import annotations
 
-from .agreement import TrajectoryFigures
-from .base import Base
-from .building import BasePlan, build_base, evaluation_for, temporary_base
-from .comparison import check_same_model, compare
-from .data import Sample, Text, read_texts
-from .evaluation import Evaluation
-from .noise import noise_floor, with_noise_floor
-from .recording import trajectories, with_trajectories
-from .report import Bin, Comparison, Figures, Measures, Quantile
+from .comparison import Comparison, check_same_model, compare
+from .measure.figures import Bin, Figures, Measures, Quantile
+from .reference.base import Base
+from .reference.build import BasePlan, build_base, evaluation_for, temporary_base
+from .reference.noise import noise_floor, with_noise_floor
+from .texts.evaluation import Evaluation
+from .texts.read import Sample, Text, read_texts
+from .trajectory.agreement import TrajectoryFigures
+from .trajectory.follow import trajectories, with_trajectories
 
 __all__ = [
     "Base",

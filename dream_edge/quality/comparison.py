@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +15,51 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 
-from .base import Base
 from .errors import MismatchedModels
-from .evaluation import asked_rows
-from .masking import MaskedPassage
-from .measures import Differences, differences, joined
-from .noise import noise_floor
-from .recording import follow, follow_count, trajectories
-from .report import Comparison, figures
-from .trajectory import Trajectory
+from .measure.differences import Differences, differences, joined
+from .measure.figures import Bin, Figures, Measures, figures
+from .reference.base import Base
+from .reference.noise import noise_floor
+from .task_report import TaskComparison
+from .texts.evaluation import asked_rows
+from .texts.masking import MaskedPassage
+from .trajectory.agreement import TrajectoryFigures
+from .trajectory.follow import follow, follow_count, trajectories
+from .trajectory.record import Trajectory
 
 _ROWS_AT_ONCE = 32
 
 Progress = Callable[[int, int], None]
 """Called with the number of passes made, and of all; one that may end sooner counts as if it did not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """An artifact against its reference. A bin without sequences is left out."""
+
+    overall: Measures
+    bins: tuple[Bin, ...]
+    artifact: str
+    scheme: str
+    seed: int
+    noise: Figures | None = None
+    """The same figures of the reference itself with its activations rounded to bf16: what cannot be told apart."""
+    trajectories: tuple[TrajectoryFigures, ...] = ()
+    """Along the reference's own way from masks to text, one for each algorithm and number of steps."""
+    tasks: TaskComparison | None = None
+    """Scores in the tasks that the model has learnt."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "artifact": self.artifact,
+            "scheme": self.scheme,
+            "seed": self.seed,
+            **Figures(self.overall, self.bins).to_dict(),
+            "noise_floor": None if self.noise is None else self.noise.to_dict(),
+            "trajectories": [each.to_dict() for each in self.trajectories],
+            "tasks": None if self.tasks is None else self.tasks.to_dict(),
+        }
 
 
 def compare(

@@ -17,7 +17,7 @@ from dream_edge_runtime.text.tokenizer import Tokenizer
 from ..models import resolve_artifact
 from .errors import TasksNotLearnt
 from .task_report import TaskComparison, TaskResult, TaskScores
-from .tiny import tiny_texts
+from .texts.tiny import tiny_texts
 
 CASES = 100
 """Of each task. The standard error of a difference is about √(share of cases that differ / cases)."""

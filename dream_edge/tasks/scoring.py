@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge.quality.tiny import messages_of
+from dream_edge.quality.texts.tiny import messages_of
 from dream_edge.tasks import countdown, questions, sentences, sudoku
 from dream_edge_runtime.text.chat import chat_ids
 

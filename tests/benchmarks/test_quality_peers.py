@@ -20,7 +20,7 @@ from benchmarks.equal_size.smollm2 import unpaired
 from benchmarks.equal_size.stored import Bits, of_bits, of_formats, of_tensors
 from benchmarks.equal_size.subjects import BITSANDBYTES, LLAMA_CPP, OURS, Measured
 from benchmarks.equal_size.table import Point, frontier, size_table, verdict_table, verdicts
-from dream_edge.quality.measures import Differences
+from dream_edge.quality.measure.differences import Differences
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_export.reference.model import load_reference

@@ -85,7 +85,9 @@ def test_a_budget_is_spent_and_what_comes_of_it_runs(
 def test_without_measurements_they_are_made_first_and_kept(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dream_edge.quality.perturbation._texts", lambda *_: ["Ants march.", "One two three four."])
+    monkeypatch.setattr(
+        "dream_edge.quality.sensitivity.measure._texts", lambda *_: ["Ants march.", "One two three four."]
+    )
     out = tmp_path / "out"
     result = run("export", random_checkpoint, out, "--scheme", "mixed", "--bits", "12")
     kept = tmp_path / "out.sensitivity.json"

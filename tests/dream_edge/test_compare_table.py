@@ -8,8 +8,8 @@ import numpy as np
 
 from dream_edge.cli.compare_table import by_mask_ratio, statistics, table
 from dream_edge.quality import Comparison
-from dream_edge.quality.measures import Differences
-from dream_edge.quality.report import Figures, figures
+from dream_edge.quality.measure.differences import Differences
+from dream_edge.quality.measure.figures import Figures, figures
 
 
 def comparison(sequences: int = 8, loss: float = 1.0) -> Comparison:

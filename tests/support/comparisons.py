@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge.quality.agreement import Flips, FlipsAt, FreeRun, SampleTexts, Share, TrajectoryFigures
-from dream_edge.quality.measures import Differences
-from dream_edge.quality.page import Entry
-from dream_edge.quality.report import Comparison, figures
+from dream_edge.quality.comparison import Comparison
+from dream_edge.quality.measure.differences import Differences
+from dream_edge.quality.measure.figures import figures
+from dream_edge.quality.report import Entry
 from dream_edge.quality.task_report import TaskComparison, TaskResult
+from dream_edge.quality.trajectory.agreement import Flips, FlipsAt, FreeRun, SampleTexts, Share, TrajectoryFigures
 
 
 def make_comparison(name: str = "int8", kl: float = 0.001, same_top: float = 1.0, **changed: Any) -> Comparison:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dream_edge
-from dream_edge.quality.tiny import messages_of
+from dream_edge.quality.texts.tiny import messages_of
 from dream_edge.tasks import questions
 from dream_edge_runtime.errors import Cancelled, InvalidOption
 from dream_edge_runtime.generation.canvas import Canvas, Draft

@@ -1,0 +1,1 @@
+"""How far two sets of predictions are apart, position by position, and the figures made from it."""

@@ -1,0 +1,175 @@
+"""What the full-precision network says of an evaluation set, kept in a file: no artifact needs it a second time."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dream_edge_runtime.format.model_config import ModelConfig
+
+from ..errors import BaseNotFound, BaseNotWritten, CompareError, CorruptBase, MismatchedBase
+from ..texts.evaluation import Evaluation
+from .encoding import Codes, DoubleArray, decode
+from .file import About, Layout, arrays_of, evaluation_of, header, read_header
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+
+_COPIED = 1 << 24
+
+
+class _Stamp(NamedTuple):
+    """What tells a file from another one, and from itself before it was written to."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Base:
+    """The reference's log-probabilities at every masked position of an evaluation set.
+
+    Make one with `build_base`, or open the file of one. Only the asked rows are read. The file may come from a
+    stranger: it is data, and every size in it is checked.
+    """
+
+    path: Path
+    about: About
+    evaluation: Evaluation
+    _layout: Layout
+    _start: int
+    _stamp: _Stamp
+
+    @classmethod
+    def open(cls, path: Path) -> Base:
+        """Raises BaseNotFound, CorruptBase, UnsupportedBase."""
+        path = Path(path)
+        with _reading(path) as file:
+            stamp = _stamp(file)
+            about, layout, start = read_header(file, stamp.size, path)
+            arrays = {}
+            for name in layout.arrays:
+                if name == "codes":
+                    break
+                first, last = layout.span(name)
+                arrays[name] = np.frombuffer(_read(file, start + first, last - first), "<i4")
+            try:
+                evaluation = evaluation_of(arrays, about)
+            except ValueError as error:
+                raise CorruptBase(path, str(error)) from None
+        return cls(path, about, evaluation, layout, start, stamp)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The geometry of the network it was made from."""
+        return self.about.config
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint was called."""
+        return self.about.checkpoint
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Raises MismatchedBase unless it was made from `checkpoint`. This needs PyTorch."""
+        from dream_edge_export.checkpoint.provenance import fingerprint
+
+        if fingerprint(checkpoint) != self.about.fingerprint:
+            raise MismatchedBase(self.path, checkpoint.path)
+
+    def extra(self, name: str) -> Any:
+        """What was kept as `name`; None if there is nothing."""
+        return self.about.extras.get(name)
+
+    def log_probs(self, first: int, last: int) -> DoubleArray:
+        """Log-probabilities [last - first, vocab] of masked positions, counted through all passages.
+
+        Those of passage i are `evaluation.starts[i]` to `evaluation.starts[i + 1]`. A row of 152064 takes 1.2 MB.
+
+        Raises:
+            CorruptBase: a checksum is wrong, or the file was replaced or written to since it was opened.
+        """
+        if not 0 <= first <= last <= self._layout.rows:
+            raise IndexError(f"rows {first} to {last} of {self._layout.rows}")
+        vocab, count = self._layout.vocab, last - first
+        with _reading(self.path) as file:
+            if _stamp(file) != self._stamp:
+                raise CorruptBase(self.path, "it was replaced or written to after it was opened")
+            data = _read(file, self._start + self._layout.span("codes")[0] + 2 * vocab * first, 2 * vocab * count)
+            sums = _read(file, self._start + self._layout.span("checksums")[0] + 4 * first, 4 * count)
+        codes: Codes = np.frombuffer(data, "<u2").reshape(count, vocab)
+        if (checksums(codes) != np.frombuffer(sums, "<u4")).any():
+            raise CorruptBase(self.path, f"the checksum of a row from {first} to {last} is wrong")
+        return decode(codes)
+
+    def with_extra(self, name: str, value: Any) -> Base:
+        """Keep `value`, of plain values for JSON, in the file under `name`; it is written anew and then replaced.
+
+        Raises:
+            BaseNotWritten: the disk is full, or the place read-only; the file is as it was.
+            ValueError, TypeError: `value` is not plain, or too large.
+        """
+        about = replace(self.about, extras={**self.about.extras, name: value})
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        try:
+            with self.path.open("rb") as source, partial.open("xb") as goal:
+                goal.write(header(about, self._layout))
+                source.seek(self._start)
+                while chunk := source.read(_COPIED):
+                    goal.write(chunk)
+                goal.flush()
+                os.fsync(goal.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise BaseNotWritten(self.path, error.strerror or str(error)) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return Base.open(self.path)
+
+
+def checksums(codes: Codes) -> NDArray[np.uint32]:
+    """CRC-32 of each row."""
+    return np.array([zlib.crc32(row) for row in np.ascontiguousarray(codes, "<u2")], "<u4")
+
+
+def head_of_file(about: About, evaluation: Evaluation) -> bytes:
+    """A base's file up to its codes."""
+    layout = Layout.of(evaluation, about.config.vocab_size)
+    return header(about, layout) + b"".join(values.tobytes() for values in arrays_of(evaluation).values())
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        if not path.is_file():
+            raise BaseNotFound(path)
+        with path.open("rb") as file:
+            yield file
+    except EOFError:
+        raise CorruptBase(path, "it ends too early") from None
+    except OSError as error:
+        if isinstance(error, CompareError):
+            raise
+        raise CorruptBase(path, f"cannot be read ({error.strerror})") from None
+
+
+def _read(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(start)
+    data = file.read(size)
+    if len(data) != size:
+        raise EOFError
+    return data
+
+
+def _stamp(file: BinaryIO) -> _Stamp:
+    status = os.fstat(file.fileno())
+    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,321 @@
+"""Make a base: the full-precision network over the evaluation set, streamed from its checkpoint, in files beside it.
+
+    .NAME.partial/lock      held by the process that works there; the system releases it when that process dies
+    .NAME.partial/journal   how many steps are finished: the stages of the network, then rows of log-probabilities
+    .NAME.partial/stage-N   hidden states, see `StreamedReference`
+    .NAME.partial/base      becomes NAME when it is whole
+
+Whoever is interrupted goes on after the last finished step, and gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, MissingExtra, NonFiniteWeights, NotWritable
+from dream_edge_runtime.text.tokenizer import Tokenizer
+
+from ...models import TINY, bundled
+from ..errors import BaseNotWritten, CompareError, NonFiniteReference, NoRoomForBase, OtherBase
+from ..texts.evaluation import BINS, LONGEST, SEQUENCES, Evaluation, asked_rows, draw_evaluation
+from ..texts.read import Text, builtin_texts
+from ..texts.tiny import tiny_texts
+from .base import Base, checksums, head_of_file
+from .encoding import encode
+from .file import About
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.journal import Journal
+    from dream_edge_export.reference.layerwise import StreamedReference
+
+_ROWS_ENCODED = 32  # of a vocabulary of 152064: 19 MB an array
+
+_USELESS = (CheckpointChanged, NonFiniteWeights, NonFiniteReference)  # what was finished by then is of no use
+
+Progress = Callable[[float, float], None]
+"""Called with how much is done, and with all there is; one layer over all sequences counts as 1."""
+
+
+def evaluation_for(
+    checkpoint: Checkpoint,
+    *,
+    data: Sequence[Text] | None = None,
+    sequences: int = SEQUENCES,
+    bins: int = BINS,
+    longest: int = LONGEST,
+    seed: int = 0,
+) -> Evaluation:
+    """Masked passages in the ids of `checkpoint`; see `draw_evaluation`.
+
+    Args:
+        data: texts to mask; None = held-out cases of its tasks for the bundled tiny model, built-in ones for others.
+
+        sequences: how many masked passages.
+        bins: intervals of the mask ratio, each with as many passages.
+        longest: of a passage, in tokens.
+        seed: of the masks.
+
+    Raises:
+        NoData: the texts hold nothing to mask.
+        InvalidOption: a number does not fit.
+        PromptError: a text cannot be encoded.
+        InvalidTokenizer: the checkpoint's files cannot be used.
+    """
+    from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
+
+    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config))
+    texts = default_texts(checkpoint) if data is None else data
+    return draw_evaluation(
+        texts, tokenizer, checkpoint.config, sequences=sequences, bins=bins, longest=longest, seed=seed
+    )
+
+
+def default_texts(checkpoint: Checkpoint) -> list[Text]:
+    """What is masked when the caller names no texts."""
+    tiny = bundled(TINY)
+    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
+        return tiny_texts()
+    return builtin_texts()
+
+
+@dataclass(frozen=True)
+class BasePlan:
+    """What making a base takes, known before it begins."""
+
+    checkpoint: Checkpoint
+    evaluation: Evaluation
+
+    @cached_property
+    def about(self) -> About:
+        """What the base says of its checkpoint."""
+        from dream_edge_export.checkpoint.provenance import fingerprint
+
+        drawn = self.evaluation
+        return About(
+            checkpoint=self.checkpoint.path.resolve().name,
+            fingerprint=fingerprint(self.checkpoint),
+            config=self.checkpoint.config,
+            bins=drawn.bins,
+            longest=drawn.longest,
+            seed=drawn.seed,
+            data=drawn.data,
+        )
+
+    @cached_property
+    def head(self) -> bytes:
+        """The beginning of the file."""
+        return head_of_file(self.about, self.evaluation)
+
+    @property
+    def file_bytes(self) -> int:
+        """Of the finished base."""
+        return self.bytes_of(self.evaluation.rows) + 4 * self.evaluation.rows
+
+    def bytes_of(self, rows: int) -> int:
+        """Of a base up to the codes of its first `rows`."""
+        return len(self.head) + 2 * self.checkpoint.config.vocab_size * rows
+
+    @property
+    def working_bytes(self) -> int:
+        """On disk while it is made: the base and the hidden states after two stages."""
+        return self.file_bytes + 2 * 4 * self.checkpoint.config.hidden_size * self.evaluation.tokens
+
+    @property
+    def work(self) -> float:
+        """All that is to be done, as `Progress` counts."""
+        return self.reference(Path()).work
+
+    def reference(self, directory: Path) -> StreamedReference:
+        """The network to evaluate, whose states lie in `directory`."""
+        from dream_edge_export.reference.layerwise import StreamedReference
+
+        passages, config = self.evaluation.passages, self.checkpoint.config
+        return StreamedReference(
+            self.checkpoint,
+            [masked.canvas for masked in passages],
+            [asked_rows(masked, config) for masked in passages],
+            directory,
+        )
+
+    @property
+    def key(self) -> str:
+        """Tells this work from other work: what is computed, and by which programs."""
+        import torch
+
+        from dream_edge_export.checkpoint.provenance import version
+
+        files = [(file.path.name, *file.stamp[2:]) for file in self.checkpoint.tensor_files]
+        tools = (version(), torch.__version__, np.__version__)
+        return hashlib.sha256(self.head + repr((files, tools)).encode()).hexdigest()
+
+    def is_made(self, path: Path) -> bool:
+        """Whether the file at `path` is this base, whatever else is kept with it.
+
+        Raises: OtherBase if it is anything else.
+        """
+        if not os.path.lexists(path):
+            return False
+        try:
+            base = Base.open(path)
+        except CompareError:
+            raise OtherBase(path) from None
+        if head_of_file(replace(base.about, extras={}), base.evaluation) != self.head:
+            raise OtherBase(path)
+        return True
+
+
+def build_base(
+    checkpoint: Checkpoint,
+    evaluation: Evaluation,
+    path: Path,
+    *,
+    progress: Progress = lambda _done, _all: None,
+) -> Base:
+    """Evaluate `checkpoint` in full precision and keep what it says in the file `path`.
+
+    One layer is in memory at a time. A base of the same checkpoint and evaluation that is there already is returned as
+    it is. What an interrupted call had finished is kept beside `path`, and the same call goes on there.
+
+    Raises:
+        OtherBase: something else is at `path`.
+        NoRoomForBase: known before anything is written.
+        BaseNotWritten: the disk fails, or the place is read-only.
+        OutputBusy: another process makes this base.
+        NonFiniteReference: the network's own predictions are not numbers.
+        CheckpointError: a tensor is damaged, or a file changed meanwhile.
+        MissingExtra: PyTorch is not installed.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtra("Evaluating the full-precision network", "export") from None
+    path = Path(path).absolute()
+    plan = BasePlan(checkpoint, evaluation)
+    if not plan.is_made(path):
+        try:
+            _make(plan, path, progress)
+        except OSError as error:
+            if isinstance(error, DreamEdgeError) and not isinstance(error, NotWritable):
+                raise
+            raise BaseNotWritten(path, error.strerror or str(error)) from error
+    return Base.open(path)
+
+
+@contextmanager
+def temporary_base(
+    checkpoint: Checkpoint, evaluation: Evaluation, *, progress: Progress = lambda _done, _all: None
+) -> Iterator[Base]:
+    """A base that is gone after the block: in the directory for temporary files, which TMPDIR names."""
+    with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
+        yield build_base(checkpoint, evaluation, Path(directory) / "base", progress=progress)
+
+
+def working_directory(path: Path) -> Path:
+    """Where the base at `path` is made."""
+    path = path.absolute()
+    return path.with_name(f".{path.name}.partial")
+
+
+def _make(plan: BasePlan, path: Path, progress: Progress) -> None:
+    from dream_edge_export.journal import Journal
+    from dream_edge_runtime.files.lock import hold_lock
+    from dream_edge_runtime.files.writing import remove_tree, sync_directory
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    directory = working_directory(path)
+    with hold_lock(directory / "lock", path):
+        try:
+            _check_disk(path.parent, plan.working_bytes - sum(file.stat().st_size for file in directory.iterdir()))
+            _fill(plan, directory, progress)
+        except BaseException as error:
+            if isinstance(error, _USELESS) or not Journal(directory / "journal", plan.key).finished.count:
+                remove_tree(directory)
+            raise
+        if not plan.is_made(path):  # by another process meanwhile
+            (directory / "base").replace(path)
+            sync_directory(path.parent)
+        remove_tree(directory)
+    if os.name == "nt":  # a lock cannot be removed while it is held there
+        remove_tree(directory)
+
+
+def _fill(plan: BasePlan, directory: Path, progress: Progress) -> None:
+    """Leave the whole base in `directory`, going on with what an earlier run left."""
+    reference = plan.reference(directory)
+    stages = reference.stages
+    with _continued(plan, reference, directory) as journal:
+        finished = journal.finished.count
+        progress(reference.work_before(min(finished, stages), max(0, finished - stages)), reference.work)
+        for stage in range(finished, stages):
+            reference.run(stage, progress)
+            _record(journal, stage + 1)
+            reference.forget(stage)
+        _write_rows(plan, reference, directory / "base", journal, progress)
+
+
+def _continued(plan: BasePlan, reference: StreamedReference, directory: Path) -> Journal:
+    """The journal of this very work, empty unless all that it speaks of is there."""
+    from dream_edge_export.journal import Journal
+
+    journal = Journal(directory / "journal", plan.key)
+    rows, base = journal.finished.count - reference.stages, directory / "base"
+    is_sound = reference.is_there(min(journal.finished.count, reference.stages) - 1) and (
+        rows <= 0 or (base.is_file() and base.stat().st_size >= plan.bytes_of(rows))
+    )
+    if is_sound:
+        return journal
+    for file in directory.iterdir():
+        if file.name != "lock":
+            file.unlink()
+    return Journal(directory / "journal", plan.key)
+
+
+def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journal: Journal, progress: Progress) -> None:
+    from dream_edge_runtime.files.writing import open_to_append, write_all
+
+    vocab = plan.checkpoint.config.vocab_size
+    done = journal.finished.count - reference.stages
+    fd = open_to_append(path, plan.bytes_of(done) if done else 0)
+    try:
+        if not done:
+            write_all(fd, plan.head)
+        for logits in reference.logits(done):
+            if not np.isfinite(logits).all():
+                raise NonFiniteReference(plan.checkpoint.path)
+            for first in range(0, len(logits), _ROWS_ENCODED):
+                write_all(fd, encode(logits[first : first + _ROWS_ENCODED]).astype("<u2", copy=False).tobytes())
+            os.fsync(fd)
+            done += len(logits)
+            _record(journal, reference.stages + done)
+            progress(reference.work_before(reference.stages, done), reference.work)
+        for first in range(0, done, _ROWS_ENCODED):
+            count = min(_ROWS_ENCODED, done - first)
+            codes = np.fromfile(path, "<u2", count * vocab, offset=plan.bytes_of(first))
+            write_all(fd, checksums(codes.reshape(count, -1)).tobytes())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _record(journal: Journal, count: int) -> None:
+    from dream_edge_export.shards import Finished
+
+    journal.record(Finished(count))
+
+
+def _check_disk(directory: Path, needed: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise NoRoomForBase(directory, needed, free)

@@ -1,0 +1,188 @@
+"""Which matrices matter: what storing each of them otherwise, and nothing else, does to the predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dream_edge_runtime.errors import DreamEdgeError, NotWritable
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
+
+from ..errors import MeasurementsUnfit
+from .formats import format_of, name_of
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Effect:
+    """KL(reference ‖ changed) over all masked positions in nats a position, and its standard error.
+
+    Attributes:
+        change: the name of the new format of every matrix that is not exact.
+    """
+
+    change: Mapping[str, str]
+    kl_mean: float
+    kl_mean_se: float
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several matrices changed at once.
+
+    Attributes:
+        effect: what was measured.
+        sum: of what was measured for each of them alone.
+    """
+
+    effect: Effect
+    sum: float
+
+    @property
+    def ratio(self) -> float:
+        """Measured over sum: 1 where losses add up."""
+        return self.effect.kl_mean / self.sum if self.sum else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What was measured of one checkpoint on one set of masked sequences.
+
+    Attributes:
+        model, passages: digests that identify the checkpoint and the masked sequences.
+        checkpoint: name of its directory.
+        effects: of single matrices, of the seven of a layer, and of many at once.
+    """
+
+    model: str
+    passages: str
+    checkpoint: str
+    layers: int
+    sequences: int
+    positions: int
+    seed: int
+    effects: tuple[Effect, ...] = ()
+
+    @property
+    def formats(self) -> list[str]:
+        """The names of the formats that single matrices of the layers were tried in, in that order."""
+        single = [next(iter(each.change.items())) for each in self.effects if len(each.change) == 1]
+        return list(dict.fromkeys(format_ for name, format_ in single if name not in (EMBEDDING, LM_HEAD)))
+
+    def single(self, matrix: str, format_: str) -> Effect | None:
+        return self._found().get(frozenset({(matrix, format_)}))
+
+    def layer(self, index: int, format_: str) -> Effect | None:
+        """All matrices of layer `index` in one format."""
+        return self._found().get(frozenset(dict.fromkeys(layer_matrices(index), format_).items()))
+
+    def additivity(self) -> list[Together]:
+        """Every effect of several matrices whose single effects are known, beside their sum."""
+        found = []
+        for effect in self.effects:
+            parts = [self.single(*item) for item in effect.change.items()]
+            known = [part.kl_mean for part in parts if part is not None]
+            if len(parts) > 1 and len(known) == len(parts):
+                found.append(Together(effect, sum(known)))
+        return found
+
+    def losses(self, config: ModelConfig, path: Path) -> dict[str, dict[WeightFormat, float]]:
+        """The loss of every matrix by format. Raises MeasurementsUnfit, naming `path`, where one was not measured."""
+        losses: dict[str, dict[WeightFormat, float]] = {name: {} for name in matrix_shapes(config)}
+        for effect in self.effects:
+            if len(effect.change) == 1:
+                ((name, format_),) = effect.change.items()
+                if name not in losses:
+                    raise MeasurementsUnfit(path, f"{name} is not a matrix of this checkpoint")
+                losses[name][format_of(format_)] = effect.kl_mean
+        missing = [name for name, measured in losses.items() if not measured]
+        if missing:
+            raise MeasurementsUnfit(path, f"{len(missing)} matrices were not measured, first {missing[0]}")
+        return losses
+
+    def with_effects(self, effects: Iterable[Effect]) -> Sensitivity:
+        return replace(self, effects=(*self.effects, *effects))
+
+    def _found(self) -> dict[frozenset[tuple[str, str]], Effect]:
+        return {frozenset(effect.change.items()): effect for effect in self.effects}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Sensitivity:
+        """Raises KeyError, TypeError, ValueError, InvalidOption."""
+        values = dict(raw)
+        if values.pop("schema") != SCHEMA:
+            raise ValueError(f"schema {raw['schema']!r} is not {SCHEMA}")
+        effects = []
+        for entry in values.pop("effects"):
+            effect = Effect(dict(entry["change"]), float(entry["kl_mean"]), float(entry["kl_mean_se"]))
+            for format_ in effect.change.values():
+                format_of(format_)
+            if not effect.change or not np.isfinite([effect.kl_mean, effect.kl_mean_se]).all():
+                raise ValueError("an effect is none")
+            effects.append(effect)
+        return cls(**values, effects=tuple(effects))
+
+    @classmethod
+    def read(cls, path: Path) -> Sensitivity:
+        """Raises MeasurementsUnfit."""
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(raw, Mapping):
+                raise ValueError("it is no object")
+            return cls.from_dict(raw)
+        except OSError as error:
+            raise MeasurementsUnfit(path, f"cannot be read ({error.strerror})") from None
+        except (DreamEdgeError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise MeasurementsUnfit(path, f"it is not a file of sensitivities ({error})") from None
+
+    def write(self, path: Path) -> None:
+        """Put in place whole. Raises NotWritable."""
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise NotWritable(path, error.strerror or str(error)) from error
+
+
+def changes(
+    config: ModelConfig, formats: Sequence[WeightFormat], *, subsets: int, seed: int
+) -> list[dict[str, WeightFormat]]:
+    """What is measured: every matrix and every layer in each of `formats`, all matrices in each, and random subsets.
+
+    The embedding, which is looked up, is tried in 8-bit groups only; lm_head also with one scale an output, as the
+    schemes have it. A random subset takes each matrix with a probability of its own, in a random format.
+    """
+    lookup, head = format_of("int8-128"), format_of("int8")
+    products = [name for name in matrix_shapes(config) if name != EMBEDDING]
+    found: list[dict[str, WeightFormat]] = [{EMBEDDING: lookup}]
+    for format_ in formats:
+        found += [{name: format_} for name in products]
+        found += [dict.fromkeys(layer_matrices(index), format_) for index in range(config.num_hidden_layers)]
+        found.append(dict.fromkeys(products, format_))
+    if head not in formats:
+        found.append({products[-1]: head})
+    rng = np.random.default_rng(seed)
+    for _ in range(subsets):
+        share = rng.random()
+        chosen = [name for name in products if rng.random() < share]
+        if len(chosen) > 1:
+            found.append({name: formats[int(rng.integers(len(formats)))] for name in chosen})
+    return found
+
+
+def named(change: Mapping[str, WeightFormat]) -> dict[str, str]:
+    """`change` with the names of its formats."""
+    return {name: name_of(format_) for name, format_ in change.items()}

@@ -1,0 +1,77 @@
+"""Partly masked sequences for `export(…, calibration=…)`: never those that a comparison masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.text.tokenizer import Tokenizer
+
+from ...models import TINY, bundled
+from ..errors import NoData
+from .masking import mask_passages
+from .read import Text, parse_lines, passages
+from .tiny import tiny_texts
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.quantize.calibrate import CalibrationSet
+
+SEQUENCES = 256
+LONGEST = 512
+_TINY_SEED = 77
+BUILT_IN, TINY_TASKS = "built-in texts", "training cases of the tiny model"
+
+
+def calibration_set(
+    checkpoint: Checkpoint,
+    *,
+    data: Sequence[Text] | None = None,
+    name: str = "given texts",
+    sequences: int = SEQUENCES,
+    longest: int = LONGEST,
+    seed: int = 0,
+) -> CalibrationSet:
+    """`sequences` masked sequences, each at a mask ratio of its own, stratified over (0, 1]; of an answer to a prompt
+    the prompt stays visible.
+
+    Args:
+        data: texts to mask; None = training cases of its tasks for the bundled tiny model, built-in ones for others.
+        name: of the data, kept in the manifest.
+        longest: tokens of a sequence; longer texts are cut.
+        seed: of the masks and of the order of the texts.
+
+    Raises: NoData, MissingExtra, InvalidOption, PromptError, CheckpointError, InvalidTokenizer.
+    """
+    for option, value, least in (("sequences", sequences, 1), ("longest", longest, 2), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidOption(option, value, f"must be an integer of at least {least}")
+    try:
+        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
+        from dream_edge_export.quantize.calibrate import CalibrationSet
+    except ImportError:
+        raise MissingExtra("Calibrating", "export") from None
+    if data is None:
+        name, data = _default_texts(checkpoint, sequences)
+    if isinstance(data, str) or not data:
+        raise NoData("data", "it is one string, not a list of texts" if data else "there is no text in it")
+    config = checkpoint.config
+    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config))
+    pieces = passages(data, tokenizer, min(longest, config.context))
+    masked = mask_passages(pieces, config.mask_token_id, count=sequences, bins=1, seed=seed)
+    return CalibrationSet(name, tuple(passage.canvas for passage in masked))
+
+
+def calibration_texts() -> list[Text]:
+    """Built-in texts and conversations of many kinds, none of which a comparison uses."""
+    text = resources.files(__package__).joinpath("calibration.jsonl").read_text(encoding="utf-8")
+    return [*parse_lines("calibration.jsonl", text)]
+
+
+def _default_texts(checkpoint: Checkpoint, sequences: int) -> tuple[str, list[Text]]:
+    tiny = bundled(TINY)
+    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
+        return TINY_TASKS, tiny_texts(_TINY_SEED, -(-sequences // 4), held_out=False)
+    return BUILT_IN, calibration_texts()
