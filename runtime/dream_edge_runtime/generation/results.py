@@ -43,7 +43,8 @@ class Step:
     revealed: IntArray
     """Positions revealed at this step, best first."""
     confidence: FloatArray
-    """[revealed] probabilities of their tokens, after temperature and filters, whatever the algorithm ranks by."""
+    """[revealed] probabilities of their tokens, whatever the algorithm ranks by: after temperature and filters with the
+    official schedule, else of the network's own distribution, at temperature 1 without filters."""
     progress: float
     """The share of the holes' positions that is revealed, 0 to 1. Falls where holes grow."""
     _reader: CanvasReader = field(repr=False, compare=False)

@@ -28,7 +28,7 @@ class UniformSource(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """One token for each asked position, and how sure the filtered distribution is."""
+    """One token for each asked position, and how sure the network is of it."""
 
     tokens: IntArray
     """[rows] proposed ids."""
@@ -41,7 +41,11 @@ class Proposal:
 
 
 class Sampler(Protocol):
-    """Proposes tokens. `temperature` is what the network is to divide the logits by (0 = not at all)."""
+    """Proposes tokens, and says how sure they are.
+
+    How sure is of the distribution that they are drawn from, as upstream has it, or of the network's own (`Judged`).
+    `temperature` is what the network is to divide the logits by (0 = not at all).
+    """
 
     @property
     def temperature(self) -> float: ...
@@ -90,6 +94,8 @@ class Filters:
 
 
 NO_FILTERS = Filters()
+_ROUNDING = 1e-6  # of a sum of probabilities in fp32
+_WITHOUT_BOUND = 1e300
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,72 @@ class Multinomial:
             return distribution.proposal(_look_up(distribution.probs, uniform[indices]))
 
         return propose_exactly(rows, enough, self.temperature, propose)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Draw each token as `Multinomial` does, and judge it by the network's own distribution: temperature 1, no filters.
+
+    For reveals that ask how sure a token is. A low temperature or a filter makes every token look sure, and a token
+    that was drawn against the odds is not sure, however it was drawn.
+
+    The pass is reduced at temperature 1, so the total of the distribution that is drawn from is known between two
+    bounds only: below a temperature of 1, what the k best leave out weighs at most as much as if all of it were as
+    probable as the last of them. Where both bounds give the same token that is the one; elsewhere, and above a
+    temperature of 1, the full logits are fetched.
+    """
+
+    draw_temperature: float
+    filters: Filters = NO_FILTERS
+
+    @property
+    def temperature(self) -> float:
+        return 0.0
+
+    def propose(self, rows: Rows, draws: UniformSource) -> Proposal:
+        uniform = draws.random(rows.count)
+        logits = _below_the_best(rows)
+        exponent = 1 / self.draw_temperature - 1
+        most = np.maximum(1 - rows.top_probs.sum(axis=1, dtype=np.float64), 0) + _ROUNDING
+        most *= np.exp(logits[:, -1] * exponent) / rows.top_probs[:, 0] if exponent >= 0 else _WITHOUT_BOUND
+        least = most if exponent == 0 else np.zeros(rows.count)
+        column, other = (self._look_up(logits, uniform, tail) for tail in (least, most))
+        enough: BoolArray = (column == other) & (column < logits.shape[1])
+
+        def propose(some: Rows, indices: IntArray) -> Proposal:
+            if enough[indices].all():
+                return keep_all(some).proposal(column[indices])
+            return keep_all(some).proposal(self._look_up(_below_the_best(some), uniform[indices], np.zeros(some.count)))
+
+        return propose_exactly(rows, enough, self.temperature, propose)
+
+    def _look_up(
+        self, logits: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64], tail: npt.NDArray[np.float64]
+    ) -> IntArray:
+        """The column [rows] of best-first `logits` [rows, width] that each number of `uniform` [rows] falls into.
+
+        `tail` [rows] is the weight of all tokens that have no column; the best token's is 1. The more it is, the
+        further to the right the column. `width` says that the columns do not reach that far.
+        """
+        width = logits.shape[1]
+        cumulative = np.cumsum(np.exp(logits / self.draw_temperature), axis=1)
+        total = cumulative[:, -1] + tail
+        kept = np.where(tail > 0, width + 1, width)
+        top_p, top_k = self.filters.top_p, self.filters.top_k
+        if top_p is not None and top_p < 1:
+            kept = np.minimum(kept, (cumulative <= top_p * total[:, None]).sum(axis=1) + 1)
+        if top_k is not None and top_k <= width:
+            ranked = (logits >= logits[:, top_k - 1, None]).sum(axis=1)
+            kept = np.minimum(kept, np.where((ranked == width) & (tail > 0), width + 1, ranked))
+        inside = np.take_along_axis(cumulative, np.minimum(kept, width)[:, None] - 1, axis=1)[:, 0]
+        total = np.where(kept > width, total, inside)
+        column: IntArray = np.minimum((cumulative <= (uniform * total)[:, None]).sum(axis=1), kept - 1)
+        return np.where(self.filters.active & (kept > width), width, column)
+
+
+def _below_the_best(rows: Rows) -> npt.NDArray[np.float64]:
+    """The logits [rows, k] less the best of their row."""
+    return rows.top_logits.astype(np.float64) - rows.top_logits[:, :1]
 
 
 def _look_up(probs: FloatArray, uniform: npt.NDArray[np.float64]) -> IntArray:

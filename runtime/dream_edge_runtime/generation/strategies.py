@@ -23,7 +23,7 @@ from .reveal.parallel import (
     Unrepeated,
 )
 from .reveal.scheduled import OneByOne, Origin, Quota
-from .sampling import Filters, Greedy, Multinomial, Sampler
+from .sampling import Filters, Greedy, Judged, Multinomial, Sampler
 from .schedule import BlockSchedule
 
 
@@ -88,8 +88,11 @@ def create_elastic_reveal(config: GenerationConfig, marks: frozenset[int] = froz
 
 
 def create_sampler(config: GenerationConfig) -> Sampler:
-    """How tokens are drawn."""
+    """How tokens are drawn and judged. With the official schedule as upstream; where a step reveals what is sure, what
+    counts as sure does not depend on how tokens are drawn."""
     filters = Filters(top_p=config.top_p, top_k=config.top_k)
+    if config.parallel:
+        return Judged(draw_temperature=config.temperature, filters=filters) if config.temperature > 0 else Greedy()
     if config.temperature > 0:
         return Multinomial(temperature=config.temperature, filters=filters)
     return Greedy(filters=filters)

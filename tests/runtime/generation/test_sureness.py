@@ -1,0 +1,103 @@
+"""What counts as sure does not depend on how tokens are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import dream_edge
+from dream_edge.tasks import sudoku
+from dream_edge_runtime.arrays import FloatArray
+from dream_edge_runtime.generation.config import PARALLEL
+from dream_edge_runtime.generation.sampling import Filters, Judged
+from dream_edge_runtime.inference.network import Rows
+from dream_edge_runtime.model import DreamModel
+from support.loops import run_loop
+from support.networks import random_network, tiny_vocabulary
+from support.official import Official, inverse_cdf
+
+DRAWS: list[dict[str, Any]] = [
+    {"temperature": 0.1},
+    {"temperature": 0.2, "top_p": 0.95},
+    {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
+    {"temperature": 1.0},
+    {"temperature": 1.5, "top_p": 0.9},
+    {"temperature": 2.0, "top_k": 3},
+]
+
+
+class Given:
+    """Random numbers that are known beforehand."""
+
+    def __init__(self, numbers: NDArray[np.float64]) -> None:
+        self.numbers = numbers
+
+    def random(self, size: int, /) -> NDArray[np.float64]:
+        return self.numbers[:size]
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+@pytest.mark.parametrize("k", [2, 8, 64])
+@pytest.mark.parametrize("draw", [*DRAWS, {"temperature": 0.7, "top_k": 1}, {"temperature": 0.7, "top_k": 60}], ids=str)
+def test_tokens_are_drawn_as_upstream_and_judged_at_temperature_one(draw: dict[str, Any], k: int, scale: float) -> None:
+    rng = np.random.default_rng(4)
+    logits = (rng.standard_normal((2000, 100)) * scale).astype(np.float32)
+    numbers = rng.random(len(logits))
+    oracle = Official(mask_token_id=0, steps=1, **draw)
+    expected = inverse_cdf(oracle.filtered(torch.from_numpy(logits)), torch.from_numpy(numbers)).numpy()
+    judged = torch.from_numpy(logits).softmax(-1).gather(1, torch.from_numpy(expected)[:, None])[:, 0].numpy()
+
+    sampler = Judged(
+        draw_temperature=draw["temperature"], filters=Filters(top_p=draw.get("top_p"), top_k=draw.get("top_k"))
+    )
+    found = sampler.propose(Rows.from_logits(logits, sampler.temperature, k), Given(numbers))
+
+    same = found.tokens == expected
+    assert same.mean() >= 0.999  # a number that falls on the border of two tokens
+    np.testing.assert_allclose(found.probability[same], judged[same], rtol=1e-5)
+
+
+def test_full_logits_are_fetched_only_where_the_best_do_not_suffice() -> None:
+    rng = np.random.default_rng(5)
+    logits = (rng.standard_normal((500, 2000)) * 6).astype(np.float32)
+    fetched = 0
+
+    def fetch() -> FloatArray:
+        nonlocal fetched
+        fetched += 1
+        return logits[:1]
+
+    for row in range(len(logits)):
+        rows = replace(Rows.from_logits(logits[row : row + 1], 0.0), fetch_logits=fetch)
+        Judged(draw_temperature=0.7, filters=Filters(top_p=0.8, top_k=20)).propose(rows, rng)
+    assert fetched < 25
+
+
+@pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 0.3}, {"top_p": 0.9, "top_k": 4}], ids=str)
+@pytest.mark.parametrize("name", PARALLEL)
+def test_filters_change_nothing_where_no_token_is_drawn(name: str, filters: dict[str, Any]) -> None:
+    network = random_network(tiny_vocabulary(), scale=9.0)
+    options: list[dict[str, Any]] = [{name: 0.5}, {name: 0.5, **filters}]
+    plain, filtered = (run_loop(network, [[3, 1, 4]], 15, **each) for each in options)
+    assert [step.tolist() for step in filtered] == [step.tolist() for step in plain]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> DreamModel:
+    return dream_edge.load("tiny", threads=1)
+
+
+@pytest.mark.parametrize("draw", [*DRAWS[:4], {"top_k": 1}], ids=str)
+def test_drawing_tokens_does_not_make_guesses_sure(tiny: DreamModel, draw: dict[str, Any]) -> None:
+    """With the probability after temperature and filters a quarter to a third of these would be wrong."""
+    cases = sudoku.generate(np.random.default_rng(1), 64, held_out=True)
+    texts = tiny.generate_batch(
+        [tiny.tokenizer.encode(case.prompt) for case in cases], max_new_tokens=24, seed=3, **draw
+    )
+    solved = [sudoku.solves(case.prompt, each.text) for case, each in zip(cases, texts, strict=True)]
+    assert sum(solved) >= 61
