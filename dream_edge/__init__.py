@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dream_edge_runtime.artifact import Artifact
     from dream_edge_runtime.errors import Cancelled, DreamEdgeError
     from dream_edge_runtime.generation.config import ALGORITHMS, GenerationConfig
     from dream_edge_runtime.generation.denoising import Denoising
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALGORITHMS",
     "MASK_SYMBOL",
+    "Artifact",
     "Cancelled",
     "Denoising",
     "DreamEdgeError",
@@ -57,6 +59,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
     _HOMES = {
         "ALGORITHMS": "dream_edge_runtime.generation.config",
         "MASK_SYMBOL": "dream_edge_runtime.generation.results",
+        "Artifact": "dream_edge_runtime.artifact",
         "Cancelled": "dream_edge_runtime.errors",
         "Denoising": "dream_edge_runtime.generation.denoising",
         "DreamEdgeError": "dream_edge_runtime.errors",

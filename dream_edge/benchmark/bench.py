@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -88,6 +88,13 @@ class Bench:
     """The peak that shares are of: integers where the matrices are multiplied in them."""
     peak_bytes: int | None
     """The most memory held through all of it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: seconds, bytes, operations a second, shares from 0 to 1."""
+        values = asdict(self) | {"artifact": str(self.artifact)}
+        for written, generation in zip(values["generations"], self.generations, strict=True):
+            written["tokens_per_second"] = generation.tokens_per_second
+        return values
 
 
 def bench(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dream_edge_runtime.units import counted, size
 
 from . import options as given
-from .terminal.io import aligned, is_terminal, print_json, printable
+from .terminal.io import print_json, printable
 from .terminal.progress import show_progress
+from .terminal.table import print_table
 
 if TYPE_CHECKING:
     from dream_edge.benchmark.bench import Bench, Pass
@@ -57,42 +57,12 @@ def bench(
             progress=progress,
         )
     if json:
-        print_json(to_json(found))
-    else:
-        _show(found)
-
-
-def to_json(found: Bench) -> dict[str, Any]:
-    """Times in seconds, memory in bytes, peaks in operations a second, shares between 0 and 1."""
-    from dataclasses import asdict
-
-    values = asdict(found) | {"artifact": str(found.artifact)}
-    for written, generation in zip(values["generations"], found.generations, strict=True):
-        written["tokens_per_second"] = generation.tokens_per_second
-    return values
-
-
-def _show(found: Bench) -> None:
-    """Tables; with their lines drawn on a terminal."""
+        print_json(found.to_dict())
+        return
     typer.echo(printable("\n".join(_summary(found))))
     for title, rows in _tables(found):
         typer.echo()
-        if is_terminal(sys.stdout):
-            _draw(title, rows)
-        else:
-            typer.echo("\n".join([title, *aligned(rows)]))
-
-
-def _draw(title: str, rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column, name in enumerate(rows[0]):
-        table.add_column(name, justify="right" if column else "left")
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console().print(table, markup=False)
+        print_table(title, rows)
 
 
 def _summary(found: Bench) -> list[str]:
@@ -123,13 +93,7 @@ def _tables(found: Bench) -> list[tuple[str, list[tuple[str, ...]]]]:
     ]
     texts: list[tuple[str, ...]] = [("cache", "tokens", "passes", "seconds", "tokens/s")]
     texts += [
-        (
-            each.cache,
-            str(each.new_tokens),
-            str(each.passes),
-            f"{each.seconds:.2f}",
-            f"{each.tokens_per_second:.2f}",
-        )
+        (each.cache, str(each.new_tokens), str(each.passes), f"{each.seconds:.2f}", f"{each.tokens_per_second:.2f}")
         for each in found.generations
     ]
     prompt = found.generations[0].prompt_tokens

@@ -22,7 +22,7 @@ _FLAGS = {
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """Turn what a verb raises into a line and an exit code. A value that an option cannot have is a usage error."""
     try:
         yield

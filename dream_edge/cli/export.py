@@ -82,7 +82,7 @@ def export(
     """Turn a checkpoint into an artifact.
 
     An artifact is a directory: ONNX graph, quantized weights, tokenizer, manifest. It appears when it is whole; an
-    export that was interrupted goes on where it stopped when the same command is run again.
+    export that was interrupted resumes where it stopped when the same command is run again.
     """
     import dream_edge
 

@@ -8,7 +8,7 @@ import typer
 
 from . import options as given
 from .terminal.io import print_json, print_text, read_stdin
-from .terminal.run import finished, to_json, watch
+from .terminal.run import note_statistics, to_json, watch
 
 
 def generate(
@@ -104,4 +104,4 @@ def generate(
         print_json(to_json(generation))
     else:
         print_text(generation.text)
-        finished(generation)
+        note_statistics(generation)

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from .exit_codes import reported
+from .exit_codes import report_errors
 from .terminal.io import log_as_notes
 
 
@@ -14,7 +14,7 @@ class Verbs(TyperGroup):
     """The program: what verbs log goes to stderr, and an error that leaves one ends in one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        with reported(), log_as_notes():
+        with report_errors(), log_as_notes():
             return super().invoke(ctx)
 
 

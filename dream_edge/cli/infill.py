@@ -9,7 +9,7 @@ import typer
 
 from . import options as given
 from .terminal.io import print_json, print_text
-from .terminal.run import finished, to_json, watch
+from .terminal.run import note_statistics, to_json, watch
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
@@ -100,4 +100,4 @@ def infill(
         print_json(to_json(generation))
     else:
         print_text(generation.text)
-        finished(generation)
+        note_statistics(generation)

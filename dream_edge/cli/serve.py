@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +15,6 @@ if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel
 
 _KEY = "DREAM_EDGE_API_KEY"
-_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def serve(
@@ -64,6 +58,7 @@ def serve(
     try:
         from dream_edge.server import ServerSettings
         from dream_edge.server import serve as run
+        from dream_edge.server.logs import log_as_json
     except ImportError:
         raise MissingExtra("Serving", "serve") from None
 
@@ -75,53 +70,17 @@ def serve(
         allowed_origins=tuple(allow_origin or ()),
         queue=queue,
     )
+    check = not no_memory_check
     with show_progress() as progress:  # what is not there is said before anything listens
         opened = open_artifact(artifact, progress=progress)
         served = name or served_name(artifact, opened)
         if as_int8:
-            opened = find_or_make_int8(
-                opened, device.value, threads=threads, memory_check=not no_memory_check, progress=progress
-            )
+            opened = find_or_make_int8(opened, device.value, threads=threads, memory_check=check, progress=progress)
 
     def load() -> DreamModel:
-        loaded = dream_edge.load(opened.path, device=device.value, threads=threads, memory_check=not no_memory_check)
+        loaded = dream_edge.load(opened.path, device=device.value, threads=threads, memory_check=check)
         note(f"{served} is loaded.")
         return loaded
 
-    with _log_as_json():
+    with log_as_json():
         run(load, served, settings, dream_edge.__version__, lambda url, _: note(f"{served} at {url}. Ctrl-C stops it."))
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
-            "level": record.levelname.lower(),
-            "event": record.getMessage().strip(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in _RESERVED}
-        if record.exc_info and record.exc_info[1]:  # its kind and place; what it says may quote a prompt
-            from dream_edge.openai.errors import locate
-
-            line |= {"error": type(record.exc_info[1]).__name__, "where": locate(record.exc_info[1])}
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-@contextmanager
-def _log_as_json() -> Iterator[None]:
-    """The log of the server and of uvicorn on standard error, until the block ends."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    loggers = [logging.getLogger(name) for name in ("dream_edge.server", "dream_edge.openai", "uvicorn.error")]
-    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
-    for logger, level in zip(loggers, (logging.INFO, logging.INFO, logging.WARNING), strict=True):
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
-    try:
-        yield
-    finally:
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)

@@ -25,7 +25,7 @@ class Display(Protocol):
 
 
 @contextmanager
-def display_for(tokenizer: Tokenizer, *, visual: bool, pace: float = 0.0) -> Iterator[Display]:
+def open_display(tokenizer: Tokenizer, *, visual: bool, pace: float = 0.0) -> Iterator[Display]:
     """On a terminal a progress line, with the canvas below it if `visual`; elsewhere lines of text if `visual`.
 
     `pace` is the least time in seconds for which a terminal shows each step.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dream_edge.benchmark.machine import peak_memory
 from dream_edge_runtime.units import counted, size
 
-from .display import display_for
+from .display import open_display
 from .io import note
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def watch(
 ) -> Generation:
     """Show the generation that `begin` starts, until it ends. `begin` is given the event that cancels it.
 
-    `pace`: see `display_for`.
+    `pace`: see `open_display`.
 
     Ctrl-C stops the generation within a step, and is then raised as KeyboardInterrupt.
     """
@@ -46,7 +46,7 @@ def watch(
             steps.put(None)
 
     worker = threading.Thread(target=work, name="dream-edge-generation", daemon=True)
-    with display_for(tokenizer, visual=visual, pace=pace) as display:
+    with open_display(tokenizer, visual=visual, pace=pace) as display:
         worker.start()
         try:
             while (step := _next(steps)) is not None:
@@ -67,7 +67,7 @@ def _next(steps: queue.SimpleQueue[Step | None]) -> Step | None:
             continue
 
 
-def finished(generation: Generation) -> None:
+def note_statistics(generation: Generation) -> None:
     """The closing line of statistics, on stderr."""
     peak = peak_memory()
     parts = [

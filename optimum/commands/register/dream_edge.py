@@ -1,4 +1,4 @@
-"""`optimum-cli export dream-edge`, for people who live in Optimum.
+"""`optimum-cli export dream-edge`, for people who live in Optimum: `dream-edge export` with the checkpoint as -m.
 
 Optimum loads every module of this namespace when its command line starts, so it must stay light and work whatever else
 of dream-edge is installed. No directory on the way here may hold an __init__.py: they are shared with Optimum's.
@@ -19,14 +19,16 @@ class DreamEdgeExportCommand(BaseOptimumCLICommand):  # type: ignore[misc]  # Op
 
     @staticmethod
     def parse_args(parser: ArgumentParser) -> None:
-        from dream_edge.cli.optimum import add_options
-
-        add_options(parser)
+        parser.prefix_chars = ""  # every word is kept as it is, for dream-edge to judge
+        parser.add_argument("words", nargs="*")
 
     def run(self) -> None:
-        from dream_edge.cli.optimum import run
+        from dream_edge.cli import main
 
-        run(self.args)
+        parser = ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("-m", "--model")
+        given, words = parser.parse_known_args(self.args.words)
+        main(["export", *([given.model] if given.model else []), *words])
 
 
 REGISTER_COMMANDS = iter([(DreamEdgeExportCommand, ExportCommand)])
