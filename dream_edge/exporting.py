@@ -50,7 +50,7 @@ def export(
         target: what it is to run on; "all" writes a graph for each.
         block_size: weights in a group of the 4-bit schemes, 16 to 256; None = 128 on the CPU, 32 on CUDA, 64 for nf4.
         symmetric: int4 and mixed: groups without a zero point; None = on CUDA only.
-        bits: mixed: spend at most so many bits per weight where they save most.
+        bits: mixed: the most bits per weight, spent where they save most.
         sensitivity: the file by which `bits` are spent; None = measured first, and kept in OUT.sensitivity.json.
         calibrate: choose the rounding on masked texts, which loses far less and takes hours for a 7B.
         calibration_data: the texts, or a .txt or .jsonl file of them; None = built-in ones.

@@ -65,7 +65,7 @@ def load(
         progress: told of a download and of the int8 copy in bytes, and when loading begins.
 
     Raises:
-        ArtifactNotFound: there is none of that name.
+        ArtifactNotFound: there is no artifact of that name.
         CorruptArtifact: it is damaged, or a file of it is missing.
         UnsupportedArtifact: it is a checkpoint, or of a newer format.
         DeviceUnavailable: the device, its driver or the graph for it is missing.
@@ -157,7 +157,7 @@ def resolve_artifact(name: str | Path, *, progress: OnProgress = silent) -> Path
     """The directory of the artifact called `name`, fetched from a hub if it is not here. See `load` for the arguments.
 
     Raises:
-        ArtifactNotFound: there is none of that name.
+        ArtifactNotFound: there is no artifact of that name.
         UnsupportedArtifact: it is a checkpoint.
         MissingExtra: what fetching or exporting it takes is not installed.
         HubError: it has to be fetched, and cannot be.
@@ -197,7 +197,7 @@ def is_bundled(name: str | Path) -> bool:
 
 
 def _directory(name: str | Path, kind: Kind, progress: OnProgress) -> Path:
-    """What is here comes first; then a copy in the hub's cache; then the hub."""
+    """Look here first, then in the hub's cache, then on the hub."""
     repository = hub_repository(name)
     return Path(name) if repository is None else find_or_download(repository, kind, progress=progress)
 
@@ -208,7 +208,7 @@ def hub_repository(name: str | Path) -> Repository | None:
 
 
 def served_name(name: str | Path, artifact: Artifact) -> str:
-    """What the model called `name` is called in requests: "tiny", or its directory's name."""
+    """The name for requests of the model that was loaded as `name`: "tiny", or its directory's name."""
     return str(name) if is_bundled(name) else artifact.path.name
 
 
@@ -232,12 +232,12 @@ def _export_tiny(scheme: str) -> Path:
 
 
 def int8_cache() -> Int8Cache:
-    """Where `load(..., as_int8=True)` keeps its copies."""
+    """The copies that `load(..., as_int8=True)` keeps."""
     return Int8Cache(cache_directory() / "as-int8")
 
 
 def cache_directory() -> Path:
-    """Where this user's platform keeps files that can be made again."""
+    """The directory for files that can be made again, by the custom of this platform."""
     if chosen := os.environ.get("XDG_CACHE_HOME"):
         return Path(chosen) / "dream-edge"
     if sys.platform == "win32":

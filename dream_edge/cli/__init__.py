@@ -10,7 +10,7 @@ from dream_edge_runtime.errors import MissingExtra
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """What `dream-edge` runs, with the `arguments` of this process or with others. Exits."""
+    """Run `dream-edge` with `arguments`, or with those of this process, and exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows "?"

@@ -22,9 +22,9 @@ def bench(
     canvas: Annotated[
         list[int] | None,
         typer.Option(
-            metavar="TOKENS",
+            metavar="N",
             min=1,
-            help="Time passes over so many tokens. May be repeated.  [default: 64, 256 and 512]",
+            help="Time a pass over N tokens. May be repeated.  [default: 64, 256 and 512]",
         ),
     ] = None,
     max_new_tokens: Annotated[

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError
+from dream_edge_runtime.files.writing import explain_write_errors, replace_file
 
 from .terminal.io import note, print_text
 from .terminal.run import watch
@@ -132,29 +132,18 @@ class Conversation:
         assert path is not None
         try:
             path = path.expanduser()
-            is_taken = path != self.saved_to and path.exists()
-            if not is_taken:
-                self._write(path)
-        except OSError as error:
-            raise ChatCommandError(f"{path} cannot be written ({error.strerror}). Name another file.") from None
+            with explain_write_errors(path, "Name another file."):
+                is_taken = path != self.saved_to and path.exists()
+                if not is_taken:
+                    line = json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n"
+                    with replace_file(path) as file:
+                        file.write(line.encode())
         except (ValueError, RuntimeError) as error:  # a NUL; ~nobody
             raise ChatCommandError(f"{rest!r} is no name of a file ({error}). Name another.") from None
         if is_taken:
             raise ChatCommandError(f"{path} exists. Name another file, or remove it.")
         self.saved_to = path
         note(f"Saved to {path}.")
-
-    def _write(self, path: Path) -> None:
-        """All of it or nothing."""
-        beside = path.with_name(path.name + ".partial")
-        try:
-            line = json.dumps({"messages": self.messages}, ensure_ascii=False) + "\n"
-            beside.write_text(line, encoding="utf-8")
-            beside.replace(path)
-        except OSError:
-            with suppress(OSError):
-                beside.unlink()
-            raise
 
     def reset(self, _rest: str) -> None:
         self.messages = []

@@ -46,7 +46,7 @@ def export(
         float | None,
         typer.Option(
             metavar="B",
-            help="mixed: spend at most so many bits per weight where they save most, by what --sensitivity measured.",
+            help="mixed: at most B bits per weight, spent where they save most by what --sensitivity measured.",
         ),
     ] = None,
     sensitivity: Annotated[

@@ -102,7 +102,7 @@ def _listed(amounts: Mapping[str, int], shown: Callable[[float], str]) -> str:
 
 
 def _describe(formats: Formats) -> str:
-    """What a graph stores."""
+    """How the matrices of a graph are stored."""
 
     def describe(part: WeightFormat) -> str:
         if part.kind == "float":

@@ -71,7 +71,7 @@ def serve(
         queue=queue,
     )
     check = not no_memory_check
-    with show_progress() as progress:  # what is not there is said before anything listens
+    with show_progress() as progress:  # what is missing is reported before anything listens
         opened = open_artifact(artifact, progress=progress)
         served = name or served_name(artifact, opened)
         if as_int8:

@@ -44,7 +44,7 @@ def pull(repo: str, revision: str | None = None, *, progress: OnProgress = silen
         revision: a branch, a tag or a commit; None is the main branch.
         progress: told of the download, and of what is verified, in bytes.
 
-    What has arrived is kept when the connection breaks off: called again, it goes on from there. Each file is compared
+    What has arrived is kept when the connection breaks off: called again, it resumes there. Each file is compared
     with the digest that the hub lists, those of an artifact with its manifest as well.
 
     Raises:

@@ -73,7 +73,7 @@ class DownloadInterrupted(HubError, ConnectionError):
     def __init__(self, repository: object, file: str, why: str) -> None:
         super().__init__(
             f"{repository}: the connection broke off at {file} ({why}). What has arrived is kept: run the same command "
-            "again and it goes on from there."
+            "again and it resumes there."
         )
 
 

@@ -18,7 +18,7 @@ import dream_edge
 from dream_edge.cli.app import app
 from dream_edge.cli.chat import _talk
 from dream_edge.cli.conversation import ChatCommandError, Conversation, Leave, utterances
-from dream_edge_runtime.errors import CanvasTooLong, InvalidOption, InvalidTemplate
+from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError, InvalidOption, InvalidTemplate, NotWritable
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.results import Generation
 
@@ -210,14 +210,14 @@ def test_what_is_saved_can_be_compared_with(talk: Conversation, tmp_path: Path) 
     talk.take("other")
     with pytest.raises(ChatCommandError, match="exists"):
         talk.take(f"/save {path}")
-    with pytest.raises(ChatCommandError, match="cannot be written"):
+    with pytest.raises(NotWritable, match="cannot write"):
         talk.take(f"/save {tmp_path / 'nowhere' / 'talk.jsonl'}")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a/\0b", "~nobody-of-that-name/talk.jsonl", "."])
 def test_a_name_that_no_file_can_have_is_refused(talk: Conversation, tmp_path: Path, name: str) -> None:
     talk.take("one")
-    with pytest.raises(ChatCommandError, match="Name another"):
+    with pytest.raises(DreamEdgeError, match="Name a"):
         talk.take(f"/save {name if name.startswith('~') else tmp_path / name}")
     assert [*tmp_path.iterdir()] == []
 

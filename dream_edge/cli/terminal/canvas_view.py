@@ -59,7 +59,7 @@ class CanvasView:
             return [text for text, _ in lines]
         fresh = [number for number, (_, is_fresh) in enumerate(lines) if is_fresh]
         room = max(1, height - 2)  # one line above and one below say how much is hidden
-        self._top = _scrolled(self._top, room, len(lines), fresh)
+        self._top = _scroll(self._top, room, len(lines), fresh)
         shown = [text for text, _ in lines[self._top : self._top + room]]
         if height < 3:
             return shown
@@ -112,13 +112,13 @@ def wrap(pieces: Iterable[Piece], width: int) -> Iterator[tuple[Text, bool]]:
     for character in _characters(pieces):
         cells = cell_len(character.text)
         if character.text == "\n":
-            yield _joined(line)
+            yield _join(line)
             line, used = [], 0
             continue
         if used + cells > width:
             kept = len(line) if character.text == " " else _last_break(line)
             if kept:
-                yield _joined(line[:kept])
+                yield _join(line[:kept])
             line = line[kept:]
             used = sum(cell_len(each.text) for each in line)
             if character.text == " ":
@@ -126,7 +126,7 @@ def wrap(pieces: Iterable[Piece], width: int) -> Iterator[tuple[Text, bool]]:
         if used + cells <= width:
             line.append(character)
             used += cells
-    yield _joined(line)
+    yield _join(line)
 
 
 def _characters(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -136,7 +136,7 @@ def _characters(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def _last_break(line: Sequence[Piece]) -> int:
-    """How much of a full line to keep: up to its last space, mask or wide character; all of it where there is none."""
+    """The length of a full line to keep: up to its last space, mask or wide character, or else all of it."""
     for number in range(len(line), 0, -1):
         text = line[number - 1].text
         if text in (" ", MASK_SYMBOL) or cell_len(text) > 1:
@@ -144,7 +144,7 @@ def _last_break(line: Sequence[Piece]) -> int:
     return len(line)
 
 
-def _joined(line: Sequence[Piece]) -> tuple[Text, bool]:
+def _join(line: Sequence[Piece]) -> tuple[Text, bool]:
     text = Text(no_wrap=True, end="")
     for style, run in groupby(line, key=lambda character: character.style):
         text.append("".join(character.text for character in run), style)
@@ -177,7 +177,7 @@ def plain_line(step: Step) -> str:
     return f"step {step.index}/{step.steps} {step.progress:4.0%}  {text}"
 
 
-def _scrolled(top: int, room: int, total: int, fresh: list[int]) -> int:
+def _scroll(top: int, room: int, total: int, fresh: list[int]) -> int:
     """The first line to show: as before while the middle of what is fresh can be seen, else with it in the middle."""
     if fresh:
         focus = fresh[len(fresh) // 2]

@@ -1,4 +1,4 @@
-"""Runs a generation in a thread of its own, so that Ctrl-C is heard during a pass, and shows it to whoever watches."""
+"""Run a generation in a thread of its own, so that Ctrl-C is heard during a pass, and show how it comes about."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def watch(
     Ctrl-C stops the generation within a step, and is then raised as KeyboardInterrupt.
     """
     cancel = threading.Event()
-    denoising = begin(cancel)  # in this thread: bad arguments are said before anything is drawn
+    denoising = begin(cancel)  # in this thread: bad arguments are reported before anything is drawn
     steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
     errors: list[BaseException] = []
 
