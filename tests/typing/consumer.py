@@ -5,13 +5,16 @@ A slip that a checker overlooks leaves an ignore without use, which `mypy` and `
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import assert_type
 
 import dream_edge
 from dream_edge import (  # type: ignore[attr-defined]
+    Artifact,
     DreamModel,
     Generation,
     GenerationConfig,
+    Progress,
     Step,
     laod,  # pyright: ignore[reportAttributeAccessIssue]
 )
@@ -29,9 +32,23 @@ def use(model: DreamModel) -> None:
         assert_type(step.progress, float)
 
 
+def use_verbs() -> None:
+    assert_type(dream_edge.export("checkpoint", "out", scheme="int4"), Artifact)
+    assert_type(dream_edge.verify("out"), Artifact)
+    assert_type(dream_edge.pull("owner/name", progress=show), Path)
+    assert_type(dream_edge.info("out").parameters, int)
+    assert_type(dream_edge.bench("out").load.seconds, float)
+    assert_type(dream_edge.batch("out", "in.jsonl", "answers.jsonl").done, int)
+
+
+def show(now: Progress) -> None:
+    assert_type(now.share, float)
+
+
 def misuse(model: DreamModel) -> None:
     laod("tiny")
     dream_edge.GenerationConfg()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    dream_edge.export("checkpoint", "out", scheme="int3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     dream_edge.load("tiny", thread=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     GenerationConfig(max_new_token=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     GenerationConfig(steps="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
