@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dream_edge.cli.app import app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def optimum_cli(*arguments: str | Path, also: Path = ROOT, first: bool = False) -> subprocess.CompletedProcess[str]:

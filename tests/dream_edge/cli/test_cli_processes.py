@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = (sys.executable, "-m", "dream_edge")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "runtime", "export")),

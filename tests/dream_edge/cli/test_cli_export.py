@@ -20,7 +20,7 @@ from dream_edge_export.staging import staging_of
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(*arguments: str | Path) -> Result:
