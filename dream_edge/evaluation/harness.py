@@ -22,7 +22,7 @@ except ImportError:
     raise MissingExtra("Evaluating with lm-evaluation-harness", "eval") from None
 
 HARNESS_DEVICE = "cuda:0"
-"""What the harness's command passes where no `--device` is given, so it cannot be taken for a wish."""
+"""What the harness's command passes where no `--device` is given, so nobody need have asked for it."""
 
 
 @register_model("dream-edge")
@@ -34,7 +34,7 @@ class DreamEdgeLM(LM):  # type: ignore[misc]
         reference: instead, a checkpoint, which is run in full precision by PyTorch.
         device, threads: where an artifact runs, as in `dream_edge.load`. A reference runs on the CPU.
         batch_size, mc_samples, seed, check_greedy, add_bos_token: see `Subject`.
-        max_batch_size: what the harness passes to every model; it means nothing here.
+        max_batch_size: what the harness passes to every model; it has no effect here.
         options: how to generate: `exact`, or fields of `GenerationConfig`.
 
     Raises:
@@ -85,25 +85,25 @@ class DreamEdgeLM(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         return [
-            self._kept("loglikelihood", request, self.subject.log_likelihood(*request.args))
+            self._keep("loglikelihood", request, self.subject.log_likelihood(*request.args))
             for request in tqdm(requests, "Likelihoods", disable=disable_tqdm)
         ]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
         return [
-            self._kept("loglikelihood_rolling", request, self.subject.rolling_log_likelihood(*request.args))
+            self._keep("loglikelihood_rolling", request, self.subject.rolling_log_likelihood(*request.args))
             for request in tqdm(requests, "Likelihoods of texts", disable=disable_tqdm)
         ]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-        asked = [request.args for request in requests]
-        texts = dict.fromkeys(range(len(asked)), "")
-        for index, text in tqdm(self.subject.generate(asked), "Texts", len(asked), disable=disable_tqdm):
-            texts[index] = self._kept("generate_until", requests[index], text)
-        return [*texts.values()]
+        contexts = [request.args for request in requests]
+        texts = [""] * len(contexts)
+        for index, text in tqdm(self.subject.generate(contexts), "Texts", len(contexts), disable=disable_tqdm):
+            texts[index] = self._keep("generate_until", requests[index], text)
+        return texts
 
-    def _kept(self, kind: str, request: Instance, result: Any) -> Any:
-        """`result`, once the harness's cache has it, so that a run that is killed goes on there."""
+    def _keep(self, kind: str, request: Instance, result: Any) -> Any:
+        """`result`, once the harness's cache has it, so that a killed run resumes there."""
         self.cache_hook.add_partial(kind, request.args, result)
         return result
 
@@ -133,7 +133,7 @@ def _batch_size(given: int | str | None) -> int:
     if isinstance(given, int):
         return given
     if not given.isdecimal():
-        raise InvalidOption("batch_size", given, "must be a number: how much fits is not tried out")
+        raise InvalidOption("batch_size", given, "must be a number: what fits is not searched for")
     return int(given)
 
 

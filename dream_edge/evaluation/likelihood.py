@@ -1,4 +1,4 @@
-"""How likely a masked-diffusion model finds an answer: a bound on log p(answer | prompt), and whether it is its first.
+"""How likely an answer is to a masked-diffusion model: a bound on log p(answer | prompt), and whether it is its own.
 
 The bound is the model's training objective (LLaDA, Nie et al., arXiv 2502.09992, equation 6; the same weights in MDLM,
 arXiv 2406.07524, and in Dream's own evaluation). Of the n tokens of an answer, l are masked, l uniform on 1 … n, and
@@ -33,12 +33,12 @@ class Masks:
     weights: DoubleArray
 
 
-def masks_for(length: int, samples: int, rng: np.random.Generator) -> Masks:
-    """All masks of an answer of `length` tokens where `samples` passes suffice for them, else so many drawn ones."""
-    return every_mask(length) if length < 63 and 2**length - 1 <= samples else drawn_masks(length, samples, rng)
+def choose_masks(length: int, samples: int, rng: np.random.Generator) -> Masks:
+    """All masks of an answer of `length` tokens if `samples` passes suffice for them, else `samples` drawn ones."""
+    return enumerate_masks(length) if length < 63 and 2**length - 1 <= samples else draw_masks(length, samples, rng)
 
 
-def every_mask(length: int) -> Masks:
+def enumerate_masks(length: int) -> Masks:
     """Each of the 2^length - 1 masks, with which the bound is exact."""
     subsets = [subset for size in range(1, length + 1) for subset in combinations(range(length), size)]
     masked = np.zeros((len(subsets), length), np.bool_)
@@ -47,8 +47,8 @@ def every_mask(length: int) -> Masks:
     return Masks(masked, np.array([1 / (len(subset) * comb(length, len(subset))) for subset in subsets]))
 
 
-def drawn_masks(length: int, samples: int, rng: np.random.Generator) -> Masks:
-    """`samples` masks, their sizes stratified: one from each of as many equal parts of the sizes 1 … length."""
+def draw_masks(length: int, samples: int, rng: np.random.Generator) -> Masks:
+    """Draw masks whose sizes are stratified: one from each of `samples` equal parts of the sizes 1 … length."""
     ratios = (np.arange(samples) + rng.random(samples)) / samples
     sizes = np.minimum(length, np.floor(ratios * length).astype(np.int64) + 1)
     masked = np.zeros((samples, length), np.bool_)
@@ -69,7 +69,7 @@ def log_likelihood(
         canvas = np.tile(tokens, (len(masked), 1))
         canvas[:, len(prompt) :][masked] = network.config.mask_token_id
         sequence, place = masked.nonzero()
-        rows = ask(network, canvas, sequence, len(prompt) + place)
+        rows = predict(network, canvas, sequence, len(prompt) + place)
         logits = rows.fetch_logits()[np.arange(len(place)), targets[place]].astype(np.float64)
         bound += float((weights[sequence] * (logits - rows.log_normalizer)).sum())
     return bound
@@ -84,7 +84,7 @@ def is_first_choice(network: Network, prompt: Sequence[int], answer: Sequence[in
     canvas = np.array([[*prompt, *[network.config.mask_token_id] * len(answer)]], np.int64)
     masked = np.arange(len(prompt), canvas.shape[1])
     while len(masked):
-        rows = ask(network, canvas, np.zeros_like(masked), masked)
+        rows = predict(network, canvas, np.zeros_like(masked), masked)
         best = int(rows.top_probs[:, 0].argmax())
         token, position = int(rows.top_ids[best, 0]), int(masked[best])
         if token != answer[position - len(prompt)]:
@@ -94,16 +94,16 @@ def is_first_choice(network: Network, prompt: Sequence[int], answer: Sequence[in
     return True
 
 
-def ask(network: Network, canvas: IntArray, sequence: IntArray, position: IntArray) -> Rows:
-    """What the network says of the tokens at `position` [rows] of `sequence` [rows] of `canvas` [batch, length].
+def predict(network: Network, canvas: IntArray, sequence: IntArray, position: IntArray) -> Rows:
+    """What the network predicts for the tokens at `position` [rows] of `sequence` [rows] of `canvas` [batch, length].
 
     Raises:
-        NonFiniteLogits: weights that nobody verified, or an overflow.
+        NonFiniteLogits: weights that were not verified, or an overflow.
     """
     batch, length = canvas.shape
     positions = np.tile(np.arange(length, dtype=np.int64), (batch, 1))
-    asked = sequence * length + _row_of(position, network.config)
-    rows = network.forward(canvas, positions, np.ones((batch, length), np.bool_), asked, 0.0, None)
+    wanted = sequence * length + _row_of(position, network.config)
+    rows = network.forward(canvas, positions, np.ones((batch, length), np.bool_), wanted, 0.0, None)
     finite = np.isfinite(rows.log_normalizer)
     if not finite.all():
         raise NonFiniteLogits(int(position[finite.argmin()]))
@@ -111,16 +111,16 @@ def ask(network: Network, canvas: IntArray, sequence: IntArray, position: IntArr
 
 
 def _row_of(position: IntArray, config: ModelConfig) -> IntArray:
-    """Which row of the network predicts each position; the first has only its own."""
+    """Which row of the network predicts each position: the one `shift` before it, but its own for the first."""
     rows: IntArray = np.maximum(position - config.shift, 0)
     return rows
 
 
-def windows(text: Sequence[int], prefix: int, context: int) -> Iterator[tuple[list[int], list[int]]]:
+def split_windows(text: Sequence[int], prefix: int, context: int) -> Iterator[tuple[list[int], list[int]]]:
     """Pieces of a long text as pairs of prompt and answer: every token is in one answer, and no pair exceeds `context`.
 
-    An answer has at most half the context; before it stands what came before it in the text, as much as fits, behind
-    `prefix` where the text begins there. By the chain rule the sum of their bounds is one of the whole text.
+    An answer has at most half the context. Its prompt is the text before it, as much as fits; `prefix` comes before the
+    beginning of the text. By the chain rule the sum of their bounds is one of the whole text.
     """
     step = max(1, context // 2)
     whole = [prefix, *text]

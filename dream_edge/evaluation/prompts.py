@@ -1,4 +1,4 @@
-"""From the harness's texts to token ids: conversations, prompts with their answers, and what must be cut."""
+"""From the harness's texts to token ids: conversations, prompts with their answers, and markers of turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def render_chat(messages: Sequence[Mapping[str, str]], *, opens_reply: bool = Tr
     """A conversation as one text in Dream's chat format (ChatML).
 
     With `opens_reply` it ends where the assistant's next turn begins; without, within its last message, which the
-    model is to go on writing.
+    model is to continue.
 
     Raises:
         InvalidConversation: there is no message, or one has an unknown role.
@@ -61,9 +61,10 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Ids of a prompt and of what follows it, split as one text is: spaces at the end of the prompt belong behind it.
+    """Ids of a prompt and of what follows it, split as one text is: the continuation takes spaces that end the prompt.
 
-    This is the harness's own rule, but that line ends stay: no word begins with one, and conversations end in one.
+    This is the harness's own rule, but line ends stay in the prompt: no word begins with one, and conversations end in
+    one.
     """
     kept = context.rstrip(" ")
     whole = encode(tokenizer, context + continuation)

@@ -1,4 +1,4 @@
-"""A model as an evaluation asks it: likelihoods of answers, likelihoods of texts, and texts that go on until a stop."""
+"""What an evaluation asks of a model: likelihoods of answers, likelihoods of texts, and texts up to a stop string."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dream_edge_runtime.generation.options import EXACT
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import TURN_START
 
-from .likelihood import is_first_choice, log_likelihood, masks_for, windows
+from .likelihood import choose_masks, is_first_choice, log_likelihood, split_windows
 from .prompts import encode, encode_pair
 
 _log = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS = 256
-"""Where neither the user nor the task says, as elsewhere in the harness."""
+"""Unless the user or the task says otherwise, as elsewhere in the harness."""
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _SAMPLING = ("temperature", "top_p", "top_k")
@@ -33,12 +33,12 @@ class Subject:
     """What is evaluated, and how.
 
     Attributes:
-        mc_samples: masks for each likelihood. An answer whose masks are no more (7 tokens have 127) gets them all, and
-            thereby the exact value of the bound.
+        mc_samples: masks for each likelihood. An answer with no more masks than that (7 tokens have 127) gets them all,
+            and so the exact value of the bound.
         seed: of masks and of drawn tokens. Masks depend on it, the prompt and the answer's length alone: neither on
             the order of the requests nor on the batch, and answers of one length to one question share them.
-        check_greedy: find out whether an answer is the model's own, in up to as many passes as it has tokens; else
-            none counts as such.
+        check_greedy: find out whether an answer is the model's own, in at most as many passes as it has tokens;
+            otherwise none counts as such.
         add_bos_token: begin prompts with the bos token, as evaluations of base models do; not conversations.
         batch_size: texts, or masks of one text, that go through a pass together.
         options: how to generate, as keywords of `DreamModel.generate`. They win over what a task asks for.
@@ -73,39 +73,39 @@ class Subject:
     def log_likelihood(self, context: str, continuation: str) -> tuple[float, bool]:
         """The bound on log p(continuation | context) in nats, and whether the model would write it by itself.
 
-        Without a context the bos token is one. A context that is too long loses its beginning.
+        An empty context is the bos token. A context that is too long loses its beginning.
 
         Raises:
             CanvasTooLong: the continuation alone does not fit.
         """
         prompt, answer = encode_pair(self.model.tokenizer, context, continuation)
-        prompt = self._begun(prompt, context)
+        prompt = self._with_bos(prompt, context)
         if len(answer) >= self.context:
             raise CanvasTooLong(len(answer) + 1, self.context)
-        prompt = self._cut(prompt, self.context - len(answer))
+        prompt = self._truncate(prompt, self.context - len(answer))
         bound = self._bound(prompt, answer)
         return bound, self.check_greedy and is_first_choice(self.model.network, prompt, answer)
 
     def rolling_log_likelihood(self, text: str) -> float:
         """The bound on log p(text) in nats, after the bos token; long texts in pieces, each after what precedes it."""
         ids = self.model.tokenizer.encode(text)
-        pieces = windows(ids, self.model.config.bos_token_id, self.context)
+        pieces = split_windows(ids, self.model.config.bos_token_id, self.context)
         return sum(self._bound(prompt, answer) for prompt, answer in pieces)
 
     def _bound(self, prompt: Sequence[int], answer: Sequence[int]) -> float:
         if not answer:
             return 0.0
         rng = np.random.default_rng([self.seed, zlib.crc32(np.array(prompt, "<i8").tobytes()), len(answer)])
-        masks = masks_for(len(answer), self.mc_samples, rng)
+        masks = choose_masks(len(answer), self.mc_samples, rng)
         return log_likelihood(self.model.network, prompt, answer, masks, batch_size=self.batch_size)
 
     # --- texts -------------------------------------------------------------------------------------------------------
 
     def generate(self, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[tuple[int, str]]:
-        """What follows each context, given with its task's keywords, cut before the first of its `until`.
+        """Write on from each context, with its task's keywords, up to the first of its `until`.
 
-        Requests with the same keywords share batches, so they come in an order of their own, with their numbers. Each
-        batch has a seed of its own. A context that is too long loses its beginning; an empty one is the bos token.
+        Requests with the same keywords share batches, so texts come in another order, with their requests' numbers.
+        Each batch has its own seed. A context that is too long loses its beginning; an empty one is the bos token.
 
         Raises:
             UnknownOption, InvalidOption: of the options.
@@ -125,13 +125,13 @@ class Subject:
 
     def options_for(self, keywords: Mapping[str, Any]) -> dict[str, Any]:
         """How to generate for a task that asks for `keywords`: the user's options, then the task's, then defaults."""
-        asked = dict(keywords)
-        until = asked.pop("until", None) or ()
-        lengths = [asked.pop(name, None) for name in _LENGTHS]
-        if not asked.pop("do_sample", True):
-            asked = {name: value for name, value in asked.items() if name not in _SAMPLING} | {"temperature": 0.0}
+        wanted = dict(keywords)
+        until = wanted.pop("until", None) or ()
+        lengths = [wanted.pop(name, None) for name in _LENGTHS]
+        if not wanted.pop("do_sample", True):
+            wanted = {name: value for name, value in wanted.items() if name not in _SAMPLING} | {"temperature": 0.0}
         options = {"max_new_tokens": next((length for length in lengths if length is not None), MAX_NEW_TOKENS)}
-        for name, value in asked.items():
+        for name, value in wanted.items():
             if name in (*FIELDS, EXACT):
                 options |= {} if value is None else {name: value}
             else:
@@ -140,15 +140,15 @@ class Subject:
         return options | {"stop": [stop for stop in stops if stop]} | dict(self.options)
 
     def _prompt(self, context: str, new_tokens: int) -> list[int]:
-        prompt = self._begun(encode(self.model.tokenizer, context), context)
-        return self._cut(prompt, max(1, self.context - new_tokens))
+        prompt = self._with_bos(encode(self.model.tokenizer, context), context)
+        return self._truncate(prompt, max(1, self.context - new_tokens))
 
-    def _begun(self, prompt: list[int], context: str) -> list[int]:
+    def _with_bos(self, prompt: list[int], context: str) -> list[int]:
         """`prompt` with the bos token before it where that is asked for, or where there is nothing else."""
         begins = self.add_bos_token and not context.startswith(TURN_START)
         return [self.model.config.bos_token_id, *prompt] if begins or not prompt else prompt
 
-    def _cut(self, prompt: list[int], room: int) -> list[int]:
+    def _truncate(self, prompt: list[int], room: int) -> list[int]:
         if len(prompt) > room:
             _log.warning("a prompt of %d tokens loses its first %d: no more fit", len(prompt), len(prompt) - room)
         return prompt[-room:]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import dream_edge
-from dream_edge.evaluation.likelihood import every_mask, log_likelihood
+from dream_edge.evaluation.likelihood import enumerate_masks, log_likelihood
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import chat_ids
 
@@ -105,7 +105,7 @@ def test_choices_are_scored_by_their_bounds_after_the_chat_template(found: dict[
         question = f"What sound does the {document['animal']} make?"
         prompt = chat_ids(tiny.tokenizer, [{"role": "user", "content": question}])
         answers = [tiny.tokenizer.encode(f"A {document['animal']} {does}.") for does in ("barks", "moos", "meows")]
-        bounds = [log_likelihood(tiny.network, prompt, answer, every_mask(len(answer))) for answer in answers]
+        bounds = [log_likelihood(tiny.network, prompt, answer, enumerate_masks(len(answer))) for answer in answers]
         assert [float(resps[0][0]) for resps in sample["resps"]] == pytest.approx(bounds, rel=1e-4)
         chosen.append(int(np.argmax(bounds)) == document["right"])
     assert chosen == [True, True, True, False]
@@ -117,7 +117,7 @@ def test_texts_are_scored_in_bits_per_byte(found: dict[str, Any], tiny: DreamMod
     bound = 0.0
     for text in texts:
         ids = tiny.tokenizer.encode(text)
-        bound += log_likelihood(tiny.network, [tiny.config.bos_token_id], ids, every_mask(len(ids)), batch_size=8)
+        bound += log_likelihood(tiny.network, [tiny.config.bos_token_id], ids, enumerate_masks(len(ids)), batch_size=8)
     expected = -bound / sum(len(text.encode()) for text in texts) / np.log(2)
     assert found["artifact"]["results"]["dream_edge_texts"]["bits_per_byte,none"] == pytest.approx(expected, rel=1e-4)
 

@@ -11,12 +11,12 @@ import torch
 
 import dream_edge
 from dream_edge.evaluation.likelihood import (
-    drawn_masks,
-    every_mask,
+    choose_masks,
+    draw_masks,
+    enumerate_masks,
     is_first_choice,
     log_likelihood,
-    masks_for,
-    windows,
+    split_windows,
 )
 from dream_edge_export.reference.in_memory import ReferenceNetwork
 from dream_edge_export.reference.model import Dream, shift
@@ -52,12 +52,12 @@ def written_out(dream: Dream, prompt: Sequence[int], answer: Sequence[int]) -> f
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_all_masks_together_give_the_definition(dream: Dream, batch_size: int) -> None:
-    found = log_likelihood(ReferenceNetwork(dream), PROMPT, ANSWER, every_mask(4), batch_size=batch_size)
+    found = log_likelihood(ReferenceNetwork(dream), PROMPT, ANSWER, enumerate_masks(4), batch_size=batch_size)
     assert found == pytest.approx(written_out(dream, PROMPT, ANSWER), rel=1e-5)
 
 
 def test_without_a_prompt_the_first_token_goes_by_its_own_row(dream: Dream) -> None:
-    found = log_likelihood(ReferenceNetwork(dream), [], ANSWER, every_mask(4))
+    found = log_likelihood(ReferenceNetwork(dream), [], ANSWER, enumerate_masks(4))
     assert found == pytest.approx(written_out(dream, [], ANSWER), rel=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_drawn_masks_converge_to_the_definition(dream: Dream) -> None:
     network = ReferenceNetwork(dream)
     exact = written_out(dream, PROMPT, ANSWER)
     rng = np.random.default_rng(0)
-    estimates = [log_likelihood(network, PROMPT, ANSWER, drawn_masks(4, 8, rng), batch_size=8) for _ in range(60)]
+    estimates = [log_likelihood(network, PROMPT, ANSWER, draw_masks(4, 8, rng), batch_size=8) for _ in range(60)]
     error = np.std(estimates, ddof=1) / np.sqrt(60)
     assert 0 < error < 0.01 * abs(exact)
     assert abs(np.mean(estimates) - exact) < 4 * error
@@ -74,25 +74,25 @@ def test_drawn_masks_converge_to_the_definition(dream: Dream) -> None:
 @pytest.mark.parametrize(("length", "samples"), list(product((1, 3, 10), (1, 5, 40))))
 def test_weights_count_every_token_once(length: int, samples: int) -> None:
     """Where each token had log p = -1 whatever is masked, any masks must find -length."""
-    for masks in (every_mask(length), drawn_masks(length, samples, np.random.default_rng(1))):
+    for masks in (enumerate_masks(length), draw_masks(length, samples, np.random.default_rng(1))):
         assert (masks.weights * masks.masked.sum(axis=1)).sum() == pytest.approx(length)
         assert masks.masked.any(axis=1).all()
 
 
 def test_sizes_of_drawn_masks_are_stratified() -> None:
-    sizes = drawn_masks(10, 40, np.random.default_rng(2)).masked.sum(axis=1)
+    sizes = draw_masks(10, 40, np.random.default_rng(2)).masked.sum(axis=1)
     assert np.bincount(sizes).tolist() == [0, *[4] * 10]
 
 
 def test_every_place_is_masked_equally_often() -> None:
-    masked = drawn_masks(5, 20000, np.random.default_rng(3)).masked
+    masked = draw_masks(5, 20000, np.random.default_rng(3)).masked
     assert masked.mean(axis=0) == pytest.approx(np.full(5, 0.6), abs=0.02)  # the mean size is 3 of 5
 
 
 def test_short_answers_get_all_their_masks() -> None:
     rng = np.random.default_rng(4)
-    assert [len(masks_for(length, 128, rng).weights) for length in (1, 7, 8, 400)] == [1, 127, 128, 128]
-    assert len(np.unique(every_mask(7).masked, axis=0)) == 127
+    assert [len(choose_masks(length, 128, rng).weights) for length in (1, 7, 8, 400)] == [1, 127, 128, 128]
+    assert len(np.unique(enumerate_masks(7).masked, axis=0)) == 127
 
 
 def test_first_choice_is_what_the_model_would_write(dream: Dream) -> None:
@@ -119,7 +119,7 @@ def test_the_first_wrong_token_decides() -> None:
 def test_logits_that_are_not_numbers_are_an_error() -> None:
     network: Network = FakeNetwork(small_config(), lambda ids, _: torch.full((*ids.shape, 448), torch.nan))
     with pytest.raises(NonFiniteLogits):
-        log_likelihood(network, PROMPT, ANSWER, every_mask(4))
+        log_likelihood(network, PROMPT, ANSWER, enumerate_masks(4))
 
 
 def test_a_right_answer_is_likelier_than_a_wrong_one() -> None:
@@ -127,7 +127,7 @@ def test_a_right_answer_is_likelier_than_a_wrong_one() -> None:
     prompt = chat_ids(model.tokenizer, [{"role": "user", "content": "What sound does the dog make?"}])
     answers = [model.tokenizer.encode(f"A dog {does}.") for does in ("barks", "moos", "sings")]
     bounds = [
-        log_likelihood(model.network, prompt, answer, masks_for(len(answer), 32, np.random.default_rng(0)))
+        log_likelihood(model.network, prompt, answer, choose_masks(len(answer), 32, np.random.default_rng(0)))
         for answer in answers
     ]
     assert bounds[0] > max(bounds[1:]) + 3
@@ -137,7 +137,7 @@ def test_a_right_answer_is_likelier_than_a_wrong_one() -> None:
 @pytest.mark.parametrize(("length", "context"), [(0, 8), (1, 8), (4, 8), (5, 8), (31, 8), (31, 9), (31, 2), (3, 100)])
 def test_windows_hold_every_token_once_behind_what_precedes_it(length: int, context: int) -> None:
     text = [*range(100, 100 + length)]
-    found = [*windows(text, 1, context)]
+    found = [*split_windows(text, 1, context)]
     assert [token for _, answer in found for token in answer] == text
     whole, end = [1, *text], 1
     for prompt, answer in found:

@@ -11,7 +11,7 @@ import pytest
 
 import dream_edge
 from dream_edge.evaluation.__main__ import main
-from dream_edge.evaluation.likelihood import every_mask, is_first_choice, log_likelihood
+from dream_edge.evaluation.likelihood import enumerate_masks, is_first_choice, log_likelihood
 from dream_edge.evaluation.prompts import encode, encode_pair, render_chat
 from dream_edge.evaluation.subject import Subject
 from dream_edge_runtime.errors import CanvasTooLong, InvalidConversation, InvalidOption, NoChatTokens
@@ -88,7 +88,7 @@ def test_likelihood_of_a_pair_is_the_bound_of_its_ids(tiny: DreamModel) -> None:
     prompt, answer = encode_pair(tiny.tokenizer, "The dog says", " woof.")
     assert 1 <= len(answer) <= 6
     bound, first = Subject(model=tiny).log_likelihood("The dog says", " woof.")
-    assert bound == pytest.approx(log_likelihood(tiny.network, prompt, answer, every_mask(len(answer))), rel=1e-6)
+    assert bound == pytest.approx(log_likelihood(tiny.network, prompt, answer, enumerate_masks(len(answer))), rel=1e-6)
     assert first == is_first_choice(tiny.network, prompt, answer)
 
 
@@ -146,7 +146,7 @@ def test_long_contexts_lose_their_beginning(tiny: DreamModel, caplog: pytest.Log
         assert dict(subject.generate([(long, {})])).keys() == {0}
     assert "loses" in caplog.text
     prompt, answer = encode_pair(model.tokenizer, long, " woof.")
-    tail, every = prompt[-(24 - len(answer)) :], every_mask(len(answer))
+    tail, every = prompt[-(24 - len(answer)) :], enumerate_masks(len(answer))
     assert len(answer) <= 5  # so that each of its masks is among the 31
     assert kept[0] == pytest.approx(log_likelihood(model.network, tail, answer, every), rel=1e-6)
     with pytest.raises(CanvasTooLong):
@@ -162,7 +162,7 @@ def test_a_text_is_the_sum_of_its_windows(tiny: DreamModel) -> None:
     for start in range(1, len(whole), 6):
         answer = whole[start : start + 6]
         before = whole[max(0, start + len(answer) - 12) : start]
-        found += log_likelihood(model.network, before, answer, every_mask(len(answer)))
+        found += log_likelihood(model.network, before, answer, enumerate_masks(len(answer)))
     assert subject.rolling_log_likelihood(text) == pytest.approx(found, rel=1e-6)
     assert subject.rolling_log_likelihood("") == 0
 
