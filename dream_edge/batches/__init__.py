@@ -13,9 +13,10 @@ from .errors import (
     WorkerUnfit,
 )
 from .local_engine import LocalEngine
-from .ray_engine import RayEngine, Source
+from .ray_engine import RayEngine
 from .requests import count_requests
 from .run import BatchSummary, batch, run_batch
+from .source import Source
 
 __all__ = [
     "BatchError",

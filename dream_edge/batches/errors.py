@@ -1,4 +1,4 @@
-"""What can be wrong with a batch as a whole; what is wrong with one request stands in its own line."""
+"""What can be wrong with a batch as a whole; the error of one request stands in its own line."""
 
 from __future__ import annotations
 
@@ -30,13 +30,6 @@ class MismatchedResults(BatchError):
         super().__init__(f"{path}: line {line} {why}. Name another file for the results, or remove this one.")
 
 
-class ResultsNotWritable(BatchError, OSError):
-    """The disk fails, or the place is read-only."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} cannot be written ({why}). What it holds stays; run the same command again.")
-
-
 class ClusterUnreachable(BatchError, ConnectionError):
     """Ray is not there, or does not start."""
 
@@ -62,10 +55,10 @@ class NoRoomOnCluster(BatchError, RuntimeError):
 
 
 class WorkerUnfit(BatchError, RuntimeError):
-    """A machine of the cluster cannot load the model, or has another one."""
+    """A machine of the cluster cannot load the model, or has a different one."""
 
     def __init__(self, host: str, why: str) -> None:
-        super().__init__(f"on {host}: {why} What is answered is kept; mend it and run the same command again.")
+        super().__init__(f"on {host}: {why} The answers so far are kept; mend it and run the same command again.")
 
 
 class ClusterFailed(BatchError, RuntimeError):
@@ -73,8 +66,8 @@ class ClusterFailed(BatchError, RuntimeError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"the Ray cluster cannot go on ({why.strip()}). Every machine of it needs the same versions of dream-edge "
-            "and Ray; Ray's logs (/tmp/ray/session_latest/logs) say more. What is answered is kept; run the same "
+            f"the Ray cluster failed ({why.strip()}). Every machine of it needs the same versions of dream-edge "
+            "and Ray; Ray's logs (/tmp/ray/session_latest/logs) say more. The answers so far are kept; run the same "
             "command again."
         )
 
@@ -84,7 +77,7 @@ class EndsWorkers(RequestRefused):
 
     def __init__(self, workers: int) -> None:
         super().__init__(
-            f"{workers} workers have ended while they computed it, probably for want of memory. Ask for fewer tokens "
+            f"{workers} workers ended while they computed it, probably for want of memory. Ask for fewer tokens "
             "(max_tokens) or texts (n), or let fewer workers share a machine (--workers).",
             status=500,
             code="worker_lost",

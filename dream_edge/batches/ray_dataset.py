@@ -23,9 +23,9 @@ from dream_edge_runtime.errors import ArtifactError, DreamEdgeError
 
 from .answers import Answer, answer
 from .errors import ClusterFailed, EndsWorkers, WorkerUnfit
-from .placement import Placement
-from .ray_engine import Source
+from .ray_engine import Placement
 from .requests import Line, Remaining, parse
+from .source import Source
 
 _MOST_BEGINNINGS = 4
 """A request that has ended so many workers is given to no other."""
@@ -38,13 +38,13 @@ _REQUEST = pyarrow.schema([("number", pyarrow.int64()), ("data", pyarrow.binary(
 _ANSWER = pyarrow.schema([("answer", pyarrow.binary()), ("host", pyarrow.string()), ("unfit", pyarrow.string())])
 
 
-def answered(
+def compute_answers(
     remaining: Remaining, source: Source, digest: str, served: str, placement: Placement
 ) -> Generator[Answer, None, None]:
-    """The answers to `remaining`, of workers that load `source`, whose manifest must have this `digest`.
+    """Answer `remaining` by workers that load `source`, whose manifest must have this `digest`.
 
     Raises:
-        WorkerUnfit, ClusterFailed; and RayTaskError for what is nobody's fault but ours.
+        WorkerUnfit, ClusterFailed; and RayTaskError for a fault of this program.
     """
     try:
         # whole blocks, none fetched ahead: an answer waits for no other
@@ -88,7 +88,7 @@ def _context() -> DataContext:
 
 
 class _Lines(Datasource):  # type: ignore[misc]  # mypy reads nothing of Ray
-    """The file of requests, read where the program runs, as far ahead as Ray Data finds right."""
+    """The file of requests, read where the program runs, as far ahead as Ray Data wants."""
 
     def __init__(self, remaining: Remaining) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def _blocks(remaining: Remaining) -> Iterator[pyarrow.Table]:
 
 
 class _Begun:
-    """How often each of the requests under way was begun. Ray itself would try one that ends its workers for ever."""
+    """How often each of the requests under way was begun. Ray would retry one that ends its workers for ever."""
 
     def __init__(self) -> None:
         self._times = Counter[int]()
@@ -126,9 +126,9 @@ class _Begun:
 
 
 class _Answering:
-    """A worker: a model in a process of its own, somewhere in the cluster.
+    """A worker: a model in its own process, somewhere in the cluster.
 
-    What keeps it from its work is sent like an answer: an exception's class need not survive the way.
+    Its own errors are sent as answers are, since the class of an exception need not survive the way.
     """
 
     def __init__(self, source: Source, digest: str, served: str, threads: int, begun: Any) -> None:

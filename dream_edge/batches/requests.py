@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def count_requests(path: Path) -> int:
 
 def parse(number: int, data: bytes) -> Line:
     """The request in `data`, or why there is none."""
-    custom_id: str | None = None
+    custom_id = None
     try:
         entry = parse_body(data)
         named = entry.get("custom_id")
@@ -86,10 +88,21 @@ def parse(number: int, data: bytes) -> Line:
             raise RequestRefused("url is missing: /v1/chat/completions, say.", param="url")
         return Line(number, custom_id, url, entry.get("body"))
     except RequestRefused as refused:
-        return Line(number, custom_id, refused=refused)
+        return Line(number, custom_id or _find_id(data), refused=refused)
+
+
+def _find_id(data: bytes) -> str | None:
+    """The custom_id of a line that is bad JSON by a strict reading only, so that its error can be matched to it."""
+    with suppress(ValueError, RecursionError, AttributeError):
+        named = json.loads(data).get("custom_id")
+        if isinstance(named, str) and named.encode():
+            return named
+    return None
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if path.exists() and not path.is_file():
+        raise UnreadableBatch(path, "is no file: a directory, or a pipe that could be read only once")
     try:
         with path.open("rb") as file:
             for number, data in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):

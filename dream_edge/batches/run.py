@@ -16,9 +16,10 @@ from ..models import is_bundled, load, open_artifact, served_name
 from .engine import Engine
 from .errors import UnreadableBatch
 from .local_engine import LocalEngine
-from .ray_engine import RayEngine, Source
+from .ray_engine import RayEngine
 from .requests import Remaining, count_requests, read_lines
 from .results import open_results
+from .source import Source
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def run_batch(
     Raises:
         UnreadableBatch: a line of `source` is no request, or two have the same id.
         MismatchedResults: `out` holds answers to other requests.
-        ResultsNotWritable: the disk fails, or the place is read-only.
+        NotWritable: the disk fails, or the place is read-only.
         OutputBusy: another process writes there.
         Cancelled: `cancel` was set.
         DreamEdgeError: what the engine raises.

@@ -87,12 +87,13 @@ def test_a_bad_request_has_its_error_in_its_line(model: DreamModel, tmp_path: Pa
         {"url": "/v1/completions", "body": {}},
         completion(10) | {"body": None},
         completion(11, prompt="x" * 100_000),
-        completion(12),
+        json.dumps(completion(12, top_p=float("nan"))),
+        completion(13),
     )
     found = run_batch(LocalEngine(lambda: model, "tiny"), source, tmp_path / "out.jsonl")
-    assert (found.done, found.refused) == (12, 11)
+    assert (found.done, found.refused) == (13, 12)
     results = read(tmp_path / "out.jsonl")
-    assert [each["response"]["status_code"] for each in results] == [400] * 3 + [404] * 2 + [400] * 6 + [200]
+    assert [each["response"]["status_code"] for each in results] == [400] * 3 + [404] * 2 + [400] * 7 + [200]
     messages = [each["response"]["body"].get("error", {}).get("message", "") for each in results]
     for part, message in zip(
         (
@@ -107,6 +108,7 @@ def test_a_bad_request_has_its_error_in_its_line(model: DreamModel, tmp_path: Pa
             "custom_id",
             "",
             "context",
+            "NaN",
             "",
         ),
         messages,
@@ -114,6 +116,7 @@ def test_a_bad_request_has_its_error_in_its_line(model: DreamModel, tmp_path: Pa
     ):
         assert part in message
     assert [each["custom_id"] for each in results[7:9]] == [None, None]
+    assert results[11]["custom_id"] == "request 12"
 
 
 def test_a_second_run_goes_on_after_the_last_whole_line(model: DreamModel, tmp_path: Path) -> None:
@@ -168,7 +171,13 @@ def test_what_is_no_batch_is_said_before_a_model_is_loaded(tmp_path: Path) -> No
         raise AssertionError
 
     twice = write(tmp_path / "twice.jsonl", completion(1), completion(2), completion(1))
-    for source, why in ((tmp_path / "absent.jsonl", "No such file"), (tmp_path, "director"), (twice, "lines 1 and 3")):
+    absent, device = tmp_path / "absent.jsonl", Path(os.devnull)
+    for source, why in (
+        (absent, "No such file"),
+        (tmp_path, "director"),
+        (device, "is no file"),
+        (twice, "lines 1 and 3"),
+    ):
         with pytest.raises(UnreadableBatch, match=why):
             run_batch(LocalEngine(load, "tiny"), source, tmp_path / "out.jsonl")
     with pytest.raises(UnreadableBatch, match="overwritten"):
