@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .engine import Engine
 from .errors import (
     BatchError,
     ClusterFailed,
@@ -12,10 +11,9 @@ from .errors import (
     UnreadableBatch,
     WorkerUnfit,
 )
-from .local_engine import LocalEngine
 from .ray_engine import RayEngine
 from .requests import count_requests
-from .run import BatchSummary, batch, run_batch
+from .run import BatchSummary, Engine, LocalEngine, batch, run_batch
 from .source import Source
 
 __all__ = [

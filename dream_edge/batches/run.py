@@ -1,25 +1,55 @@
-"""A batch from its beginning, or from where an earlier run of it stopped, to its end."""
+"""A batch from its beginning, or from where an earlier run of it stopped, to its end, on one of two engines."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from dream_edge_runtime.errors import Cancelled, InvalidOption
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..models import is_bundled, load, open_artifact, served_name
-from .engine import Engine
+from .answers import Answer, answer
 from .errors import UnreadableBatch
-from .local_engine import LocalEngine
 from .ray_engine import RayEngine
-from .requests import Remaining, count_requests, read_lines
+from .requests import Remaining, count_requests, parse, read_lines
 from .results import open_results
 from .source import Source
+
+
+class Engine(Protocol):
+    """A way to answer requests. A batch begun with one may be finished with another."""
+
+    def answers(self, remaining: Remaining) -> Generator[Answer, None, None]:
+        """An answer for each of the requests, in any order, as soon as it is there; an answer may come twice.
+
+        Closing the generator ends the work. Nothing is done before the first answer is asked for.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """One model in this process, which answers one request after the other, in their order.
+
+    Attributes:
+        load: gives the model; not called if nothing is left to do.
+        served: its name, the only one that requests may ask for.
+    """
+
+    load: Callable[[], DreamModel]
+    served: str
+
+    def answers(self, remaining: Remaining) -> Generator[Answer, None, None]:
+        """See `Engine`."""
+        model = self.load()
+        for number, data in remaining:
+            yield answer(model, self.served, parse(number, data))
 
 
 @dataclass(frozen=True)
@@ -107,13 +137,10 @@ def run_batch(
     cancel: threading.Event | None = None,
     progress: OnProgress = silent,
 ) -> BatchSummary:
-    """Answer every request of `source` in `out`, one line each, as the answers come.
-
-    Killed at any moment, it leaves whole lines; the same call, with this engine or another, goes on after them. A
-    request that cannot be met gets its error in its line, and the others go on.
+    """Answer every request of `source` in `out` with `engine`, as `batch` does.
 
     Args:
-        engine: computes the answers; not asked where nothing is left to do.
+        engine: computes the answers; not asked if nothing is left to do.
         cancel: set it and the batch ends after the next answer.
 
     Raises:
@@ -128,25 +155,21 @@ def run_batch(
         raise UnreadableBatch(source, "it would be overwritten by its results")
     total = count_requests(source)  # fails early on problems of the whole file
     with open_results(out) as results:
-        before = 0
+        before = refused = 0
         for line in read_lines(source):
             results.check(line)
             before += line.number in results.done
-        found = BatchSummary(before, before, 0, total)
-        meter = Meter(progress, "answering", total, "requests", done=before)
-        if before == total:
-            return found
-        remaining = Remaining(source, frozenset(results.done))
-        with closing(engine.answers(remaining)) as answers:
-            while found.done < total:
-                if cancel is not None and cancel.is_set():
-                    raise Cancelled
-                answer = next(answers, None)
-                if answer is None:
-                    raise UnreadableBatch(source, "lines went missing while it was being answered")
-                if answer.number in results.done:
-                    continue
-                results.add(answer)
-                found = BatchSummary(found.done + 1, before, found.refused + (answer.status != 200), total)
-                meter.advance()
-    return found
+        meter, done = Meter(progress, "answering", total, "requests", done=before), before
+        if done < total:
+            with closing(engine.answers(Remaining(source, frozenset(results.done)))) as answers:
+                while done < total:
+                    if cancel is not None and cancel.is_set():
+                        raise Cancelled
+                    found = next(answers, None)
+                    if found is None:
+                        raise UnreadableBatch(source, "lines went missing while it was being answered")
+                    if found.number not in results.done:
+                        results.add(found)
+                        done, refused = done + 1, refused + (found.status != 200)
+                        meter.advance()
+    return BatchSummary(done, before, refused, total)
