@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
     from .batches import batch
     from .benchmark.bench import bench
+    from .comparing import compare
     from .description import info
     from .exporting import export
     from .hub import pull
     from .models import load, resolve_artifact, resolve_checkpoint, verify
+    from .quality.comparison import Comparison
+    from .quality.sensitivity.effects import Sensitivity
+    from .quality.sensitivity.measure import sensitivity
+    from .sweeping import Sweep, sweep
 
     __version__: str
 
@@ -36,6 +41,7 @@ __all__ = [
     "MASK_SYMBOL",
     "Artifact",
     "Cancelled",
+    "Comparison",
     "Denoising",
     "DreamEdgeError",
     "DreamModel",
@@ -43,15 +49,20 @@ __all__ = [
     "GenerationConfig",
     "OnProgress",
     "Progress",
+    "Sensitivity",
     "Step",
+    "Sweep",
     "batch",
     "bench",
+    "compare",
     "export",
     "info",
     "load",
     "pull",
     "resolve_artifact",
     "resolve_checkpoint",
+    "sensitivity",
+    "sweep",
     "verify",
 ]
 
@@ -61,6 +72,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "MASK_SYMBOL": "dream_edge_runtime.generation.results",
         "Artifact": "dream_edge_runtime.artifact",
         "Cancelled": "dream_edge_runtime.errors",
+        "Comparison": "dream_edge.quality.comparison",
         "Denoising": "dream_edge_runtime.generation.denoising",
         "DreamEdgeError": "dream_edge_runtime.errors",
         "DreamModel": "dream_edge_runtime.model",
@@ -68,15 +80,20 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "GenerationConfig": "dream_edge_runtime.generation.config",
         "OnProgress": "dream_edge_runtime.progress",
         "Progress": "dream_edge_runtime.progress",
+        "Sensitivity": "dream_edge.quality.sensitivity.effects",
         "Step": "dream_edge_runtime.generation.results",
+        "Sweep": "dream_edge.sweeping",
         "batch": "dream_edge.batches",
         "bench": "dream_edge.benchmark.bench",
+        "compare": "dream_edge.comparing",
         "export": "dream_edge.exporting",
         "info": "dream_edge.description",
         "load": "dream_edge.models",
         "pull": "dream_edge.hub",
         "resolve_artifact": "dream_edge.models",
         "resolve_checkpoint": "dream_edge.models",
+        "sensitivity": "dream_edge.quality.sensitivity.measure",
+        "sweep": "dream_edge.sweeping",
         "verify": "dream_edge.models",
     }
 

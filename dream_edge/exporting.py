@@ -121,16 +121,16 @@ def _spend(
     from dream_edge_export.plan import check_output
     from dream_edge_export.staging import goal
 
-    from .cli.sensitivity import measure
     from .quality.errors import MeasurementsUnfit
     from .quality.sensitivity.budget import budget_recipe
     from .quality.sensitivity.effects import Sensitivity
+    from .quality.sensitivity.measure import measure_sensitivity
 
     check_output(checkpoint, goal(out), force=force)  # now, not after hours of measuring
     if file is None:
         path = out.absolute().with_name(f"{out.name}.sensitivity.json")
         _log.info("Measuring first which matrices matter, kept in %s", path)
-        found = measure(checkpoint, out=path, progress=progress)
+        found = measure_sensitivity(checkpoint, out=path, progress=progress)
     else:
         path, found = Path(file), Sensitivity.read(Path(file))
         if found.model != fingerprint(checkpoint):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from dream_edge.models import TINY, bundled
 from dream_edge.quality.measure.differences import Differences, DoubleArray, differences, log_softmax
+from dream_edge.quality.texts.default import builtin_texts
 from dream_edge.quality.texts.masking import MaskedPassage, mask_passages
-from dream_edge.quality.texts.read import builtin_texts, passages
+from dream_edge.quality.texts.read import passages
 from dream_edge.quality.texts.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import Dream

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options as given
-from .base import Asked, obtain_base
-from .base_extras import AskedExtras, with_extras
-from .compare_table import table
-from .compare_tasks import check_learnt, with_task_scores
-from .report import AskedReport, Directory
-from .terminal.io import print_json
-from .terminal.progress import progress, show_progress
+from .terminal.io import aligned, print_json
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
-    from dream_edge.quality import Base, Comparison
-    from dream_edge_runtime.artifact import Artifact
+    from dream_edge import Comparison
 
 TRAJECTORY = "Along the reference's own decoding"
 
@@ -33,7 +26,7 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="Its predictions, from --save-base: no checkpoint is needed.")
     ] = None,
     save_base: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep its predictions, and go on there when interrupted.")
+        Path | None, typer.Option(metavar="FILE", help="Keep its predictions, and resume there when interrupted.")
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -46,16 +39,16 @@ def compare(
         int | None, typer.Option(metavar="N", min=1, help="Masked texts to measure.  [default: 128]")
     ] = None,
     longest: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="Cut texts to so many tokens.  [default: 512]")
+        int | None, typer.Option(metavar="N", min=2, help="Cut texts to N tokens.  [default: 512]")
     ] = None,
     bins: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Intervals of mask ratios.  [default: 5]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of the masks.  [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed for the masks.  [default: 0]")] = None,
     tasks: Annotated[
         bool, typer.Option("--tasks", help="Score the tasks too; for the bundled model and its like, which know them.")
     ] = False,
-    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Of each task.")] = 100,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Cases of each task.")] = 100,
     noise_floor: Annotated[
         bool | None,
         typer.Option(
@@ -93,9 +86,9 @@ def compare(
     ] = None,
     new_tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="At most so many of each.  [default: 32]", rich_help_panel=TRAJECTORY),
+        typer.Option(metavar="N", min=1, help="Tokens of each at most.  [default: 32]", rich_help_panel=TRAJECTORY),
     ] = None,
-    report: Directory = None,
+    report: given.Report = None,
     sensitivity: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="For the report: what `dream-edge sensitivity --out` wrote."),
@@ -113,64 +106,52 @@ def compare(
     the share of positions with the same best token; ΔELBO in nats a token (below 0: the texts became less likely). ±
     is one standard error.
     """
-    from dream_edge.models import open_artifact
+    import dream_edge
 
-    asked = Asked(
-        reference=reference,
-        base=base,
-        save_base=save_base,
-        data=data or (),
-        sequences=sequences,
-        longest=longest,
-        bins=bins,
-        seed=seed,
-    )
-    extras = AskedExtras(
-        noise_floor=noise_floor,
-        trajectory=trajectory,
-        algorithms=[each.value for each in algorithm or ()],
-        steps=steps or (),
-        texts=texts,
-        new_tokens=new_tokens,
-    )
-    written = AskedReport(report=report, sensitivity=sensitivity, cards=update_card)
-    written.check()
-    with show_progress() as shown:
-        opened = [open_artifact(name, progress=shown) for name in artifacts]
-    if tasks:
-        if reference is None:
-            raise typer.BadParameter("the reference solves them too: name it (--reference)", param_hint="--tasks")
-        check_learnt(opened)
-    with obtain_base(asked, opened) as (obtained, checkpoint):
-        tokenizer = opened[0].tokenizer()
-        obtained = with_extras(obtained, checkpoint, extras, is_new=base is None, tokenizer=tokenizer, data=data or ())
-        comparisons = compared(opened, obtained, recorded=trajectory is not False, threads=threads)
-        if tasks and checkpoint is not None:
-            comparisons = with_task_scores(comparisons, opened, checkpoint, cases=cases, threads=threads)
-    written.write(opened, comparisons, obtained.name)
+    with show_progress() as progress:
+        found = dream_edge.compare(
+            artifacts,
+            reference=reference,
+            base=base,
+            save_base=save_base,
+            data=data or None,
+            sequences=sequences,
+            longest=longest,
+            bins=bins,
+            seed=seed,
+            tasks=tasks,
+            cases=cases,
+            noise_floor=noise_floor,
+            trajectory=trajectory,
+            algorithms=[each.value for each in algorithm or ()],
+            steps=steps or (),
+            texts=texts,
+            new_tokens=new_tokens,
+            report=report,
+            sensitivity=sensitivity,
+            update_card=update_card,
+            threads=threads,
+            progress=progress,
+        )
     if json:
-        found = [comparison.to_dict() for comparison in comparisons]
-        print_json(found[0] if len(found) == 1 else {"comparisons": found})
+        documents = [comparison.to_dict() for comparison in found]
+        print_json(documents[0] if len(found) == 1 else {"comparisons": documents})
     else:
-        typer.echo("\n\n".join(table(comparison) for comparison in comparisons))
+        typer.echo("\n\n".join(describe(comparison) for comparison in found))
 
 
-def compared(artifacts: Sequence[Artifact], base: Base, *, recorded: bool, threads: int | None) -> list[Comparison]:
-    """Each of `artifacts` against `base`, with its progress shown; without its trajectories unless `recorded`."""
-    from dream_edge.quality import compare as measure
-    from dream_edge.quality.comparison import pass_count
+def describe(comparison: Comparison) -> str:
+    """The figures of an artifact by mask ratio, then the block that `llama-perplexity` made known."""
+    from dream_edge.quality.report import tables
 
-    trajectories = None if recorded else ()
-    comparisons = []
-    for artifact in artifacts:
-        total = pass_count(base, trajectories)
-        with progress(f"Comparing {artifact.path.name}", total, lambda done: f"{done:.0f}") as advance:
-            comparison = measure(
-                artifact,
-                base,
-                recorded=trajectories,
-                threads=threads,
-                progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
-            )
-        comparisons.append(comparison)
-    return comparisons
+    measured = comparison.overall
+    title = (
+        f"{comparison.artifact} ({comparison.scheme}), {measured.positions} masked positions of {measured.sequences} "
+        f"texts, seed {comparison.seed}"
+    )
+    parts = [tables.by_mask_ratio(comparison), tables.statistics(comparison)]
+    if comparison.trajectories:
+        parts += [tables.trajectories(comparison), tables.flips_by_part(comparison)]
+    if comparison.tasks:
+        parts.append(tables.tasks(comparison.tasks))
+    return "\n\n".join([title, *("\n".join(aligned(table.lines)) for table in parts)])

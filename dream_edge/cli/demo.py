@@ -14,7 +14,7 @@ import typer
 from dream_edge_runtime.units import size
 
 from .terminal.io import aligned, hide_log, is_terminal, printable
-from .terminal.progress import progress, show_progress
+from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
     from dream_edge.quality import Measures
@@ -123,19 +123,15 @@ def _time(act: Act, players: list[Player]) -> None:
 def _measure(players: list[Player]) -> None:
     """What each scheme lost, where the full-precision network can be run."""
     from dream_edge.models import open_checkpoint
-    from dream_edge.quality import compare, evaluation_for, temporary_base
+    from dream_edge.quality import compare_artifact, evaluation_for, temporary_base
     from dream_edge_runtime.errors import MissingExtra
 
     try:
         checkpoint = open_checkpoint("tiny", "Comparing with the full-precision network")
-        with temporary_base(checkpoint, evaluation_for(checkpoint, sequences=_COMPARED)) as base:
+        evaluation = evaluation_for(checkpoint, sequences=_COMPARED)
+        with temporary_base(checkpoint, evaluation) as base, show_progress() as shown:
             for player in players:
-                with progress(f"Comparing {player.scheme}", _COMPARED, lambda done: f"{done:.0f}") as advance:
-                    player.loss = compare(
-                        player.artifact,
-                        base,
-                        progress=lambda done, _, advance=advance: advance(done),  # type: ignore[misc]
-                    ).overall
+                player.loss = compare_artifact(player.artifact, base, progress=shown).overall
     except MissingExtra as error:
         typer.echo(f"\n{error}")
 

@@ -16,6 +16,7 @@ UsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 _FLAGS = {
     "max_new_tokens": "-n/--max-new-tokens",
     "algorithm": "--alg",
+    "algorithms": "--algorithm",
     "algorithm_temperature": "--alg-temp",
 }
 """Options whose name is not that of the field they set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -294,3 +295,9 @@ def load_model(
             memory_check=not no_memory_check,
             progress=progress,
         )
+
+
+Report = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write a report for people: one HTML page with pictures, Markdown and JSON."),
+]

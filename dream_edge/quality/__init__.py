@@ -6,7 +6,7 @@ said.
 
 from __future__ import annotations
 
-from .comparison import Comparison, check_same_model, compare
+from .comparison import Comparison, check_same_model, compare_artifact
 from .measure.figures import Bin, Figures, Measures, Quantile
 from .reference.base import Base
 from .reference.build import BasePlan, build_base, evaluation_for, temporary_base
@@ -30,7 +30,7 @@ __all__ = [
     "TrajectoryFigures",
     "build_base",
     "check_same_model",
-    "compare",
+    "compare_artifact",
     "evaluation_for",
     "noise_floor",
     "read_texts",

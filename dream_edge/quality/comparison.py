@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from .errors import MismatchedModels
 from .measure.differences import Differences, differences, joined
@@ -28,9 +29,6 @@ from .trajectory.follow import follow, follow_count, trajectories
 from .trajectory.record import Trajectory
 
 _ROWS_AT_ONCE = 32
-
-Progress = Callable[[int, int], None]
-"""Called with the number of passes made, and of all; one that may end sooner counts as if it did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +60,13 @@ class Comparison:
         }
 
 
-def compare(
+def compare_artifact(
     artifact: Artifact,
     base: Base,
     *,
     recorded: Sequence[Trajectory] | None = None,
     threads: int | None = None,
-    progress: Progress = lambda _done, _all: None,
+    progress: OnProgress = silent,
 ) -> Comparison:
     """KL divergence, agreement and likelihood of `artifact` against the reference in `base`; see `Measures`.
 
@@ -78,7 +76,7 @@ def compare(
     Args:
         recorded: trajectories of the reference to follow; None = those kept in the base, if any.
         threads: for the artifact's passes; None = as many as the processor has cores.
-        progress: called after each pass.
+        progress: told of passes; a trajectory that may end sooner counts as if it did not.
 
     Raises:
         MismatchedModels: artifact and base differ in vocabulary or geometry.
@@ -87,12 +85,13 @@ def compare(
     """
     check_same_model(artifact, base.config, base.name)
     followed = trajectories(base) if recorded is None else recorded
-    noise, total = noise_floor(base), pass_count(base, followed)
+    noise = noise_floor(base)
+    passes = Meter(progress, f"comparing {artifact.path.name}", pass_count(base, followed), "passes")
     network, evaluation = OnnxNetwork(artifact, threads=threads), base.evaluation
     measured: list[tuple[int, Differences]] = []
     for index, masked in enumerate(evaluation.passages):
         measured.append((masked.bin, _measure(network, base, index)))
-        progress(len(measured), total)
+        passes.advance()
     found = figures(measured, evaluation.bins)
     return Comparison(
         overall=found.overall,
@@ -101,9 +100,7 @@ def compare(
         scheme=artifact.manifest.recipe.scheme,
         seed=evaluation.seed,
         noise=noise,
-        trajectories=follow(
-            network, followed, artifact.tokenizer(), progress=lambda done, _: progress(len(measured) + done, total)
-        ),
+        trajectories=follow(network, followed, artifact.tokenizer(), after_pass=passes.advance),
     )
 
 

@@ -65,7 +65,7 @@ class MeasurementsUnfit(DreamEdgeError, ValueError):
 
 
 class TasksNotLearnt(CompareError):
-    """The model\'s vocabulary is not that of the tasks."""
+    """The model's vocabulary is not that of the tasks."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -135,27 +135,6 @@ class OtherBase(CompareError, FileExistsError):
         )
 
 
-class NoRoomForBase(CompareError, OSError):
-    """A base does not fit the disk."""
-
-    def __init__(self, directory: Path, needed: int, free: int) -> None:
-        self.needed, self.free = needed, free
-        super().__init__(
-            f"{directory}: the base takes {needed / 1e9:.2f} GB there while it is made and {free / 1e9:.2f} GB are "
-            "free. Make room, name a file on another disk (--save-base), or measure less (--sequences, --longest)."
-        )
-
-
-class BaseNotWritten(CompareError, OSError):
-    """The disk fails, or the place is read-only."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(
-            f"{path}: cannot be written: {why}. Name a writable place with enough free space; what was finished is "
-            "kept, and the same command goes on there."
-        )
-
-
 class ReportForeign(CompareError, FileExistsError):
     """A report does not replace anything but an earlier report."""
 
@@ -163,20 +142,4 @@ class ReportForeign(CompareError, FileExistsError):
         super().__init__(
             f"{directory} holds something else than a report, which is not touched. Name a new directory, or one that "
             "holds an earlier report and nothing more."
-        )
-
-
-class ReportNotWritable(CompareError, OSError):
-    """The disk fails, or the place is read-only."""
-
-    def __init__(self, directory: Path, why: str) -> None:
-        super().__init__(f"{directory}: the report cannot be written ({why}). Name a place where you may write.")
-
-
-class CardNotWritable(CompareError, OSError):
-    """A model card cannot be changed."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(
-            f"{path}: the summary cannot be written into it: {why}. Copy the artifact to a directory of your own."
         )

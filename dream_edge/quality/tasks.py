@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -12,6 +11,7 @@ from dream_edge.tasks.scoring import TASKS, Options, mcnemar, paired_error, wils
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..models import resolve_artifact
@@ -25,9 +25,6 @@ CASES = 100
 OFFICIAL: Options = {"exact": True, "seed": 0}
 """The official loop with the checkpoint's own settings."""
 
-Progress = Callable[[int, int], object]
-"""Called with the number of cases done, and of all."""
-
 
 def score_tasks(
     model: DreamModel,
@@ -35,7 +32,7 @@ def score_tasks(
     *,
     cases: int = CASES,
     options: Options = OFFICIAL,
-    progress: Progress = lambda _done, _all: None,
+    progress: OnProgress = silent,
 ) -> TaskScores:
     """Have `model` solve `cases` cases of each of the four tasks; the same cases for every model.
 
@@ -55,8 +52,10 @@ def score_tasks(
     check_learnt(model.tokenizer, name)
     solved: dict[str, str] = {}
 
+    meter = Meter(progress, f"solving tasks with {name}", len(TASKS) * cases, "cases")
+
     def count(done: int) -> None:
-        progress(len(solved) * cases + done, len(TASKS) * cases)
+        meter.reach(len(solved) * cases + done)
 
     for task, solve in TASKS.items():
         scores = solve(model, cases, options, count)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dream_edge_runtime.files.writing import open_to_append, sync_directory, write_all
 
-from .shards import Finished
+
+@dataclass(frozen=True)
+class Finished:
+    """How many pieces are complete, and the SHA-256 of the files that hold them."""
+
+    count: int = 0
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class Journal:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +16,9 @@ from dream_edge_runtime.files.writing import open_to_append, sync_directory, wri
 from dream_edge_runtime.format.layout import Layout, Place
 from dream_edge_runtime.format.manifest import FileEntry
 
+from .journal import Finished
+
 _HASHED = 1 << 20
-
-
-@dataclass(frozen=True)
-class Finished:
-    """So many tensors are complete, and the shards that hold them had these SHA-256."""
-
-    count: int = 0
-    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class ShardsDiffer(Exception):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dream_edge_export.shards import Finished, ShardsDiffer, WeightWriter
+from dream_edge_export.journal import Finished
+from dream_edge_export.shards import ShardsDiffer, WeightWriter
 from dream_edge_runtime.format.layout import Layout, TensorSpec
 
 SPECS = [

@@ -10,7 +10,7 @@ import numpy as np
 from dream_edge.quality.comparison import Comparison
 from dream_edge.quality.measure.differences import Differences
 from dream_edge.quality.measure.figures import figures
-from dream_edge.quality.report import Entry
+from dream_edge.quality.report import ReportEntry
 from dream_edge.quality.task_report import TaskComparison, TaskResult
 from dream_edge.quality.trajectory.agreement import Flips, FlipsAt, FreeRun, SampleTexts, Share, TrajectoryFigures
 
@@ -24,8 +24,10 @@ def make_comparison(name: str = "int8", kl: float = 0.001, same_top: float = 1.0
     return replace(made, **changed)
 
 
-def make_entry(comparison: Comparison | None = None, *, size: int = 1000, bits: float = 8.0) -> Entry:
-    return Entry(comparison=comparison or make_comparison(), size=size, bits=bits)
+def make_entry(
+    comparison: Comparison | None = None, *, size: int = 1000, bits: float = 8.0, memory: int = 10**6
+) -> ReportEntry:
+    return ReportEntry(comparison=comparison or make_comparison(), size=size, bits=bits, memory=memory)
 
 
 def make_trajectory(*samples: SampleTexts, algorithm: str = "entropy") -> TrajectoryFigures:

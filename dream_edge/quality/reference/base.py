@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_runtime.files.writing import replace_file
 from dream_edge_runtime.format.model_config import ModelConfig
 
-from ..errors import BaseNotFound, BaseNotWritten, CompareError, CorruptBase, MismatchedBase
+from ..errors import BaseNotFound, CompareError, CorruptBase, MismatchedBase
 from ..texts.evaluation import Evaluation
 from .encoding import Codes, DoubleArray, decode
 from .file import About, Layout, arrays_of, evaluation_of, header, read_header
@@ -112,27 +113,18 @@ class Base:
         return decode(codes)
 
     def with_extra(self, name: str, value: Any) -> Base:
-        """Keep `value`, of plain values for JSON, in the file under `name`; it is written anew and then replaced.
+        """Keep `value`, of plain values for JSON, in a new file under `name`, which then replaces the old one.
 
         Raises:
-            BaseNotWritten: the disk is full, or the place read-only; the file is as it was.
+            NotWritable: the disk is full, or the place read-only; the file is as it was.
             ValueError, TypeError: `value` is not plain, or too large.
         """
         about = replace(self.about, extras={**self.about.extras, name: value})
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        try:
-            with self.path.open("rb") as source, partial.open("xb") as goal:
-                goal.write(header(about, self._layout))
-                source.seek(self._start)
-                while chunk := source.read(_COPIED):
-                    goal.write(chunk)
-                goal.flush()
-                os.fsync(goal.fileno())
-            partial.replace(self.path)
-        except OSError as error:
-            raise BaseNotWritten(self.path, error.strerror or str(error)) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with replace_file(self.path) as goal, self.path.open("rb") as source:
+            goal.write(header(about, self._layout))
+            source.seek(self._start)
+            while chunk := source.read(_COPIED):
+                goal.write(chunk)
         return Base.open(self.path)
 
 

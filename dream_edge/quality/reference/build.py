@@ -5,16 +5,17 @@
     .NAME.partial/stage-N   hidden states, see `StreamedReference`
     .NAME.partial/base      becomes NAME when it is whole
 
-Whoever is interrupted goes on after the last finished step, and gets the same bytes.
+An interrupted call resumes after the last finished step, and gives the same bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import shutil
+import shlex
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,14 +24,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_edge_runtime.errors import CheckpointChanged, DreamEdgeError, MissingExtra, NonFiniteWeights, NotWritable
+from dream_edge_runtime.errors import CheckpointChanged, MissingExtra, NonFiniteWeights
+from dream_edge_runtime.files.writing import (
+    check_disk,
+    explain_write_errors,
+    open_to_append,
+    remove_tree,
+    sync_directory,
+    write_all,
+)
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from ...models import TINY, bundled
-from ..errors import BaseNotWritten, CompareError, NonFiniteReference, NoRoomForBase, OtherBase
+from ..errors import CompareError, NonFiniteReference, OtherBase
+from ..texts.default import default_texts
 from ..texts.evaluation import BINS, LONGEST, SEQUENCES, Evaluation, asked_rows, draw_evaluation
-from ..texts.read import Text, builtin_texts
-from ..texts.tiny import tiny_texts
+from ..texts.read import Text
 from .base import Base, checksums, head_of_file
 from .encoding import encode
 from .file import About
@@ -43,9 +52,10 @@ if TYPE_CHECKING:
 _ROWS_ENCODED = 32  # of a vocabulary of 152064: 19 MB an array
 
 _USELESS = (CheckpointChanged, NonFiniteWeights, NonFiniteReference)  # what was finished by then is of no use
+_REMEDY = "Name a writable place with enough free space; what was finished is kept, and the same command resumes there."
+_LESS = "name a file on another disk (--save-base), or measure less (--sequences, --longest)"
 
-Progress = Callable[[float, float], None]
-"""Called with how much is done, and with all there is; one layer over all sequences counts as 1."""
+_log = logging.getLogger(__name__)
 
 
 def evaluation_for(
@@ -61,7 +71,6 @@ def evaluation_for(
 
     Args:
         data: texts to mask; None = held-out cases of its tasks for the bundled tiny model, built-in ones for others.
-
         sequences: how many masked passages.
         bins: intervals of the mask ratio, each with as many passages.
         longest: of a passage, in tokens.
@@ -80,14 +89,6 @@ def evaluation_for(
     return draw_evaluation(
         texts, tokenizer, checkpoint.config, sequences=sequences, bins=bins, longest=longest, seed=seed
     )
-
-
-def default_texts(checkpoint: Checkpoint) -> list[Text]:
-    """What is masked when the caller names no texts."""
-    tiny = bundled(TINY)
-    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
-        return tiny_texts()
-    return builtin_texts()
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class BasePlan:
 
     @property
     def work(self) -> float:
-        """All that is to be done, as `Progress` counts."""
+        """All that is to be done, in layers over all sequences."""
         return self.reference(Path()).work
 
     def reference(self, directory: Path) -> StreamedReference:
@@ -181,17 +182,17 @@ def build_base(
     evaluation: Evaluation,
     path: Path,
     *,
-    progress: Progress = lambda _done, _all: None,
+    progress: OnProgress = silent,
 ) -> Base:
     """Evaluate `checkpoint` in full precision and keep what it says in the file `path`.
 
     One layer is in memory at a time. A base of the same checkpoint and evaluation that is there already is returned as
-    it is. What an interrupted call had finished is kept beside `path`, and the same call goes on there.
+    it is. What an interrupted call had finished is kept beside `path`, and the same call resumes there.
 
     Raises:
         OtherBase: something else is at `path`.
-        NoRoomForBase: known before anything is written.
-        BaseNotWritten: the disk fails, or the place is read-only.
+        NotEnoughDisk: known before anything is written.
+        NotWritable: the disk fails, or the place is read-only.
         OutputBusy: another process makes this base.
         NonFiniteReference: the network's own predictions are not numbers.
         CheckpointError: a tensor is damaged, or a file changed meanwhile.
@@ -204,19 +205,13 @@ def build_base(
     path = Path(path).absolute()
     plan = BasePlan(checkpoint, evaluation)
     if not plan.is_made(path):
-        try:
+        with _tell_what_is_kept(path), explain_write_errors(path, _REMEDY):
             _make(plan, path, progress)
-        except OSError as error:
-            if isinstance(error, DreamEdgeError) and not isinstance(error, NotWritable):
-                raise
-            raise BaseNotWritten(path, error.strerror or str(error)) from error
     return Base.open(path)
 
 
 @contextmanager
-def temporary_base(
-    checkpoint: Checkpoint, evaluation: Evaluation, *, progress: Progress = lambda _done, _all: None
-) -> Iterator[Base]:
+def temporary_base(checkpoint: Checkpoint, evaluation: Evaluation, *, progress: OnProgress = silent) -> Iterator[Base]:
     """A base that is gone after the block: in the directory for temporary files, which TMPDIR names."""
     with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
         yield build_base(checkpoint, evaluation, Path(directory) / "base", progress=progress)
@@ -228,16 +223,27 @@ def working_directory(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def _make(plan: BasePlan, path: Path, progress: Progress) -> None:
+@contextmanager
+def _tell_what_is_kept(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if (working := working_directory(path)).is_dir():
+            _log.info("What is finished is kept: the same command resumes there. To give it up, remove it:")
+            _log.info("  %s", shlex.join(["rm", "-r", str(working)]))
+        raise
+
+
+def _make(plan: BasePlan, path: Path, progress: OnProgress) -> None:
     from dream_edge_export.journal import Journal
     from dream_edge_runtime.files.lock import hold_lock
-    from dream_edge_runtime.files.writing import remove_tree, sync_directory
 
     path.parent.mkdir(parents=True, exist_ok=True)
     directory = working_directory(path)
     with hold_lock(directory / "lock", path):
         try:
-            _check_disk(path.parent, plan.working_bytes - sum(file.stat().st_size for file in directory.iterdir()))
+            there = sum(file.stat().st_size for file in directory.iterdir())
+            check_disk(path.parent, plan.working_bytes - there, _LESS)
             _fill(plan, directory, progress)
         except BaseException as error:
             if isinstance(error, _USELESS) or not Journal(directory / "journal", plan.key).finished.count:
@@ -251,21 +257,24 @@ def _make(plan: BasePlan, path: Path, progress: Progress) -> None:
         remove_tree(directory)
 
 
-def _fill(plan: BasePlan, directory: Path, progress: Progress) -> None:
-    """Leave the whole base in `directory`, going on with what an earlier run left."""
+def _fill(plan: BasePlan, directory: Path, progress: OnProgress) -> None:
+    """Leave the whole base in `directory`, after what an earlier run left there."""
+    from dream_edge_export.journal import Finished
+
     reference = plan.reference(directory)
     stages = reference.stages
-    with _continued(plan, reference, directory) as journal:
+    with _resume(plan, reference, directory) as journal:
         finished = journal.finished.count
-        progress(reference.work_before(min(finished, stages), max(0, finished - stages)), reference.work)
+        done = reference.work_before(min(finished, stages), max(0, finished - stages))
+        layers = Meter(progress, "computing the reference", reference.work, "layers", done=done)
         for stage in range(finished, stages):
-            reference.run(stage, progress)
-            _record(journal, stage + 1)
+            reference.run(stage, lambda done, _: layers.reach(done))
+            journal.record(Finished(stage + 1))
             reference.forget(stage)
-        _write_rows(plan, reference, directory / "base", journal, progress)
+        _write_rows(plan, reference, directory / "base", journal, layers)
 
 
-def _continued(plan: BasePlan, reference: StreamedReference, directory: Path) -> Journal:
+def _resume(plan: BasePlan, reference: StreamedReference, directory: Path) -> Journal:
     """The journal of this very work, empty unless all that it speaks of is there."""
     from dream_edge_export.journal import Journal
 
@@ -282,8 +291,8 @@ def _continued(plan: BasePlan, reference: StreamedReference, directory: Path) ->
     return Journal(directory / "journal", plan.key)
 
 
-def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journal: Journal, progress: Progress) -> None:
-    from dream_edge_runtime.files.writing import open_to_append, write_all
+def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journal: Journal, layers: Meter) -> None:
+    from dream_edge_export.journal import Finished
 
     vocab = plan.checkpoint.config.vocab_size
     done = journal.finished.count - reference.stages
@@ -298,8 +307,8 @@ def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journa
                 write_all(fd, encode(logits[first : first + _ROWS_ENCODED]).astype("<u2", copy=False).tobytes())
             os.fsync(fd)
             done += len(logits)
-            _record(journal, reference.stages + done)
-            progress(reference.work_before(reference.stages, done), reference.work)
+            journal.record(Finished(reference.stages + done))
+            layers.reach(reference.work_before(reference.stages, done))
         for first in range(0, done, _ROWS_ENCODED):
             count = min(_ROWS_ENCODED, done - first)
             codes = np.fromfile(path, "<u2", count * vocab, offset=plan.bytes_of(first))
@@ -307,15 +316,3 @@ def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journa
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _record(journal: Journal, count: int) -> None:
-    from dream_edge_export.shards import Finished
-
-    journal.record(Finished(count))
-
-
-def _check_disk(directory: Path, needed: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise NoRoomForBase(directory, needed, free)

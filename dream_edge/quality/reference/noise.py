@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dream_edge_runtime.errors import MissingExtra
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..errors import CorruptBase
 from ..measure.differences import ROWS_AT_ONCE, Differences, differences, joined
@@ -24,18 +25,15 @@ if TYPE_CHECKING:
 NOISE = "noise_floor"
 """What it is called in a base."""
 
-Progress = Callable[[float, float], None]
-"""Called with how much is done, and with all there is; one layer over all sequences counts as 1."""
 
-
-def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: Progress = lambda _done, _all: None) -> Base:
+def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: OnProgress = silent) -> Base:
     """`base` with the figures of its own `checkpoint` in bf16 kept in it; as it is where they are there already.
 
-    It takes as long as making the base, and as much memory; an interrupted call begins anew.
+    It takes as long as making the base, and as much memory; an interrupted call starts over.
 
     Raises:
         MismatchedBase: the base is of another checkpoint.
-        BaseNotWritten: the figures cannot be kept.
+        NotWritable: the figures cannot be kept.
         CheckpointError: a tensor is damaged, or a file changed meanwhile.
         CorruptBase: the base is damaged.
         MissingExtra: PyTorch is not installed.
@@ -57,7 +55,8 @@ def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: Progress =
             Path(directory),
             rounding=rounded,
         )
-        found = joined([*_differences(base, reference, progress)])
+        layers = Meter(progress, "measuring the noise floor", reference.work, "layers")
+        found = joined([*_differences(base, reference, layers)])
     spans = zip(evaluation.starts[:-1].tolist(), evaluation.starts[1:].tolist(), strict=True)
     sequences = [
         (masked.bin, found.take(slice(first, last)))
@@ -76,12 +75,12 @@ def noise_floor(base: Base) -> Figures | None:
     try:
         return None if document is None else Figures.from_dict(document)
     except (KeyError, TypeError, ValueError, IndexError):
-        raise CorruptBase(base.path, "what it keeps as its noise floor is none") from None
+        raise CorruptBase(base.path, "the stored noise floor is malformed") from None
 
 
-def _differences(base: Base, reference: StreamedReference, progress: Progress) -> Iterator[Differences]:
+def _differences(base: Base, reference: StreamedReference, layers: Meter) -> Iterator[Differences]:
     for stage in range(reference.stages):
-        reference.run(stage, progress)
+        reference.run(stage, lambda done, _: layers.reach(done))
         reference.forget(stage)
     targets = np.concatenate([masked.targets for masked in base.evaluation.passages])
     first = 0
@@ -90,5 +89,5 @@ def _differences(base: Base, reference: StreamedReference, progress: Progress) -
             some = logits[start : start + ROWS_AT_ONCE]
             last = first + len(some)
             yield differences(base.log_probs(first, last), some, targets[first:last])
-            progress(reference.work_before(reference.stages, last), reference.work)
+            layers.reach(reference.work_before(reference.stages, last))
             first = last

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from .advice import advise, needed_memory
 from .card import update_card
-from .contents import Advice, Contents, Entry, HeatMap, heat_maps
-from .directory import check_report, write_report
-from .verdict import verdict
+from .contents import Advice, Contents, ReportEntry, advise
+from .output import Output, check_report, write_report
+from .verdict import judge
 
 __all__ = [
     "Advice",
     "Contents",
-    "Entry",
-    "HeatMap",
+    "Output",
+    "ReportEntry",
     "advise",
     "check_report",
-    "heat_maps",
-    "needed_memory",
+    "judge",
     "update_card",
-    "verdict",
     "write_report",
 ]

@@ -7,42 +7,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.memory import estimate_memory
 
 from ..comparison import Comparison
-from ..sensitivity.effects import Sensitivity
-from ..sensitivity.heat_map import COLUMNS, table
+from ..sensitivity.heat_map import HeatMap
+from .verdict import Verdict, judge
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeatMap:
-    """What rounding one matrix alone costs: KL in nats [layers][columns]; None where it was not measured."""
-
-    format: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[float | None]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class ReportEntry:
     """One artifact: what it costs, and what it takes.
 
-    size: bytes of all its files. bits: stored bits of the average weight.
+    size: bytes of all its files. bits: stored bits of the average weight. memory: bytes on the processor at the worst
+    moment of a pass of 512 tokens, as `dream-edge info` estimates them; without the interpreter.
     """
 
     comparison: Comparison
     size: int
     bits: float
+    memory: int
 
     @classmethod
-    def of(cls, artifact: Artifact, comparison: Comparison) -> Entry:
-        """The size is that of the graph for CPUs where there is one."""
+    def of(cls, artifact: Artifact, comparison: Comparison) -> ReportEntry:
+        """The figures are those of the graph for CPUs where there is one."""
         manifest = artifact.manifest
         formats = manifest.recipe.targets.get("cpu") or next(iter(manifest.recipe.targets.values()))
-        return cls(comparison=comparison, size=artifact.size, bits=formats.bits_per_weight(manifest.config))
+        return cls(
+            comparison=comparison,
+            size=artifact.size,
+            bits=formats.bits_per_weight(manifest.config),
+            memory=estimate_memory(manifest.config, formats).total,
+        )
 
     @property
     def name(self) -> str:
+        """The artifact's."""
         return self.comparison.artifact
+
+    @property
+    def verdict(self) -> Verdict:
+        """The figures in two sentences."""
+        return judge(self.comparison)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,21 @@ class Advice:
     needed: dict[str, int]
     chosen: str | None
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        chosen = f"take {self.chosen}" if self.chosen else "none of these fits"
+        needed = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in self.needed.items())
+        return f"For {self.memory / 1e9:.1f} GB of memory: {chosen}. Needed while running: {needed}."
+
+
+def advise(entries: Sequence[ReportEntry], memory: int) -> Advice:
+    """Choose the one with the lowest mean KL of those that fit into `memory` bytes."""
+    fitting = [entry for entry in entries if entry.memory <= memory]
+    best = min(fitting, key=lambda entry: entry.comparison.overall.kl_mean, default=None)
+    needed = {entry.name: entry.memory for entry in entries}
+    return Advice(memory=memory, needed=needed, chosen=None if best is None else best.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
@@ -60,7 +80,7 @@ class Contents:
 
     reference: str
     producer: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ReportEntry, ...]
     heat_maps: tuple[HeatMap, ...] = ()
     advice: Advice | None = None
 
@@ -68,10 +88,16 @@ class Contents:
         if not self.entries:
             raise ValueError("a report is about at least one artifact")
 
+    @property
+    def basis(self) -> str:
+        """What the figures rest on."""
+        measured = self.entries[0].comparison
+        overall = measured.overall
+        return f"{overall.positions} masked positions of {overall.sequences} texts, seed {measured.seed}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        from .verdict import verdict
-
+        advice = self.advice
         return {
             "reference": self.reference,
             "producer": self.producer,
@@ -80,7 +106,7 @@ class Contents:
                     **entry.comparison.to_dict(),
                     "bytes": entry.size,
                     "bits_per_weight": entry.bits,
-                    "verdict": {"grade": (found := verdict(entry)).grade.name, "text": found.text},
+                    "verdict": {"grade": entry.verdict.grade.name, "text": entry.verdict.text},
                 }
                 for entry in self.entries
             ],
@@ -88,23 +114,6 @@ class Contents:
                 {"format": each.format, "columns": [*each.columns], "kl": [[*row] for row in each.rows]}
                 for each in self.heat_maps
             ],
-            "advice": None
-            if self.advice is None
-            else {
-                "memory_bytes": self.advice.memory,
-                "needed_bytes": self.advice.needed,
-                "chosen": self.advice.chosen,
-            },
+            "advice": advice
+            and {"memory_bytes": advice.memory, "needed_bytes": advice.needed, "chosen": advice.chosen},
         }
-
-
-def heat_maps(found: Sensitivity) -> tuple[HeatMap, ...]:
-    """One map for each format that was tried."""
-    return tuple(
-        HeatMap(
-            format=format_,
-            columns=COLUMNS,
-            rows=[[None if value != value else float(value) for value in row] for row in table(found, format_)],
-        )
-        for format_ in found.formats
-    )

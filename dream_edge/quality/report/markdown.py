@@ -4,48 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from . import tables
-from .contents import Contents, Entry
+from .contents import Contents, ReportEntry
 from .pictures import Picture
-from .tables import Table
-from .verdict import thresholds, verdict
+from .tables import Table, by_mask_ratio, every_table
 
 
-def markdown(contents: Contents, drawn: Sequence[Picture]) -> str:
+def render_markdown(contents: Contents, pictures: Sequence[Picture]) -> str:
     """Verdicts, pictures (files beside it) and every table."""
-    measured = contents.entries[0].comparison
     lines = [f"# What quantization cost: {plain(contents.reference)}", ""]
     for entry in contents.entries:
-        found = verdict(entry)
+        found = entry.verdict
         lines += [f"**{plain(entry.name)}** (loss: {found.grade.name}). {plain(found.text)}", ""]
     if contents.advice:
-        advice = contents.advice
-        chosen = f"take {plain(advice.chosen)}" if advice.chosen else "none of these fits"
-        needed = ", ".join(f"{plain(name)} {size / 1e9:.2f} GB" for name, size in advice.needed.items())
-        lines += [f"For {advice.memory / 1e9:.1f} GB of memory: {chosen}. Needed while running: {needed}.", ""]
-    for each in drawn:
+        lines += [plain(contents.advice.text), ""]
+    for each in pictures:
         lines += [f"![{plain(each.title)}. {plain(each.about)}](pictures/{each.name}.svg)", ""]
-    for table in tables.every_table(contents):
+    for table in every_table(contents):
         lines += [*_table(table), ""]
-    rules = Table("How the verdicts are found", ("loss", "takes", "the artifact"), thresholds())
-    lines += [*_table(rules), ""]
-    lines += [
-        f"{measured.overall.positions} masked positions of {measured.overall.sequences} texts, seed {measured.seed}; "
-        f"± is one standard error; written by {plain(contents.producer)}.",
-        "",
-    ]
-    return "\n".join(lines)
+    written = f"{contents.basis}; ± is one standard error; written by {contents.producer}."
+    return "\n".join([*lines, plain(written), ""])
 
 
-def summary(entry: Entry, reference: str) -> str:
+def summarize(entry: ReportEntry, reference: str) -> str:
     """What a model card says: the verdict and the figures by mask ratio."""
     return "\n".join(
         [
             "## What quantization cost",
             "",
-            f"Compared with {plain(reference)} in full precision. {plain(verdict(entry).text)}",
+            f"Compared with {plain(reference)} in full precision. {plain(entry.verdict.text)}",
             "",
-            *_table(tables.by_mask_ratio(entry)),
+            *_table(by_mask_ratio(entry.comparison)),
             "",
             "KL and ΔELBO in nats; ± is one standard error.",
         ]

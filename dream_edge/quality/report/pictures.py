@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Picture:
     svg: str
 
 
-def pictures(contents: Contents) -> list[Picture]:
+def draw_pictures(contents: Contents) -> list[Picture]:
     """Every picture that there is data for.
 
     Raises:
@@ -194,7 +195,7 @@ def _picture(name: str, title: str, about: str, draw: Callable[[Axes], None]) ->
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")  # letters are the reader's fonts', not drawn here
             figure.savefig(data, format="svg", transparent=True, metadata=metadata)
-    return Picture(name, title, about, _inline(data.getvalue(), name))
+    return Picture(name, title, about, _inline(data.getvalue(), name, title, about))
 
 
 def require_matplotlib() -> None:
@@ -223,13 +224,12 @@ def _matplotlib() -> AbstractContextManager[Any]:
     return settings()
 
 
-def _inline(svg: str, name: str) -> str:
-    """Only the drawing itself: sized by the page, in its colours and letters, with ids that no other picture has."""
+def _inline(svg: str, name: str, title: str, about: str) -> str:
+    """The drawing, named: sized by the page, in its colours and letters, with ids that no other picture has."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|defs)>\s*</\1>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     box = re.search(r'viewBox="([^"]+)"', svg)
     assert box is not None
-    svg = re.sub(r"<svg[^>]*>", f'<svg viewBox="{box[1]}">', svg, count=1)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg)
@@ -237,7 +237,9 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font: \1 system-ui, sans-serif", svg)
     for colour, role in ROLES.items():
         svg = svg.replace(colour, f"var({role})")
-    return svg.strip()
+    opening = f'<svg role="img" aria-labelledby="{name}-title {name}-about" viewBox="{box[1]}">'
+    names = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-about">{escape(about)}</desc>'
+    return f"{opening}{names}{svg.partition('>')[2].strip()}"
 
 
 def _style(index: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ..comparison import Comparison
 from ..task_report import TaskComparison
-from .contents import Entry
 
 NOISE = 2.0
 """How many times the KL of bf16 noise still counts as that noise."""
@@ -38,6 +37,8 @@ GRADES = (
 
 @dataclass(frozen=True)
 class Verdict:
+    """How much was lost, and two sentences about it."""
+
     grade: Grade
     first: str
     """What it is like."""
@@ -46,34 +47,36 @@ class Verdict:
 
     @property
     def text(self) -> str:
+        """Both sentences."""
         return f"{self.first} {self.second}"
 
 
-def verdict(entry: Entry) -> Verdict:
+def judge(comparison: Comparison) -> Verdict:
     """Two sentences, by the thresholds above."""
-    grade, noisy = grade_of(entry.comparison), within_noise(entry.comparison)
+    grade, noisy = find_grade(comparison), is_within_noise(comparison)
     says = "cannot be told apart from the original computed in 16 bits" if noisy else grade.says
-    hundredth = f"{100 * entry.comparison.overall.same_top:.1f}"
-    first = f"{entry.name} {says}: of 100 hidden tokens, both expect the same one at {hundredth}."
-    return Verdict(grade, first, _in_use(entry, grade))
+    hundredth = f"{100 * comparison.overall.same_top:.1f}"
+    first = f"{comparison.artifact} {says}: of 100 hidden tokens, both expect the same one at {hundredth}."
+    return Verdict(grade, first, _in_use(comparison, grade))
 
 
-def grade_of(comparison: Comparison) -> Grade:
-    if within_noise(comparison):
+def find_grade(comparison: Comparison) -> Grade:
+    """The first of `GRADES` that the figures reach."""
+    if is_within_noise(comparison):
         return GRADES[0]
     measured = comparison.overall
     return next(each for each in GRADES if measured.kl_mean <= each.kl and measured.same_top >= each.same_top)
 
 
-def within_noise(comparison: Comparison) -> bool:
+def is_within_noise(comparison: Comparison) -> bool:
     """Whether it differs no more than rounding activations to bf16 does; False where that was not measured."""
     noise = comparison.noise
     return noise is not None and comparison.overall.kl_mean <= NOISE * noise.overall.kl_mean
 
 
-def _in_use(entry: Entry, grade: Grade) -> str:
-    if entry.comparison.tasks is not None:
-        return _on_tasks(entry.comparison.tasks)
+def _in_use(comparison: Comparison, grade: Grade) -> str:
+    if comparison.tasks is not None:
+        return _on_tasks(comparison.tasks)
     advice = {
         "none": "It can be used in its place without a second thought.",
         "slight": "Most texts come out the same, some are worded otherwise, none should be worse.",
@@ -93,7 +96,7 @@ def _on_tasks(tasks: TaskComparison) -> str:
     return f"{scores}{measured.reference:.1%}: {abs(points):.1f} points {'more' if points > 0 else 'less'}."
 
 
-def thresholds() -> list[tuple[str, str, str]]:
+def explain_grades() -> list[tuple[str, str, str]]:
     """The rules as rows: grade, what it takes, what is said."""
     rows = [
         (each.name, f"mean KL ≤ {each.kl:g} and same best token ≥ {each.same_top:.0%}", each.says)

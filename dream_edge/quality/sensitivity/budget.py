@@ -21,7 +21,7 @@ from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes,
 
 from ..errors import BudgetOutOfRange, thousandth_above
 from .effects import Sensitivity
-from .formats import name_of
+from .formats import format_name
 
 Losses = Mapping[str, Mapping[WeightFormat, float]]
 """For each matrix the loss of storing it, and nothing else, in each of some formats."""
@@ -83,10 +83,10 @@ def formats_for(config: ModelConfig, losses: Losses, bits: float) -> tuple[Forma
     """
     shapes, exact = matrix_shapes(config), Recipe.for_scheme("int4").targets["cpu"]
     choices = {
-        name: [Choice(name_of(each), each.stored_bytes(*shapes[name]), loss) for each, loss in losses[name].items()]
+        name: [Choice(format_name(each), each.stored_bytes(*shapes[name]), loss) for each, loss in losses[name].items()]
         for name in shapes
     }
-    formats = {name: {name_of(each): each for each in losses[name]} for name in shapes}
+    formats = {name: {format_name(each): each for each in losses[name]} for name in shapes}
     rest = exact.stored_bytes(config) - sum(exact.of(name).stored_bytes(*shape) for name, shape in shapes.items())
     per_bit = parameter_count(config) / 8
     least = (rest + sum(min(each.bytes for each in points) for points in choices.values())) / per_bit
@@ -115,7 +115,7 @@ def budget_recipe(found: Sensitivity, config: ModelConfig, bits: float, path: Pa
     origin = {
         "bits": bits,
         "expected_kl": float(f"{loss:.4g}"),
-        "formats": sorted({name_of(formats.of(name)) for name in matrix_shapes(config)}),
+        "formats": sorted({format_name(formats.of(name)) for name in matrix_shapes(config)}),
         "measured_on": {"passages_sha256": found.passages, "sequences": found.sequences, "positions": found.positions},
     }
     return Recipe(scheme="mixed", targets={"cpu": formats}), origin

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge_runtime.errors import DreamEdgeError, NotWritable
+from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.files.writing import replace_file
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
 
 from ..errors import MeasurementsUnfit
-from .formats import format_of, name_of
+from .formats import format_name, parse_format
 
 SCHEMA = 1
 
@@ -78,6 +79,7 @@ class Sensitivity:
         return list(dict.fromkeys(format_ for name, format_ in single if name not in (EMBEDDING, LM_HEAD)))
 
     def single(self, matrix: str, format_: str) -> Effect | None:
+        """That of one matrix in one format; None if it was not measured."""
         return self._found().get(frozenset({(matrix, format_)}))
 
     def layer(self, index: int, format_: str) -> Effect | None:
@@ -102,7 +104,7 @@ class Sensitivity:
                 ((name, format_),) = effect.change.items()
                 if name not in losses:
                     raise MeasurementsUnfit(path, f"{name} is not a matrix of this checkpoint")
-                losses[name][format_of(format_)] = effect.kl_mean
+                losses[name][parse_format(format_)] = effect.kl_mean
         missing = [name for name, measured in losses.items() if not measured]
         if missing:
             raise MeasurementsUnfit(path, f"{len(missing)} matrices were not measured, first {missing[0]}")
@@ -128,9 +130,9 @@ class Sensitivity:
         for entry in values.pop("effects"):
             effect = Effect(dict(entry["change"]), float(entry["kl_mean"]), float(entry["kl_mean_se"]))
             for format_ in effect.change.values():
-                format_of(format_)
+                parse_format(format_)
             if not effect.change or not np.isfinite([effect.kl_mean, effect.kl_mean_se]).all():
-                raise ValueError("an effect is none")
+                raise ValueError("an effect is empty or not finite")
             effects.append(effect)
         return cls(**values, effects=tuple(effects))
 
@@ -149,23 +151,19 @@ class Sensitivity:
 
     def write(self, path: Path) -> None:
         """Put in place whole. Raises NotWritable."""
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            raise NotWritable(path, error.strerror or str(error)) from error
+        with replace_file(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=1).encode() + b"\n")
 
 
-def changes(
+def list_changes(
     config: ModelConfig, formats: Sequence[WeightFormat], *, subsets: int, seed: int
 ) -> list[dict[str, WeightFormat]]:
-    """What is measured: every matrix and every layer in each of `formats`, all matrices in each, and random subsets.
+    """List what is measured: every matrix, every layer and all matrices in each of `formats`, and random subsets.
 
     The embedding, which is looked up, is tried in 8-bit groups only; lm_head also with one scale an output, as the
     schemes have it. A random subset takes each matrix with a probability of its own, in a random format.
     """
-    lookup, head = format_of("int8-128"), format_of("int8")
+    lookup, head = parse_format("int8-128"), parse_format("int8")
     products = [name for name in matrix_shapes(config) if name != EMBEDDING]
     found: list[dict[str, WeightFormat]] = [{EMBEDDING: lookup}]
     for format_ in formats:
@@ -183,6 +181,6 @@ def changes(
     return found
 
 
-def named(change: Mapping[str, WeightFormat]) -> dict[str, str]:
+def name_formats(change: Mapping[str, WeightFormat]) -> dict[str, str]:
     """`change` with the names of its formats."""
-    return {name: name_of(format_) for name, format_ in change.items()}
+    return {name: format_name(format_) for name, format_ in change.items()}

@@ -10,7 +10,7 @@ from dream_edge_runtime.format.recipe import BLOCK_SIZES, HALF, ROW, WeightForma
 _NAME = re.compile(r"(int4|int8|nf4)-(\d+)")
 
 
-def format_of(name: str) -> WeightFormat:
+def parse_format(name: str) -> WeightFormat:
     """The format called `name`.
 
     "int4-128" (4 bits in groups of 128, with zero points), "int8-128" (8 bits in groups), "nf4-64", "int8" (8 bits with
@@ -28,8 +28,8 @@ def format_of(name: str) -> WeightFormat:
     return WeightFormat(kind="block", bits=bits, block_size=int(found[2]), symmetric=bits == 8)
 
 
-def name_of(weights: WeightFormat) -> str:
-    """What `format_of` calls `weights`."""
+def format_name(weights: WeightFormat) -> str:
+    """What `parse_format` calls `weights`."""
     if not weights.has_blocks:
         return "int8" if weights.kind == "row" else f"fp{weights.bits}"
     return f"{'nf' if weights.kind == 'nf4' else 'int'}{weights.bits}-{weights.block_size}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra, NotWritable
+from dream_edge_runtime.files.writing import explain_write_errors
 from dream_edge_runtime.format.tensors import LM_HEAD, layer_matrices
 
 from .effects import Sensitivity
@@ -25,7 +28,28 @@ _INK = {"light": ("#1f2328", "#ffffff", "YlOrRd"), "dark": ("#e6edf3", "#0d1117"
 _MOST_WITH_FIGURES = 12
 
 
-def table(found: Sensitivity, format_: str) -> NDArray[np.float64]:
+@dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """What rounding one matrix alone costs: KL in nats [layers][columns]; None where it was not measured."""
+
+    format: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[float | None]]
+
+
+def make_heat_maps(found: Sensitivity) -> tuple[HeatMap, ...]:
+    """One map for each format that was tried, of every matrix of a layer and the whole layer."""
+    return tuple(
+        HeatMap(
+            format=format_,
+            columns=COLUMNS,
+            rows=[[None if value != value else float(value) for value in row] for row in tabulate(found, format_)],
+        )
+        for format_ in found.formats
+    )
+
+
+def tabulate(found: Sensitivity, format_: str) -> NDArray[np.float64]:
     """KL [layers, matrices and the whole layer] in the order of `COLUMNS`; NaN where it was not measured."""
     values = np.full((found.layers, len(COLUMNS)), np.nan)
     for index in range(found.layers):
@@ -58,7 +82,7 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
     from matplotlib.figure import Figure
 
     ink, paper, colours = _INK[theme]
-    tables = {format_: table(found, format_) for format_ in found.formats}
+    tables = {format_: tabulate(found, format_) for format_ in found.formats}
     positive = np.concatenate([values[values > 0] for values in tables.values()])
     scale = LogNorm(positive.min(), positive.max())
     ink_of = {"text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink}
@@ -74,10 +98,8 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
         figures = " (in the cells: millionths)" if found.layers <= _MOST_WITH_FIGURES else ""
         bar.set_label(f"KL, nats a position{figures}", color=ink)
         bar.outline.set_visible(False)
-        try:
+        with explain_write_errors(path):
             figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
-        except OSError as error:
-            raise NotWritable(path, error.strerror or str(error)) from error
 
 
 def _label(panel: Any, found: Sensitivity, format_: str, values: NDArray[np.float64], scale: Any) -> None:

@@ -1,10 +1,12 @@
-"""Measuring sensitivities: the passes that it takes, said before they start, and kept as they are made."""
+"""Measure sensitivities: the passes that it takes, logged before they start, and kept as they are made."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,24 +14,120 @@ import numpy as np
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import matrix_shapes
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.text.tokenizer import Tokenizer
+from dream_edge_runtime.units import duration, size
 
-from ...models import TINY, bundled
+from ...models import open_checkpoint
+from ..errors import MeasurementsUnfit
 from ..measure.estimates import mean_error
-from ..texts.calibration import calibration_texts
+from ..texts.default import calibration_texts, is_tiny
 from ..texts.masking import MaskedPassage, mask_passages
-from ..texts.read import Text, passages
+from ..texts.read import Text, Texts, gather_texts, passages
 from ..texts.tiny import tiny_texts
-from .effects import Effect, Sensitivity, changes, named
-from .formats import name_of
+from .effects import Effect, Sensitivity, list_changes, name_formats
+from .formats import format_name, parse_format
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.reference.sensitivity_passes import PerturbedPlan
 
+FORMATS = ("int4-128", "int4-32", "int8-128")
 SEQUENCES = 32
 LONGEST = 128
 SUBSETS = 8
+
+_PURPOSE = "Measuring sensitivities"
+
+_log = logging.getLogger(__name__)
+
+
+def sensitivity(
+    checkpoint: str | Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    out: str | Path | None = None,
+    data: Texts | None = None,
+    sequences: int = SEQUENCES,
+    longest: int = LONGEST,
+    seed: int = 0,
+    progress: OnProgress = silent,
+) -> Sensitivity:
+    """Measure which matrices matter: what `dream-edge sensitivity` calls.
+
+    Every matrix and every layer is rounded alone, all others staying exact, and the change of the predictions is
+    measured as KL divergence. `dream_edge.export(..., bits=..., sensitivity=FILE)` spends its bits by the result. One
+    layer is in memory at a time. How much work it is going to be is logged (level INFO).
+
+    Args:
+        checkpoint: its directory, its name on a hub, or "tiny".
+        formats: to try: "int4-N", "int8-N", "nf4-N" (in groups of N), "int8", "fp16".
+        out: a JSON file to keep what is measured; the same call resumes there, or adds formats.
+        data: texts to mask, or files of them, other than those of a comparison; None = built-in ones.
+        sequences: masked texts to measure on.
+        longest: tokens of a text at most.
+        seed: for the texts and their masks.
+        progress: told of a download in bytes, and of measuring in passes.
+
+    Raises:
+        InvalidOption: a format is none of these, or does not fit the checkpoint.
+        MeasurementsUnfit: `out` holds something else, or is of another checkpoint, other texts or another seed.
+        NotWritable: `out` cannot be written.
+        CheckpointError, CheckpointNotFound, HubError: the checkpoint is damaged, not there, or cannot be fetched.
+        NoData, UnreadableData: there is no text.
+        MissingExtra: PyTorch is not installed.
+    """
+    wanted = [parse_format(name.strip()) for name in formats]
+    opened = open_checkpoint(checkpoint, _PURPOSE, progress=progress)
+    return measure_sensitivity(
+        opened, formats=wanted, out=out, data=data, sequences=sequences, longest=longest, seed=seed, progress=progress
+    )
+
+
+def measure_sensitivity(
+    checkpoint: Checkpoint,
+    *,
+    formats: Sequence[WeightFormat] | None = None,
+    out: str | Path | None = None,
+    data: Texts | None = None,
+    sequences: int = SEQUENCES,
+    longest: int = LONGEST,
+    seed: int = 0,
+    progress: OnProgress = silent,
+) -> Sensitivity:
+    """`sensitivity` of an opened checkpoint; `formats` of None are those of `FORMATS`."""
+    path = None if out is None else Path(out)
+    wanted = [*map(parse_format, FORMATS)] if formats is None else formats
+    known = Sensitivity.read(path) if path is not None and path.exists() else None
+    texts = None if data is None else gather_texts(data)
+    masked = recipe_passages(checkpoint, data=texts, sequences=sequences, longest=longest, seed=seed)
+    work = plan_measuring(checkpoint, masked, wanted, seed=seed, known=known)
+    if path is not None and known is not None and work.known is not known:
+        raise MeasurementsUnfit(path, "it is of another checkpoint, other texts or another seed")
+    _announce(work)
+    found = work.known
+    if path is not None:
+        found.write(path)  # now, not after the first hour, it is seen whether it can be written
+    for found in work.run(progress):
+        if path is not None:
+            found.write(path)
+    return found
+
+
+def _announce(work: Measuring) -> None:
+    plan = work.plan
+    done = f"; {len(work.known.effects)} are known" if work.known.effects else ""
+    _log.info(
+        "%d changes to measure%s: the work of %.0f passes over %d sequences of %d tokens together; "
+        "it takes %s of memory and about %s",
+        len(plan.variants),
+        done,
+        plan.passes,
+        len(plan.canvases),
+        sum(len(canvas.ids) for canvas in plan.canvases),
+        size(plan.memory),
+        duration(plan.seconds()),
+    )
 
 
 @dataclass(frozen=True)
@@ -44,23 +142,26 @@ class Measuring:
     known: Sensitivity
     plan: PerturbedPlan
 
-    def run(self, progress: Callable[[float], None] = lambda _: None) -> Iterator[Sensitivity]:
-        """All that is known, again and again as it grows; `progress` is called with the passes done.
+    def run(self, progress: OnProgress = silent) -> Iterator[Sensitivity]:
+        """All that is known, again and again as it grows.
 
         Raises: CheckpointError.
         """
         from dream_edge_export.reference.sensitivity_passes import divergences
 
         known = self.known
-        for wave in divergences(self.plan, progress) if self.plan.variants else ():
+        if not self.plan.variants:
+            return
+        passes = Meter(progress, "measuring", self.plan.passes, "passes")
+        for wave in divergences(self.plan, passes.reach):
             known = known.with_effects(
-                Effect(named(self.plan.variants[index]), float(np.concatenate(kl).mean()), mean_error(kl))
+                Effect(name_formats(self.plan.variants[index]), float(np.concatenate(kl).mean()), mean_error(kl))
                 for index, kl in wave
             )
             yield known
 
 
-def measuring(
+def plan_measuring(
     checkpoint: Checkpoint,
     masked: Sequence[MaskedPassage],
     formats: Sequence[WeightFormat],
@@ -86,13 +187,15 @@ def measuring(
         from dream_edge_export.reference.batches import Canvas
         from dream_edge_export.reference.sensitivity_passes import PerturbedPlan
     except ImportError:
-        raise MissingExtra("Measuring sensitivities", "export") from None
+        raise MissingExtra(_PURPOSE, "export") from None
     config = checkpoint.config
     if not formats:
         raise InvalidOption("formats", "", "must name at least one")
     for format_ in formats:
         if format_.kind == "nf4" and any(inputs % format_.block_size for _, inputs in matrix_shapes(config).values()):
-            raise InvalidOption("formats", name_of(format_), "has groups that do not divide this checkpoint's widths")
+            raise InvalidOption(
+                "formats", format_name(format_), "has groups that do not divide this checkpoint's widths"
+            )
     model, texts = fingerprint(checkpoint), _passages_digest(masked)
     if known is None or (known.model, known.passages) != (model, texts):
         known = Sensitivity(
@@ -105,8 +208,8 @@ def measuring(
             seed=seed,
         )
     done = {frozenset(effect.change.items()) for effect in known.effects}
-    wanted = changes(config, formats, subsets=subsets, seed=seed)
-    left = [change for change in wanted if frozenset(named(change).items()) not in done]
+    wanted = list_changes(config, formats, subsets=subsets, seed=seed)
+    left = [change for change in wanted if frozenset(name_formats(change).items()) not in done]
     canvases = [Canvas(each.canvas, np.maximum(each.positions - config.shift, 0)) for each in masked]
     return Measuring(known, PerturbedPlan(checkpoint, canvases, left))
 
@@ -129,7 +232,7 @@ def recipe_passages(
     try:
         from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
     except ImportError:
-        raise MissingExtra("Measuring sensitivities", "export") from None
+        raise MissingExtra(_PURPOSE, "export") from None
     if data is None:
         data = _texts(checkpoint, sequences, seed)
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
@@ -138,8 +241,7 @@ def recipe_passages(
 
 
 def _texts(checkpoint: Checkpoint, sequences: int, seed: int) -> list[Text]:
-    tiny = bundled(TINY)
-    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
+    if is_tiny(checkpoint):
         return tiny_texts(seed, -(-sequences // 4), held_out=False)
     return calibration_texts()
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from ...models import TINY, bundled
 from ..errors import NoData
+from .default import calibration_texts, is_tiny
 from .masking import mask_passages
-from .read import Text, parse_lines, passages
+from .read import Text, passages
 from .tiny import tiny_texts
 
 if TYPE_CHECKING:
@@ -64,14 +63,7 @@ def calibration_set(
     return CalibrationSet(name, tuple(passage.canvas for passage in masked))
 
 
-def calibration_texts() -> list[Text]:
-    """Built-in texts and conversations of many kinds, none of which a comparison uses."""
-    text = resources.files(__package__).joinpath("calibration.jsonl").read_text(encoding="utf-8")
-    return [*parse_lines("calibration.jsonl", text)]
-
-
 def _default_texts(checkpoint: Checkpoint, sequences: int) -> tuple[str, list[Text]]:
-    tiny = bundled(TINY)
-    if tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve():
+    if is_tiny(checkpoint):
         return TINY_TASKS, tiny_texts(_TINY_SEED, -(-sequences // 4), held_out=False)
     return BUILT_IN, calibration_texts()

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,10 @@ Text = str | Sample
 """A plain string may be masked anywhere."""
 
 
+Texts = str | Path | Sequence[Text | Path]
+"""A file of texts, see `read_texts`, or texts themselves; a `Path` among these is a file too."""
+
+
 @dataclass(frozen=True)
 class Passage:
     """Token ids [length]; those from `start` on may be masked."""
@@ -44,12 +47,6 @@ class Passage:
     @property
     def maskable(self) -> int:
         return len(self.ids) - self.start
-
-
-def builtin_texts() -> list[Text]:
-    """Some forty short texts of many kinds: prose, dialogue, code, arithmetic, lists."""
-    text = resources.files(__package__).joinpath("texts.txt").read_text(encoding="utf-8")
-    return [*_paragraphs(text)]
 
 
 def read_texts(path: Path) -> list[Text]:
@@ -77,10 +74,22 @@ def read_texts(path: Path) -> list[Text]:
         if isinstance(error, UnreadableData):
             raise
         raise UnreadableData(path, f"cannot be read ({error.strerror})") from None
-    texts = [*(_paragraphs(content) if path.suffix == ".txt" else parse_lines(path, content))]
+    texts = [*(split_paragraphs(content) if path.suffix == ".txt" else parse_lines(path, content))]
     if not texts:
         raise NoData(path)
     return texts
+
+
+def gather_texts(data: Texts) -> list[Text]:
+    """The texts that `data` names or holds, in that order. Raises NoData, UnreadableData."""
+    if isinstance(data, str | Path):
+        return read_texts(Path(data))
+    found: list[Text] = []
+    for each in data:
+        found += read_texts(each) if isinstance(each, Path) else [each]
+    if not found:
+        raise NoData("data")
+    return found
 
 
 def passages(texts: Sequence[Text], tokenizer: Tokenizer, longest: int) -> list[Passage]:
@@ -115,12 +124,13 @@ def _encode(text: Text, tokenizer: Tokenizer) -> Passage:
     return Passage(np.array(prompt + answer, np.int64), len(prompt))
 
 
-def _paragraphs(content: str) -> Iterator[str]:
+def split_paragraphs(content: str) -> Iterator[str]:
+    """The parts of `content` between blank lines."""
     return (part.strip("\r\n") for part in re.split(r"\r?\n(?:[ \t]*\r?\n)+", content) if part.strip())
 
 
 def parse_lines(path: Path | str, content: str) -> Iterator[Text]:
-    """The texts of .jsonl `content`; UnreadableData, naming `path`, where a line is none."""
+    """The texts of .jsonl `content`; UnreadableData, naming `path`, where a line holds none."""
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +13,16 @@ import numpy as np
 from dream_edge_runtime.errors import DreamEdgeError, MissingExtra
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.network import Network
+from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.text.tokenizer import Tokenizer
+from dream_edge_runtime.units import size
 
 from ..errors import CorruptBase
 from ..reference.base import Base
-from ..texts.read import Passage
+from ..texts.default import default_texts
+from ..texts.read import Passage, Text, passages
 from .agreement import TrajectoryFigures, along
-from .record import Progress, Trajectory, pass_count, record, replay
+from .record import AfterPass, Trajectory, nothing, official, openings, pass_count, record, replay
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -28,6 +33,36 @@ TEXTS = 32
 NEW_TOKENS = 32
 LARGEST_HELD = 1 << 30
 """Bytes of weights in fp32 up to which the reference is held in memory; a larger one is read anew for every pass."""
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrajectoryOptions:
+    """How the reference decodes: each of `algorithms` with each of `steps`, `texts` texts of at most `new_tokens`.
+
+    Empty or None where nothing was asked for.
+    """
+
+    algorithms: Sequence[str] = ()
+    steps: Sequence[int] = ()
+    texts: int | None = None
+    new_tokens: int | None = None
+
+    def given(self) -> list[tuple[str, object]]:
+        """The options that were given, by the names that `dream_edge.compare` has for them."""
+        every = {"algorithms": [*self.algorithms], "steps": [*self.steps], "texts": self.texts}
+        return [(name, value) for name, value in (every | {"new_tokens": self.new_tokens}).items() if value]
+
+    def configs(self, checkpoint: Checkpoint, seed: int) -> list[GenerationConfig]:
+        """The official loop with the checkpoint's defaults, once for each algorithm and number of steps."""
+        defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, checkpoint.path)
+        return [
+            official(defaults, algorithm=algorithm, steps=steps, seed=seed)
+            for algorithm in self.algorithms or (defaults.algorithm,)
+            for steps in self.steps or (None,)
+        ]
 
 
 def is_held(checkpoint: Checkpoint) -> bool:
@@ -41,7 +76,7 @@ def with_trajectories(
     begun: Sequence[Passage],
     configs: Sequence[GenerationConfig],
     *,
-    progress: Progress = lambda _done, _all: None,
+    progress: OnProgress = silent,
 ) -> Base:
     """`base` with the trajectory of its own `checkpoint` from the same openings by each of `configs` kept in it.
 
@@ -50,22 +85,54 @@ def with_trajectories(
 
     Raises:
         MismatchedBase: the base is of another checkpoint.
-        BaseNotWritten: they cannot be kept.
+        NotWritable: they cannot be kept.
         CheckpointError: a tensor is damaged, or a file changed meanwhile.
         CorruptBase: the base is damaged.
         MissingExtra: PyTorch is not installed.
     """
     base.check(checkpoint)
     network = _reference(checkpoint)
-    planned, made = sum(pass_count(config, begun, checkpoint.config.vocab_size) for config in configs), 0
-
-    def advance(_done: int, _all: int) -> None:
-        nonlocal made
-        made += 1
-        progress(made, planned)
-
-    found = [record(network, begun, config, progress=advance) for config in configs]
+    planned = sum(pass_count(config, begun, checkpoint.config.vocab_size) for config in configs)
+    passes = Meter(progress, "recording the reference's trajectories", planned, "passes")
+    found = [record(network, begun, config, after_pass=passes.advance) for config in configs]
     return base.with_extra(TRAJECTORIES, [each.to_dict() for each in found])
+
+
+def with_chosen_trajectories(
+    base: Base,
+    checkpoint: Checkpoint,
+    options: TrajectoryOptions,
+    tokenizer: Tokenizer,
+    texts: Sequence[Text] | None,
+    *,
+    progress: OnProgress = silent,
+) -> Base:
+    """`base` with the trajectories that `options` ask for, from openings of `texts`; as it is where it keeps them.
+
+    Raises: what `with_trajectories` does; NoData, PromptError, InvalidOption.
+    """
+    longest = min(base.evaluation.longest, base.config.context)
+    begun = openings(
+        passages(default_texts(checkpoint) if texts is None else texts, tokenizer, longest),
+        count=options.texts or TEXTS,
+        new_tokens=options.new_tokens or NEW_TOKENS,
+        longest=longest,
+        seed=base.evaluation.seed,
+    )
+    configs = options.configs(checkpoint, base.evaluation.seed)
+    kept = trajectories(base)
+    if [each.config for each in kept] == configs and all(_visible(each.begun) == _visible(begun) for each in kept):
+        return base
+    if not is_held(checkpoint):
+        passes = sum(pass_count(config, begun, base.config.vocab_size) for config in configs)
+        each = size(sum(checkpoint.nbytes(name) for name in checkpoint.names))
+        _log.info("Trajectories of %d texts: %d passes, each over the whole checkpoint, %s", len(begun), passes, each)
+    return with_trajectories(base, checkpoint, begun, configs, progress=progress)
+
+
+def _visible(begun: Sequence[Passage]) -> list[tuple[list[int], int]]:
+    """Of each opening what is visible, and how much is to be filled."""
+    return [(each.ids[: each.start].tolist(), each.maskable) for each in begun]
 
 
 def trajectories(base: Base) -> tuple[Trajectory, ...]:
@@ -90,21 +157,13 @@ def follow(
     recorded: Sequence[Trajectory],
     tokenizer: Tokenizer,
     *,
-    progress: Progress = lambda _done, _all: None,
+    after_pass: AfterPass = nothing,
 ) -> tuple[TrajectoryFigures, ...]:
     """What `network` does along each of `recorded`, and what it writes by itself."""
-    planned = follow_count(recorded, network.config.vocab_size)
-    made = 0
-
-    def advance(_done: int, _all: int) -> None:
-        nonlocal made
-        made += 1
-        progress(made, planned)
-
     found = []
     for each in recorded:
-        seen = replay(network, each, progress=advance)
-        freely = record(network, each.begun, each.config, progress=advance)
+        seen = replay(network, each, after_pass=after_pass)
+        freely = record(network, each.begun, each.config, after_pass=after_pass)
         found.append(along(each, seen, freely, tokenizer, network.config.eos_token_id))
     return tuple(found)
 

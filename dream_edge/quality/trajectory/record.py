@@ -22,8 +22,13 @@ from dream_edge_runtime.inference.network import Network
 from ..errors import NoData
 from ..texts.read import Passage
 
-Progress = Callable[[int, int], None]
-"""Called with the number of passes made, and of all that may be made."""
+AfterPass = Callable[[], object]
+"""Called after each pass."""
+
+
+def nothing() -> None:
+    """Do nothing after a pass."""
+
 
 _LOGITS_AT_ONCE = 1 << 27  # 512 MB of logits a pass
 
@@ -170,7 +175,7 @@ def record(
     begun: Sequence[Passage],
     config: GenerationConfig,
     *,
-    progress: Progress = lambda _done, _all: None,
+    after_pass: AfterPass = nothing,
     rows_at_once: int | None = None,
 ) -> Trajectory:
     """Fill every canvas by the runtime's own loop and remember each commitment.
@@ -180,7 +185,6 @@ def record(
     """
     paths: list[Unmasking] = []
     batches = _batches(begun, rows_at_once or _LOGITS_AT_ONCE // network.config.vocab_size)
-    planned, made = _passes(config, batches), 0
     for batch in batches:
         canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
         openings_ids = [canvas.sequence(row) for row in range(len(batch))]
@@ -196,19 +200,15 @@ def record(
                         revealed.positions, tokens, revealed.probability, strict=True
                     )
                 ]
-            made += 1
-            progress(made, planned)
+            after_pass()
         paths += [_path(ids, each.start, found) for ids, each, found in zip(openings_ids, batch, settled, strict=True)]
     return Trajectory(config, tuple(paths))
 
 
-def replay(
-    network: Network, trajectory: Trajectory, *, progress: Progress = lambda _done, _all: None
-) -> tuple[Replay, ...]:
+def replay(network: Network, trajectory: Trajectory, *, after_pass: AfterPass = nothing) -> tuple[Replay, ...]:
     """Show `network` every canvas that the reference saw on its way, and see what it would have settled there."""
     config = trajectory.config
     batches = _batches(trajectory.begun, _LOGITS_AT_ONCE // network.config.vocab_size)
-    planned, made = _passes(config, batches), 0
     found: list[Replay] = []
     for batch in batches:
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
@@ -217,8 +217,7 @@ def replay(
         seen = [_Seen.nothing(path) for path in paths]
         for step in range(_steps(config, batch)):
             _judge(network, config, canvas, plans, paths, seen, step)
-            made += 1
-            progress(made, planned)
+            after_pass()
         by_chance = isinstance(create_reveal(config), Origin)
         found += [Replay(each.other_token, None if by_chance else each.other_position) for each in seen]
     return tuple(found)
@@ -289,7 +288,7 @@ def _plan(network: Network, config: GenerationConfig, canvas: Canvas, first: int
 
 def pass_count(config: GenerationConfig, begun: Sequence[Passage], vocab_size: int) -> int:
     """How many passes `record` and `replay` make at most, unless told how many rows to ask for at once."""
-    return _passes(config, _batches(begun, _LOGITS_AT_ONCE // vocab_size))
+    return sum(_steps(config, batch) for batch in _batches(begun, _LOGITS_AT_ONCE // vocab_size))
 
 
 def _batches(begun: Sequence[Passage], rows: int) -> list[list[Passage]]:
@@ -303,10 +302,6 @@ def _batches(begun: Sequence[Passage], rows: int) -> list[list[Passage]]:
         batches[-1].append(each)
         room -= each.maskable
     return batches
-
-
-def _passes(config: GenerationConfig, batches: Sequence[Sequence[Passage]]) -> int:
-    return sum(_steps(config, batch) for batch in batches)
 
 
 def _steps(config: GenerationConfig, batch: Sequence[Passage]) -> int:

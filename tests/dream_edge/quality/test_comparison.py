@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from dream_edge.quality import Base, Comparison, Sample, Text, build_base, compare, evaluation_for, temporary_base
-from dream_edge.quality.comparison import Progress
+from dream_edge.quality import (
+    Base,
+    Comparison,
+    Sample,
+    Text,
+    build_base,
+    compare_artifact,
+    evaluation_for,
+    temporary_base,
+)
 from dream_edge.quality.errors import MismatchedModels, NoData
 from dream_edge.quality.texts.masking import mask_passages
 from dream_edge.quality.texts.read import passages
@@ -24,6 +32,7 @@ from dream_edge_export.reference.model import load_reference, shift
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.progress import OnProgress, silent
 from support.checkpoints import write_checkpoint
 
 TEXTS: list[Text] = [
@@ -47,8 +56,8 @@ class World:
             self.made[scheme] = export(self.checkpoint, self.directory / scheme, Recipe.for_scheme(scheme))
         return self.made[scheme]
 
-    def compare(self, scheme: str, *, progress: Progress = lambda _done, _all: None, **options: Any) -> Comparison:
-        return compare(self.artifact(scheme), self.base(**options), threads=1, progress=progress)
+    def compare(self, scheme: str, *, progress: OnProgress = silent, **options: Any) -> Comparison:
+        return compare_artifact(self.artifact(scheme), self.base(**options), threads=1, progress=progress)
 
     def base(self, **options: Any) -> Base:
         evaluation = evaluation_for(self.checkpoint, **{"data": TEXTS, "sequences": 12, **options})
@@ -129,9 +138,9 @@ def test_long_texts_are_cut_at_the_context(world: World) -> None:
 
 
 def test_progress_counts_sequences(world: World) -> None:
-    seen: list[tuple[int, int]] = []
-    world.compare("int8", sequences=3, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    seen: list[tuple[float, float]] = []
+    world.compare("int8", sequences=3, progress=lambda now: seen.append((now.done, now.total)))
+    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_default_texts_are_the_built_in_ones(world: World) -> None:
@@ -159,7 +168,7 @@ def test_another_geometry_is_refused(world: World, tmp_path: Path, change: dict[
     checkpoint = Checkpoint.open(tmp_path)
     evaluation = evaluation_for(checkpoint, data=TEXTS, sequences=1)
     with temporary_base(checkpoint, evaluation) as base, pytest.raises(MismatchedModels, match=next(iter(change))):
-        compare(world.artifact("int8"), base)
+        compare_artifact(world.artifact("int8"), base)
 
 
 @pytest.mark.parametrize("option", [{"sequences": 0}, {"bins": 0}, {"longest": 1}, {"seed": -1}, {"sequences": True}])

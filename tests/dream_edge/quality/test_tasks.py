@@ -41,12 +41,12 @@ def test_a_comparison_worked_by_hand() -> None:
 def test_reference_and_artifact_solve_the_same_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both agree with a model that the tasks' own checker judges, one puzzle after the other."""
     monkeypatch.setattr("dream_edge.quality.tasks.TASKS", {"Sudoku": TASKS["Sudoku"]})
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, float]] = []
     artifact = dream_edge.load("tiny", threads=1)
     reference = reference_model(Checkpoint.open(bundled("tiny")))
     theirs = score_tasks(reference, "reference", cases=3)
-    ours = score_tasks(artifact, "artifact", cases=3, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(3, 3)]
+    ours = score_tasks(artifact, "artifact", cases=3, progress=lambda now: seen.append((now.done, now.total)))
+    assert seen == [(0, 3), (3, 3)]
     assert theirs.solved == ours.solved == {"Sudoku": "111"}
     puzzle = "Input:\n1000\n0002\n4003\n0000\nOutput:\n"
     answer = reference.generate(puzzle, raw=True, exact=True, max_new_tokens=24).text

@@ -18,13 +18,13 @@ import torch
 from dream_edge.quality import Base, build_base, evaluation_for
 from dream_edge.quality.errors import (
     BaseNotFound,
-    BaseNotWritten,
     CorruptBase,
     MismatchedBase,
     UnsupportedBase,
 )
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
+from dream_edge_runtime.errors import NotWritable
 from support.checkpoints import write_checkpoint
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "a", "What is the capital of the other country?"]
@@ -104,7 +104,7 @@ def test_an_extra_on_a_full_disk_leaves_the_file_alone(base: Base, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(BaseNotWritten, match="No space left"):
+    with pytest.raises(NotWritable, match="No space left"):
         base.with_extra("name", 1)
     assert base.path.read_bytes() == before
     assert not [*base.path.parent.glob(".*.partial")]

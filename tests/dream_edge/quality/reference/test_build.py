@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from dream_edge.quality import Base, BasePlan, Evaluation, build_base, evaluation_for, temporary_base
-from dream_edge.quality.errors import BaseNotWritten, NonFiniteReference, NoRoomForBase, OtherBase
+from dream_edge.quality.errors import NonFiniteReference, OtherBase
 from dream_edge.quality.reference.build import working_directory
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.journal import Journal
 from dream_edge_export.reference import layerwise as streamed_reference
 from dream_edge_export.reference.layerwise import StreamedReference
-from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights, OutputBusy
+from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights, NotEnoughDisk, NotWritable, OutputBusy
+from dream_edge_runtime.progress import Progress
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
 TEXTS = ["The quick brown fox jumps over the lazy dog.", "a", "What is the capital of the other country?"]
@@ -170,7 +171,7 @@ def test_too_little_room_is_known_before_anything_is_written(
         free = needed - 100
 
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
-    with pytest.raises(NoRoomForBase, match="--sequences"):
+    with pytest.raises(NotEnoughDisk, match="--sequences"):
         build_base(checkpoint, evaluation, tmp_path / "a.base")
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
 
@@ -194,7 +195,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_work_goes_on_later(
 
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)
-        with pytest.raises(BaseNotWritten, match="No space left"):
+        with pytest.raises(NotWritable, match="No space left"):
             build_base(checkpoint, evaluation, path)
     assert not path.exists()
     found = build_base(checkpoint, evaluation, path).path.read_bytes()
@@ -205,7 +206,7 @@ def test_two_processes_do_not_make_one_base(checkpoint: Checkpoint, evaluation: 
     path = tmp_path / "a.base"
     errors: list[int] = []
 
-    def second(*_: float) -> None:
+    def second(_: Progress) -> None:
         if not errors:
             thread = threading.Thread(target=attempt)
             thread.start()
@@ -242,7 +243,7 @@ def test_weights_that_overflow_are_refused(checkpoint: Checkpoint, evaluation: E
 def test_a_checkpoint_that_changes_meanwhile_is_refused(
     checkpoint: Checkpoint, evaluation: Evaluation, tmp_path: Path
 ) -> None:
-    def touch(*_: float) -> None:
+    def touch(_: Progress) -> None:
         os.utime(checkpoint.path / "model.safetensors", ns=(1, 1))
 
     with pytest.raises(CheckpointChanged):
@@ -261,7 +262,7 @@ def test_progress_starts_where_an_earlier_run_stopped(
 ) -> None:
     kill_at(monkeypatch, checkpoint, evaluation, tmp_path / "a.base", 2)
     seen: list[tuple[float, float]] = []
-    build_base(checkpoint, evaluation, tmp_path / "a.base", progress=lambda *pair: seen.append(pair))
+    build_base(checkpoint, evaluation, tmp_path / "a.base", progress=lambda now: seen.append((now.done, now.total)))
     total = BasePlan(checkpoint, evaluation).work
     assert seen[0] == (1, total)
     assert seen == sorted(seen)

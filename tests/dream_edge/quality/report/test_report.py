@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from dream_edge.quality.errors import CardNotWritable, ReportForeign, ReportNotWritable
+from dream_edge.quality.errors import ReportForeign
 from dream_edge.quality.measure.figures import Figures
-from dream_edge.quality.report import Advice, Contents, Entry, HeatMap, advise, update_card, verdict, write_report
-from dream_edge.quality.report.card import BEGIN, with_section
-from dream_edge.quality.report.directory import FILES
-from dream_edge.quality.report.markdown import markdown, plain
-from dream_edge.quality.report.marking import marked
-from dream_edge.quality.report.page import page
-from dream_edge.quality.report.pictures import Picture, frontier, pictures
+from dream_edge.quality.report import Advice, Contents, ReportEntry, advise, judge, update_card, write_report
+from dream_edge.quality.report.card import BEGIN, insert_section
+from dream_edge.quality.report.markdown import plain, render_markdown
+from dream_edge.quality.report.output import FILES
+from dream_edge.quality.report.page import mark_differences, render_page
+from dream_edge.quality.report.pictures import Picture, draw_pictures, frontier
+from dream_edge.quality.sensitivity.heat_map import HeatMap
 from dream_edge.quality.trajectory.agreement import SampleTexts
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import MissingExtra
+from dream_edge_runtime.errors import MissingExtra, NotWritable
 from support.comparisons import make_comparison, make_entry, make_tasks, make_trajectory
 
 HOSTILE = "<script>alert(1)</script>\"'&$x_{1}$`|"
@@ -62,7 +62,7 @@ class Page(HTMLParser):
         return [value for found, value in self.attributes if found == name]
 
 
-def contents(*entries: Entry, reference: str = "dream", **parts: object) -> Contents:
+def contents(*entries: ReportEntry, reference: str = "dream", **parts: object) -> Contents:
     return Contents(reference=reference, producer="dream-edge 0", entries=entries or (make_entry(),), **parts)  # type: ignore[arg-type]
 
 
@@ -88,7 +88,7 @@ def everything(name: str = "int8", text: str = "a text") -> Contents:
 def hostile() -> tuple[Contents, list[Picture]]:
     """A report with every part, full of a stranger's names and texts, and its pictures."""
     made = everything(HOSTILE, HOSTILE)
-    return made, pictures(made)
+    return made, draw_pictures(made)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def hostile() -> tuple[Contents, list[Picture]]:
     ],
 )
 def test_a_verdict_goes_by_kl_and_by_agreement(kl: float, same_top: float, grade: str) -> None:
-    found = verdict(make_entry(make_comparison(kl=kl, same_top=same_top)))
+    found = judge(make_comparison(kl=kl, same_top=same_top))
     assert found.grade.name == grade
     assert f"{100 * same_top:.1f}" in found.first
 
@@ -115,32 +115,32 @@ def test_a_verdict_goes_by_kl_and_by_agreement(kl: float, same_top: float, grade
 def test_what_is_within_twice_the_noise_cannot_be_told_apart() -> None:
     floor = make_comparison(kl=0.01)
     noise = Figures(floor.overall, floor.bins)
-    below = verdict(make_entry(make_comparison(kl=0.02, same_top=0.9, noise=noise)))
+    below = judge(make_comparison(kl=0.02, same_top=0.9, noise=noise))
     assert below.grade.name == "none"
     assert "cannot be told apart" in below.first
-    above = verdict(make_entry(make_comparison(kl=0.021, same_top=0.9, noise=noise)))
+    above = judge(make_comparison(kl=0.021, same_top=0.9, noise=noise))
     assert above.grade.name == "noticeable"
 
 
 def test_tasks_decide_what_a_verdict_says_of_use() -> None:
-    by_chance = verdict(make_entry(make_comparison(tasks=make_tasks(0.9, 0.89, 0.4))))
+    by_chance = judge(make_comparison(tasks=make_tasks(0.9, 0.89, 0.4)))
     assert by_chance.second == (
         "It solves 89.0% of 200 test cases where the original solves 90.0%, a difference that chance explains."
     )
-    worse = verdict(make_entry(make_comparison(tasks=make_tasks(0.9, 0.85, 0.01))))
+    worse = judge(make_comparison(tasks=make_tasks(0.9, 0.85, 0.01)))
     assert worse.second == "It solves 85.0% of 200 test cases where the original solves 90.0%: 5.0 points less."
 
 
 def test_a_verdict_is_two_sentences() -> None:
     for kl in (0.0001, 0.001, 0.01, 0.1, 1.0):
-        found = verdict(make_entry(make_comparison("a", kl)))
+        found = judge(make_comparison("a", kl))
         assert re.findall(r"\.(?: |$)", found.text) == [". ", "."]
 
 
 def test_a_page_with_everything_is_well_formed_and_asks_the_network_for_nothing(
     hostile: tuple[Contents, list[Picture]],
 ) -> None:
-    text = page(*hostile)
+    text = render_page(*hostile)
     read = Page(text)
     assert "://" not in text
     assert "script" not in read.tags
@@ -166,13 +166,13 @@ def test_colours_are_those_of_the_page(hostile: tuple[Contents, list[Picture]]) 
 
 def test_names_and_texts_of_strangers_stay_text(hostile: tuple[Contents, list[Picture]]) -> None:
     made, drawn = hostile
-    text = page(made, drawn)
+    text = render_page(made, drawn)
     read = Page(text)
     assert "script" not in read.tags
     assert not [name for name, _ in read.attributes if name.startswith("on")]
     assert HOSTILE in read.text
-    assert "<script" not in markdown(made, drawn).replace("\\<", "")
-    assert plain(HOSTILE) in markdown(made, drawn)
+    assert "<script" not in render_markdown(made, drawn).replace("\\<", "")
+    assert plain(HOSTILE) in render_markdown(made, drawn)
     for each in drawn:
         assert "<script" not in each.svg
 
@@ -180,31 +180,31 @@ def test_names_and_texts_of_strangers_stay_text(hostile: tuple[Contents, list[Pi
 @pytest.mark.parametrize("name", ["$", "_hidden", "a" * 500, "\x00\x1b[31m", "日本語"])
 def test_any_name_can_be_drawn(name: str) -> None:
     made = contents(make_entry(make_comparison(name)), make_entry(make_comparison("b"), bits=4.0))
-    assert "legend" in "".join(each.svg for each in pictures(made))
+    assert "legend" in "".join(each.svg for each in draw_pictures(made))
 
 
 def test_only_what_was_measured_is_on_the_page() -> None:
     made = contents()
-    drawn = pictures(made)
+    drawn = draw_pictures(made)
     assert [each.name for each in drawn] == ["ratio", "histogram"]
-    text = Page(page(made, drawn)).text
+    text = Page(render_page(made, drawn)).text
     for absent in ("Tasks", "Texts side by side", "Which matrices matter", "On the way", "memory:"):
         assert absent not in text
-    assert "| task |" not in markdown(made, drawn)
+    assert "| task |" not in render_markdown(made, drawn)
 
 
 def test_an_artifact_that_loses_nothing_can_be_drawn() -> None:
     made = contents(make_entry(make_comparison(kl=0.0)), make_entry(make_comparison("b", kl=0.0), bits=4.0))
-    assert len(pictures(made)) == 3
+    assert len(draw_pictures(made)) == 3
 
 
 def test_differences_between_texts_are_marked_word_by_word() -> None:
-    left, right = marked("The sky is blue.", "The sky was very blue.")
+    left, right = mark_differences("The sky is blue.", "The sky was very blue.")
     assert [each.text for each in left if each.differs] == ["is"]
     assert "".join(each.text for each in right) == "The sky was very blue."
     assert "".join(each.text for each in right if each.differs) == "was very"
-    assert marked("same", "same")[0][0].differs is False
-    assert marked("", "") == ([], [])
+    assert mark_differences("same", "same")[0][0].differs is False
+    assert mark_differences("", "") == ([], [])
 
 
 def test_the_frontier_joins_those_that_nobody_beats() -> None:
@@ -251,7 +251,7 @@ def test_a_failure_half_way_leaves_the_earlier_report(tmp_path: Path, monkeypatc
         return write(self, *given, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(ReportNotWritable, match="No space"):
+    with pytest.raises(NotWritable, match="No space"):
         write_report(goal, contents(make_entry(make_comparison("another"))))
     assert (goal / "report.html").read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["report"]
@@ -284,18 +284,18 @@ def test_a_card_keeps_what_people_wrote_and_one_summary(tmp_path: Path, random_a
 def test_a_card_that_is_a_link_is_left_alone(tmp_path: Path, random_artifact: Path) -> None:
     (tmp_path / "blob").write_text("shared")
     (tmp_path / "README.md").symlink_to(tmp_path / "blob")
-    with pytest.raises(CardNotWritable, match="link"):
+    with pytest.raises(NotWritable, match="link"):
         update_card(replace(Artifact.open(random_artifact), path=tmp_path), make_entry(), "dream")
     assert (tmp_path / "blob").read_text() == "shared"
 
 
 def test_an_empty_card_gets_the_summary_alone() -> None:
-    assert with_section("", "words").startswith(BEGIN)
+    assert insert_section("", "words").startswith(BEGIN)
 
 
 def test_the_best_that_fits_is_recommended(random_artifact: Path) -> None:
     artifact = Artifact.open(random_artifact)
-    good, bad = make_entry(make_comparison("good", 0.001)), make_entry(make_comparison("bad", 0.1))
-    found = advise([(artifact, bad), (artifact, good)], 1 << 40)
+    good, bad = (ReportEntry.of(artifact, make_comparison(*each)) for each in (("good", 0.001), ("bad", 0.1)))
+    found = advise([bad, good], 1 << 40)
     assert (found.chosen, set(found.needed)) == ("good", {"good", "bad"})
-    assert advise([(artifact, good)], 1000).chosen is None
+    assert advise([good], 1000).chosen is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dream_edge.quality.errors import BudgetOutOfRange, MeasurementsUnfit
 from dream_edge.quality.sensitivity.budget import Choice, budget_recipe, formats_for, hull, spend
 from dream_edge.quality.sensitivity.effects import Effect, Sensitivity
-from dream_edge.quality.sensitivity.formats import format_of, name_of
+from dream_edge.quality.sensitivity.formats import format_name, parse_format
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
@@ -82,10 +82,12 @@ def losses(config_losses: dict[str, float] | None = None) -> dict[str, dict[Weig
     """Loss 1, 0.5 and 0.01 for the three formats, times a factor by matrix."""
     factors = config_losses or {}
     found = {
-        name: {format_of(each): factors.get(name, 1.0) * loss for each, loss in zip(NAMES, (1, 0.5, 0.01), strict=True)}
+        name: {
+            parse_format(each): factors.get(name, 1.0) * loss for each, loss in zip(NAMES, (1, 0.5, 0.01), strict=True)
+        }
         for name in matrix_shapes(CONFIG)
     }
-    found[EMBEDDING] = {format_of("int8-128"): 0.0}
+    found[EMBEDDING] = {parse_format("int8-128"): 0.0}
     return found
 
 
@@ -101,7 +103,7 @@ def test_the_matrix_that_matters_gets_8_bits() -> None:
     precious = "model.layers.1.mlp.gate_proj"
     cheapest, most = formats_for(CONFIG, losses(), 5.3)[0], formats_for(CONFIG, losses({precious: 50.0}), 5.3)[0]
     assert cheapest.of(precious).bits == 4
-    assert most.of(precious) == format_of("int8-128")
+    assert most.of(precious) == parse_format("int8-128")
 
 
 def test_range_that_an_impossible_budget_names_is_possible() -> None:
@@ -118,7 +120,9 @@ def test_range_that_an_impossible_budget_names_is_possible() -> None:
 
 def sensitivity() -> Sensitivity:
     effects = [
-        Effect({name: name_of(format_)}, loss, 0.0) for name, each in losses().items() for format_, loss in each.items()
+        Effect({name: format_name(format_)}, loss, 0.0)
+        for name, each in losses().items()
+        for format_, loss in each.items()
     ]
     fields = {"model": "m", "passages": "p", "checkpoint": "c", "layers": 3, "sequences": 2, "positions": 9, "seed": 0}
     return Sensitivity(**fields, effects=tuple(effects))  # type: ignore[arg-type]
@@ -130,7 +134,7 @@ def test_a_recipe_says_what_it_was_chosen_by() -> None:
     formats = recipe.targets["cpu"]
     assert recipe.scheme == "mixed"
     assert origin["bits"] == 5.5
-    assert set(origin["formats"]) == {name_of(formats.of(name)) for name in matrix_shapes(CONFIG)}
+    assert set(origin["formats"]) == {format_name(formats.of(name)) for name in matrix_shapes(CONFIG)}
     assert origin["measured_on"] == {"passages_sha256": "p", "sequences": 2, "positions": 9}
     measured = losses()
     total = sum(measured[name][formats.of(name)] for name in matrix_shapes(CONFIG))
@@ -148,10 +152,10 @@ def test_measurements_of_other_matrices_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["int8", "fp16", "int4-16", "int4-256", "int8-32", "nf4-64"])
 def test_names_of_formats_are_read_as_they_are_written(name: str) -> None:
-    assert name_of(format_of(name)) == name
+    assert format_name(parse_format(name)) == name
 
 
 @pytest.mark.parametrize("name", ["", "int4", "int4-48", "int5-32", "int8-", "fp32-1", "INT8"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidOption, match="formats"):
-        format_of(name)
+        parse_format(name)

@@ -13,18 +13,17 @@ import torch
 from dream_edge.models import TINY, bundled
 from dream_edge.quality.errors import MeasurementsUnfit
 from dream_edge.quality.sensitivity.effects import Effect, Sensitivity
-from dream_edge.quality.sensitivity.formats import format_of
-from dream_edge.quality.sensitivity.heat_map import COLUMNS, table
-from dream_edge.quality.sensitivity.measure import Measuring, measuring, recipe_passages
-from dream_edge.quality.texts.calibration import calibration_texts
+from dream_edge.quality.sensitivity.formats import parse_format
+from dream_edge.quality.sensitivity.heat_map import COLUMNS, tabulate
+from dream_edge.quality.sensitivity.measure import Measuring, plan_measuring, recipe_passages
+from dream_edge.quality.texts.default import builtin_texts, calibration_texts
 from dream_edge.quality.texts.masking import MaskedPassage
-from dream_edge.quality.texts.read import builtin_texts
 from dream_edge.quality.texts.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
 
-FORMATS = [format_of(name) for name in ("int4-64", "int8")]
+FORMATS = [parse_format(name) for name in ("int4-64", "int8")]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def masked(checkpoint: Checkpoint) -> list[MaskedPassage]:
 
 @pytest.fixture(scope="module")
 def measured(checkpoint: Checkpoint, masked: list[MaskedPassage]) -> Sensitivity:
-    return finished(measuring(checkpoint, masked, FORMATS))
+    return finished(plan_measuring(checkpoint, masked, FORMATS))
 
 
 def finished(work: Measuring) -> Sensitivity:
@@ -65,7 +64,7 @@ def test_an_effect_is_that_of_a_network_with_one_matrix_replaced(
     checkpoint: Checkpoint, masked: list[MaskedPassage]
 ) -> None:
     """fp16 weights leave activations alone, so that replacing the matrix is all there is to it."""
-    found = finished(measuring(checkpoint, masked, [format_of("fp16")], subsets=0))
+    found = finished(plan_measuring(checkpoint, masked, [parse_format("fp16")], subsets=0))
     network, changed = load_reference(checkpoint), load_reference(checkpoint)
     name = "model.layers.1.mlp.down_proj"
     weights = changed.state_dict()
@@ -93,9 +92,9 @@ def test_an_effect_is_that_of_a_network_with_one_matrix_replaced(
 def test_going_on_with_half_of_it_gives_the_same(
     checkpoint: Checkpoint, masked: list[MaskedPassage], measured: Sensitivity, tmp_path: Path
 ) -> None:
-    first = next(measuring(checkpoint, masked, FORMATS).run())
+    first = next(plan_measuring(checkpoint, masked, FORMATS).run())
     first.write(tmp_path / "half.json")
-    work = measuring(checkpoint, masked, FORMATS, known=Sensitivity.read(tmp_path / "half.json"))
+    work = plan_measuring(checkpoint, masked, FORMATS, known=Sensitivity.read(tmp_path / "half.json"))
     assert 0 < len(work.plan.variants) < len(measured.effects)
     resumed = values(finished(work))
     assert resumed.keys() == values(measured).keys()
@@ -106,15 +105,15 @@ def test_going_on_with_half_of_it_gives_the_same(
 def test_what_is_measured_is_not_measured_again(
     checkpoint: Checkpoint, masked: list[MaskedPassage], measured: Sensitivity
 ) -> None:
-    assert measuring(checkpoint, masked, FORMATS, known=measured).plan.variants == []
-    more = measuring(checkpoint, masked, [*FORMATS, format_of("int4-32")], subsets=0, known=measured)
-    assert {format_ for change in more.plan.variants for format_ in change.values()} == {format_of("int4-32")}
+    assert plan_measuring(checkpoint, masked, FORMATS, known=measured).plan.variants == []
+    more = plan_measuring(checkpoint, masked, [*FORMATS, parse_format("int4-32")], subsets=0, known=measured)
+    assert {format_ for change in more.plan.variants for format_ in change.values()} == {parse_format("int4-32")}
 
 
 def test_measurements_on_other_texts_are_not_gone_on_with(
     checkpoint: Checkpoint, masked: list[MaskedPassage], measured: Sensitivity
 ) -> None:
-    work = measuring(checkpoint, masked[:-1], FORMATS, known=measured)
+    work = plan_measuring(checkpoint, masked[:-1], FORMATS, known=measured)
     assert work.known.effects == ()
 
 
@@ -160,7 +159,7 @@ def test_losses_are_those_of_single_matrices(measured: Sensitivity, checkpoint: 
     found = measured.losses(checkpoint.config, Path("s.json"))
     effect = measured.single(LM_HEAD, "int8")
     assert effect is not None
-    assert found[LM_HEAD][format_of("int8")] == effect.kl_mean
+    assert found[LM_HEAD][parse_format("int8")] == effect.kl_mean
     with pytest.raises(MeasurementsUnfit, match="not measured"):
         replace(measured, effects=(Effect({LM_HEAD: "int8"}, 1.0, 0.0),)).losses(checkpoint.config, Path("s.json"))
 
@@ -194,11 +193,11 @@ def test_masks_are_those_of_the_seed(checkpoint: Checkpoint) -> None:
 
 
 def test_the_heat_map_has_a_row_for_each_layer_and_the_whole_layer_last(measured: Sensitivity) -> None:
-    values = table(measured, "int4-64")
+    values = tabulate(measured, "int4-64")
     assert values.shape == (2, len(COLUMNS))
     down, whole = measured.single("model.layers.1.mlp.down_proj", "int4-64"), measured.layer(0, "int4-64")
     assert down is not None
     assert whole is not None
     assert values[1, COLUMNS.index("down")] == down.kl_mean
     assert values[0, COLUMNS.index("layer")] == whole.kl_mean
-    assert np.isnan(table(measured, "int4-16")).all()
+    assert np.isnan(tabulate(measured, "int4-16")).all()

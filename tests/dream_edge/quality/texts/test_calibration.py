@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 import dream_edge
 from dream_edge.cli.app import app
 from dream_edge.quality.errors import NoData
-from dream_edge.quality.texts.calibration import calibration_set, calibration_texts
-from dream_edge.quality.texts.read import builtin_texts
+from dream_edge.quality.texts.calibration import calibration_set
+from dream_edge.quality.texts.default import builtin_texts, calibration_texts
 from dream_edge.quality.texts.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.calibrate import CalibrationSet

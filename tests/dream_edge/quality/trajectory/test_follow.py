@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from dream_edge.cli.app import app
-from dream_edge.quality import Base, build_base, compare, evaluation_for
+from dream_edge.quality import Base, build_base, compare_artifact, evaluation_for
 from dream_edge.quality.comparison import pass_count
 from dream_edge.quality.errors import CorruptBase, MismatchedBase
 from dream_edge.quality.measure.differences import differences
@@ -88,14 +88,12 @@ def test_noise_floor_is_measured_once_and_stands_beside_every_artifact(
     base: Base, checkpoint: Checkpoint, artifact: Artifact
 ) -> None:
     done: list[float] = []
-    with_noise = with_noise_floor(base, checkpoint, progress=lambda part, whole: done.append(part / whole))
+    with_noise = with_noise_floor(base, checkpoint, progress=lambda now: done.append(now.share))
     assert done == sorted(done)
     assert done[-1] == pytest.approx(1)
-    again = with_noise_floor(
-        Base.open(base.path), checkpoint, progress=lambda _done, _all: pytest.fail("computed again")
-    )
+    again = with_noise_floor(Base.open(base.path), checkpoint, progress=lambda _: pytest.fail("computed again"))
     assert noise_floor(again) == noise_floor(with_noise)
-    found = compare(artifact, again, threads=1)
+    found = compare_artifact(artifact, again, threads=1)
     assert found.noise == noise_floor(with_noise)
     assert found.to_dict()["noise_floor"]["overall"]["kl_mean"] > found.overall.kl_mean
 
@@ -124,9 +122,9 @@ def test_trajectories_are_those_of_the_reference(
 ) -> None:
     """Whether it stays in memory or is read anew for every pass."""
     monkeypatch.setattr("dream_edge.quality.trajectory.follow.LARGEST_HELD", 1 << 30 if held else 0)
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[float, float]] = []
     kept = with_trajectories(
-        base, checkpoint, begun(artifact), CONFIGS, progress=lambda done, total: seen.append((done, total))
+        base, checkpoint, begun(artifact), CONFIGS, progress=lambda now: seen.append((now.done, now.total))
     )
     network = ReferenceNetwork(load_reference(checkpoint))
     for found, config in zip(trajectories(kept), CONFIGS, strict=True):
@@ -140,13 +138,13 @@ def test_trajectories_are_those_of_the_reference(
 
 def test_artifact_that_keeps_the_weights_flips_nothing(base: Base, checkpoint: Checkpoint, artifact: Artifact) -> None:
     kept = with_trajectories(base, checkpoint, begun(artifact), CONFIGS)
-    seen: list[tuple[int, int]] = []
-    found = compare(artifact, kept, threads=1, progress=lambda done, total: seen.append((done, total)))
+    seen: list[tuple[float, float]] = []
+    found = compare_artifact(artifact, kept, threads=1, progress=lambda now: seen.append((now.done, now.total)))
     assert [each.algorithm for each in found.trajectories] == ["entropy", "origin"]
     assert all(each.flips.any.value == 0 and each.free_run.diverged.value == 0 for each in found.trajectories)
     assert seen[-1][1] == pass_count(kept)
     assert pass_count(kept) == 6 + 2 * 2 * 3
-    assert compare(artifact, kept, recorded=(), threads=1).trajectories == ()
+    assert compare_artifact(artifact, kept, recorded=(), threads=1).trajectories == ()
 
 
 BAD: dict[str, object] = {

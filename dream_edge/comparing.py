@@ -1,0 +1,240 @@
+"""Artifacts against the network they were made from: what `dream-edge compare` calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.progress import OnProgress, silent
+from dream_edge_runtime.units import number, size
+
+from .models import load, open_artifact, open_checkpoint
+from .quality.comparison import Comparison, check_same_model, compare_artifact
+from .quality.reference.base import Base
+from .quality.reference.build import BasePlan, build_base, evaluation_for
+from .quality.reference.noise import noise_floor as kept_noise_floor
+from .quality.reference.noise import with_noise_floor
+from .quality.report import Output
+from .quality.texts.read import Text, Texts, gather_texts
+from .quality.trajectory.follow import TrajectoryOptions, is_held, trajectories, with_chosen_trajectories
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
+
+_PURPOSE = "Comparing with the full-precision network"
+
+_log = logging.getLogger(__name__)
+
+
+def compare(
+    artifacts: str | Path | Sequence[str | Path],
+    *,
+    reference: str | Path | None = None,
+    base: str | Path | None = None,
+    save_base: str | Path | None = None,
+    data: Texts | None = None,
+    sequences: int | None = None,
+    longest: int | None = None,
+    bins: int | None = None,
+    seed: int | None = None,
+    tasks: bool = False,
+    cases: int = 100,
+    noise_floor: bool | None = None,
+    trajectory: bool | None = None,
+    algorithms: Sequence[str] = (),
+    steps: Sequence[int] = (),
+    texts: int | None = None,
+    new_tokens: int | None = None,
+    report: str | Path | None = None,
+    sensitivity: str | Path | None = None,
+    update_card: bool = False,
+    threads: int | None = None,
+    progress: OnProgress = silent,
+) -> tuple[Comparison, ...]:
+    """Measure what quantization cost each of `artifacts`, on masked texts.
+
+    The full-precision network is evaluated layer by layer, so that it need not fit into memory; this needs PyTorch.
+    What it predicts can be kept in a file (`save_base`), with which (`base`) later comparisons need neither it nor
+    PyTorch. What is going to be computed and where it is written is logged (level INFO).
+
+    Args:
+        artifacts: one or more: directories, names on a hub, or "tiny".
+        reference: the checkpoint that they were exported from: its directory, its name on a hub, or "tiny".
+        base: a file of reference predictions that `save_base` kept.
+        save_base: keep the reference predictions in this file; an interrupted call resumes there.
+        data: texts to mask, or files of them; None = built-in ones.
+        sequences: masked texts to measure; None = 128.
+        longest: tokens to which texts are cut; None = 512.
+        bins: intervals of mask ratios; None = 5.
+        seed: for the masks and the order of the texts; None = 0.
+        tasks: score the tasks too; this needs `reference`.
+        cases: cases of each task.
+        noise_floor: measure the reference in bf16 too, which takes as long again as its predictions; None = with new
+            predictions.
+        trajectory: measure what flips along the reference's own decoding; None = if it is small, or kept in `base`.
+        algorithms, steps: how the reference decodes, each of one with each of the other; none = the checkpoint's
+            algorithm, one step a token.
+        texts, new_tokens: texts to decode and tokens of each at most; None = 32.
+        report: a directory for a report for people: one HTML page with pictures, Markdown and JSON.
+        sensitivity: the file that `dream_edge.sensitivity` kept, to be shown in the report.
+        update_card: write a summary into each artifact's README.md.
+        threads: for an artifact's passes; None = one for each core that this process may use.
+        progress: told of downloads in bytes, of the reference in layers, of comparing in passes, of tasks in cases.
+
+    Returns: one `Comparison` for each artifact, in their order.
+
+    Raises:
+        InvalidOption: an option has no such value, or contradicts another.
+        ArtifactError, ArtifactNotFound, HubError: an artifact is damaged, not there, or cannot be fetched.
+        CheckpointError, CheckpointNotFound: the checkpoint is.
+        CompareError: models do not match, there is no text, or predictions or a report cannot be read or written.
+        MissingExtra: what this takes is not installed.
+    """
+    drawn = {"sequences": sequences, "longest": longest, "bins": bins, "seed": seed}
+    given = {name: value for name, value in drawn.items() if value is not None}
+    how = TrajectoryOptions(algorithms=algorithms, steps=steps, texts=texts, new_tokens=new_tokens)
+    _check_options(reference, base, save_base, data, given, trajectory, how)
+    if tasks and reference is None:
+        raise InvalidOption("tasks", True, "needs the reference, which solves them too: name the checkpoint")
+    output = Output.check(report, sensitivity=sensitivity, update_card=update_card)
+    names = [artifacts] if isinstance(artifacts, str | Path) else artifacts
+    opened = [open_artifact(name, progress=progress) for name in names]
+    if tasks:
+        from .quality.tasks import check_learnt
+
+        for artifact in opened:
+            check_learnt(artifact.tokenizer(), artifact.path.name)
+    found = None if data is None else gather_texts(data)
+    checkpoint = None if reference is None else open_checkpoint(reference, _PURPOSE, progress=progress)
+    with _obtain_base(opened, checkpoint, base, save_base, found, given, progress) as kept:
+        kept = _add_extras(kept, checkpoint, noise_floor, trajectory, how, found, opened[0], base is None, progress)
+        recorded = () if trajectory is False else None
+        comparisons = tuple(
+            compare_artifact(artifact, kept, recorded=recorded, threads=threads, progress=progress)
+            for artifact in opened
+        )
+        if tasks and checkpoint is not None:
+            comparisons = _add_task_scores(comparisons, opened, checkpoint, cases, threads, progress)
+    output.write(opened, comparisons, kept.name)
+    return comparisons
+
+
+def _check_options(
+    reference: str | Path | None,
+    base: str | Path | None,
+    save_base: str | Path | None,
+    data: Texts | None,
+    drawn: Mapping[str, int],
+    trajectory: bool | None,
+    how: TrajectoryOptions,
+) -> None:
+    if trajectory is False:
+        for name, value in how.given():
+            raise InvalidOption(name, value, "says how to measure the trajectories that are left out")
+    if base is None:
+        if reference is None:
+            raise InvalidOption("reference", None, "must name the checkpoint, or --base a file made from it")
+        return
+    for name, held in [*drawn.items(), *([("data", data)] if data else [])]:
+        raise InvalidOption(name, held, "is settled: the base holds the texts and their masks already")
+    if save_base is not None:
+        raise InvalidOption("save_base", str(save_base), "contradicts --base: name one of them")
+
+
+@contextmanager
+def _obtain_base(
+    artifacts: Sequence[Artifact],
+    checkpoint: Checkpoint | None,
+    base: str | Path | None,
+    save_base: str | Path | None,
+    texts: Sequence[Text] | None,
+    drawn: Mapping[str, int],
+    progress: OnProgress,
+) -> Iterator[Base]:
+    """The reference predictions, opened or made. Raises MismatchedModels before anything is computed."""
+    if base is not None:
+        opened = Base.open(Path(base))
+        if checkpoint is not None:
+            opened.check(checkpoint)
+        for artifact in artifacts:
+            check_same_model(artifact, opened.config, opened.name)
+        yield opened
+    elif checkpoint is not None:
+        for artifact in artifacts:
+            check_same_model(artifact, checkpoint.config, checkpoint.path)
+        evaluation = evaluation_for(checkpoint, data=texts, **drawn)
+        with TemporaryDirectory(prefix="dream-edge-") as directory:
+            path = Path(directory) / "base" if save_base is None else Path(save_base)
+            plan = BasePlan(checkpoint, evaluation)
+            if not plan.is_made(path):
+                _announce(plan, path, kept=save_base is not None)
+            yield build_base(checkpoint, evaluation, path, progress=progress)
+
+
+def _announce(plan: BasePlan, path: Path, *, kept: bool) -> None:
+    drawn = plan.evaluation
+    _log.info(
+        "%s: %d masked texts, %s tokens; %d masked positions, whose predictions take %s",
+        plan.checkpoint.path,
+        len(drawn.passages),
+        number(drawn.tokens),
+        drawn.rows,
+        size(plan.file_bytes),
+    )
+    place = path if kept else f"a temporary file in {path.parent} (--save-base FILE keeps it)"
+    _log.info("Writing them to %s; meanwhile %s are needed there", place, size(plan.working_bytes))
+
+
+def _add_extras(
+    base: Base,
+    checkpoint: Checkpoint | None,
+    noise_floor: bool | None,
+    trajectory: bool | None,
+    how: TrajectoryOptions,
+    texts: Sequence[Text] | None,
+    artifact: Artifact,
+    is_new: bool,
+    progress: OnProgress,
+) -> Base:
+    """`base` with its noise floor and trajectories as asked for; by default those that are cheap for a new one."""
+    lacks_noise = noise_floor is not False and kept_noise_floor(base) is None
+    lacks_trajectories = trajectory is True and not trajectories(base)
+    if checkpoint is None:
+        lacking = [("noise_floor", True)] * (noise_floor is True and lacks_noise) + how.given()
+        for name, value in lacking + [("trajectory", True)] * lacks_trajectories:
+            raise InvalidOption(name, value, "needs the checkpoint too: name it with --reference")
+        return base
+    if lacks_noise and (noise_floor or is_new):
+        base = with_noise_floor(base, checkpoint, progress=progress)
+    if how.given() or lacks_trajectories or (is_new and trajectory is None and is_held(checkpoint)):
+        base = with_chosen_trajectories(base, checkpoint, how, artifact.tokenizer(), texts, progress=progress)
+    return base
+
+
+def _add_task_scores(
+    comparisons: Sequence[Comparison],
+    artifacts: Sequence[Artifact],
+    checkpoint: Checkpoint,
+    cases: int,
+    threads: int | None,
+    progress: OnProgress,
+) -> tuple[Comparison, ...]:
+    """The comparisons with the scores of `artifacts` beside those of `checkpoint` in full precision."""
+    from dream_edge_export.reference.in_memory import reference_model
+
+    from .quality.tasks import compare_tasks, score_tasks
+
+    reference = score_tasks(reference_model(checkpoint), checkpoint.path.name, cases=cases, progress=progress)
+    found = []
+    for comparison, artifact in zip(comparisons, artifacts, strict=True):
+        model = load(artifact.path, threads=threads)
+        scores = score_tasks(model, artifact.path.name, cases=cases, progress=progress)
+        found.append(replace(comparison, tasks=compare_tasks(reference, scores)))
+    return tuple(found)

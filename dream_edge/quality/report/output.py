@@ -1,0 +1,159 @@
+"""What a comparison leaves for people: a report, written beside its place and put there whole, and cards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.files.writing import explain_write_errors
+
+from ..comparison import Comparison
+from ..errors import ReportForeign
+from ..sensitivity.effects import Sensitivity
+from ..sensitivity.heat_map import HeatMap, make_heat_maps
+from .card import update_card
+from .contents import Advice, Contents, ReportEntry
+from .markdown import render_markdown
+from .page import read_file, render_page, require_jinja
+from .pictures import ROLES, Picture, draw_pictures, require_matplotlib
+
+FILES = ("report.html", "report.md", "report.json")
+PICTURES = "pictures"
+
+_SVG = '<svg xmlns="http://www.w3.org/2000/svg"'
+_LIGHT = re.compile(r"(--[\w-]+): (#[0-9a-f]{6})")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is to be written after a comparison; nothing where `report` is None and `cards` False.
+
+    Attributes:
+        heat_maps: for the report.
+        cards: whether a summary goes into each artifact's model card.
+    """
+
+    report: Path | None
+    heat_maps: tuple[HeatMap, ...]
+    cards: bool
+
+    @classmethod
+    def check(
+        cls, report: str | Path | None, *, sensitivity: str | Path | None = None, update_card: bool = False
+    ) -> Output:
+        """Raise, before anything is measured, what writing would raise. `sensitivity` is a file of measured ones.
+
+        Raises: ReportForeign, MeasurementsUnfit, MissingExtra.
+        """
+        directory = None if report is None else Path(report)
+        if directory is not None:
+            check_report(directory)
+        maps = () if sensitivity is None else make_heat_maps(Sensitivity.read(Path(sensitivity)))
+        return cls(report=directory, heat_maps=maps, cards=update_card)
+
+    def write(
+        self,
+        artifacts: Sequence[Artifact],
+        comparisons: Sequence[Comparison],
+        reference: str,
+        advice: Advice | None = None,
+    ) -> None:
+        """Write all of it, and log where it is. Raises ReportForeign, NotWritable."""
+        entries = tuple(map(ReportEntry.of, artifacts, comparisons))
+        if self.report is not None:
+            contents = Contents(
+                reference=reference,
+                producer=f"dream-edge {metadata.version('dream-edge')}",
+                entries=entries,
+                heat_maps=self.heat_maps,
+                advice=advice,
+            )
+            _log.info("The report: %s", write_report(self.report, contents))
+        if self.cards:
+            for artifact, entry in zip(artifacts, entries, strict=True):
+                _log.info("The summary is in %s", update_card(artifact, entry, reference))
+
+
+def check_report(directory: Path) -> None:
+    """Raises ReportForeign when `directory` holds anything but an earlier report, MissingExtra without libraries."""
+    require_jinja()
+    require_matplotlib()
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise ReportForeign(directory)
+    if directory.is_dir() and any(directory.iterdir()) and not _is_report(directory):
+        raise ReportForeign(directory)
+
+
+def write_report(directory: Path, contents: Contents) -> Path:
+    """Write report.html, report.md, report.json and pictures; an earlier report there is replaced. Gives the page.
+
+    Raises:
+        ReportForeign: `directory` holds something else.
+        NotWritable: the disk is full or fails, or the place is read-only.
+        MissingExtra: Jinja or Matplotlib is not installed.
+    """
+    check_report(directory)
+    pictures = draw_pictures(contents)
+    files = {
+        "report.html": render_page(contents, pictures),
+        "report.md": render_markdown(contents, pictures),
+        "report.json": json.dumps(contents.to_dict(), indent=1, allow_nan=False) + "\n",
+    } | {f"{PICTURES}/{each.name}.svg": to_file(each) for each in pictures}
+    with explain_write_errors(directory):
+        _put(directory, files)
+    return directory / "report.html"
+
+
+def to_file(picture: Picture) -> str:
+    """The picture as a file by itself, in light colours on paper."""
+    style = read_file("page.css")
+    colours = dict(_LIGHT.findall(style[: style.index("@media")]))
+    svg = picture.svg
+    for role in ROLES.values():
+        svg = svg.replace(f"var({role})", colours[role])
+    paper = f'<rect width="100%" height="100%" fill="{colours["--paper"]}"/>'
+    head, _, rest = svg.partition(">")
+    return f"{head.replace('<svg', _SVG, 1)}>{paper}{rest}\n"
+
+
+def _put(directory: Path, files: dict[str, str]) -> None:
+    goal = directory.absolute()
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{goal.name}.", dir=goal.parent))
+    try:
+        fresh, old = beside / "new", beside / "old"
+        (fresh / PICTURES).mkdir(parents=True)
+        for name, text in files.items():
+            (fresh / name).write_text(text, encoding="utf-8", newline="\n")
+        check_report(goal)
+        if goal.exists():
+            goal.replace(old)
+        try:
+            fresh.replace(goal)
+        except OSError:
+            if old.exists():
+                old.replace(goal)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _is_report(directory: Path) -> bool:
+    """Whether there is nothing but what this module writes."""
+    entries = {entry.name: entry for entry in directory.iterdir()}
+    drawn = entries.pop(PICTURES, None)
+    if entries.keys() != set(FILES) or not all(entry.is_file() for entry in entries.values()):
+        return False
+    return drawn is None or (
+        drawn.is_dir() and not drawn.is_symlink() and all(each.suffix == ".svg" for each in drawn.iterdir())
+    )
