@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
 from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights
 from dream_edge_runtime.files.writing import check_disk, explain_write_errors, write_file
-from dream_edge_runtime.format.layout import Place, Weight, tensor_bytes
+from dream_edge_runtime.format.layout import Weight, tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
-from dream_edge_runtime.format.recipe import Recipe, Target, WeightFormat
-from dream_edge_runtime.graph.signature import PRODUCER
+from dream_edge_runtime.format.recipe import Recipe, Target
+from dream_edge_runtime.graph.model import GRAPH_REVISION, derive_graph
+from dream_edge_runtime.graph.onnx_writer import PRODUCER
 from dream_edge_runtime.progress import OnProgress, Progress, silent
 
 from .announcement import announce, tell_what_is_kept
@@ -27,7 +26,6 @@ from .card import model_card
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import licence, provenance, version
 from .checkpoint.tokenizer import convert_tokenizer
-from .graph import build_model, weight_parameters
 from .journal import Journal
 from .plan import DISK_REMEDY, ExportPlan, check_memory, check_output
 from .quantize.calibrate import Calibrated, CalibrationSet, Store, calibrate
@@ -116,39 +114,15 @@ def _documents(plan: ExportPlan, source: Mapping[str, str] | None, chosen_by: Ma
         producer=f"{PRODUCER} {version()}",
         files=tuple(FileEntry(name, size, "") for name, size in plan.layout.sizes().items()),
         graphs=graphs,
+        graph_revision=GRAPH_REVISION,
         config=config,
         recipe=plan.recipe,
         generation=checkpoint.generation_defaults,
         provenance=provenance(checkpoint, source, chosen_by),
         license=licence(checkpoint.path),
     )
-    files = {name: _graph(plan, target) for target, name in graphs.items()}
+    files = {name: derive_graph(config, plan.recipe, target) for target, name in graphs.items()}
     return _Documents(manifest, {**files, TOKENIZER: tokenizer}, model_card(manifest).encode())
-
-
-def _graph(plan: ExportPlan, target: Target) -> bytes:
-    """The graph for `target`, with each of its weights pointed at its place."""
-    config, formats = plan.checkpoint.config, plan.recipe.targets[target]
-    places: dict[tuple[str, WeightFormat | None], Place] = {}
-    remaining = iter(plan.layout.places)
-    for weight in plan.weights:
-        for spec in weight.specs:
-            places[spec.name, weight.format] = next(remaining)
-    model = build_model(config, formats, target)
-    vectors = {weight.name for weight in plan.weights if weight.format is None}
-    for name, value in weight_parameters(model).items():
-        place = places[name, None if name in vectors else formats.of(name.rpartition(".")[0])]
-        assert value.dtype is not None
-        value.const_value = ir.ExternalTensor(
-            place.shard,
-            offset=place.offset,
-            length=place.size,
-            dtype=value.dtype,
-            shape=ir.Shape(place.spec.shape),
-            name=name,
-        )
-    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return data
 
 
 # --- the weights -----------------------------------------------------------------------------------------------------

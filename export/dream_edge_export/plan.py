@@ -20,7 +20,7 @@ from dream_edge_runtime.errors import (
     OutputForeign,
     OutputInsideCheckpoint,
 )
-from dream_edge_runtime.format.layout import Layout, Weight, stored_weights, tensor_bytes
+from dream_edge_runtime.format.layout import Layout, Weight, plan_layout, stored_weights, tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.free_memory import free_memory
@@ -66,7 +66,7 @@ class ExportPlan:
 
     @cached_property
     def layout(self) -> Layout:
-        return Layout.of(spec for weight in self.weights for spec in weight.specs)
+        return plan_layout(self.checkpoint.config, self.recipe)
 
     @property
     def read_bytes(self) -> int:

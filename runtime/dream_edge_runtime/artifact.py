@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from .errors import CorruptArtifact
 from .files.regular import open_regular, read_regular
+from .format.layout import Place, plan_layout
 from .format.manifest import FileEntry, Manifest
-from .format.model_config import ModelConfig
-from .format.recipe import Formats, Target
-from .graph.graph_check import check_graph
-from .graph.value_check import check_values
+from .graph.model import GRAPH_REVISION, derive_graph
 from .progress import Meter, OnProgress, silent
 from .text.tokenizer import LARGEST_FILE, Tokenizer
 
@@ -22,6 +22,7 @@ TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 
 _CHUNK = 1 << 20
+_FLOATS = {"float16": "<f2", "float32": "<f4"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Artifact:
 
     @classmethod
     def open(cls, path: Path) -> Artifact:
-        """Check that every listed file is there with its size and that the graphs are what the manifest implies.
+        """Check that every listed file is there with its size, and that the weights have the sizes the recipe implies.
+
+        The graphs are not read: a runtime derives its own from the manifest.
 
         Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact.
         """
@@ -44,12 +47,16 @@ class Artifact:
             artifact._check_size(entry)
         if TOKENIZER not in artifact._sizes():
             raise CorruptArtifact(path / TOKENIZER, "the manifest does not list it")
-        for target, name in artifact.manifest.graphs.items():
-            check_graph(path / name, *artifact._graph_arguments(target))
+        for name, size in plan_layout(artifact.manifest.config, artifact.manifest.recipe).sizes().items():
+            if artifact._sizes().get(name) != size:
+                raise CorruptArtifact(path / name, f"it is not a listed file of {size} bytes, as the recipe implies")
         return artifact
 
     def verify(self, progress: OnProgress = silent) -> None:
-        """Read every file and compare its SHA-256; then look for floating-point weights and scales that are not finite.
+        """Read every file and compare its SHA-256; then compare the graphs with those that the manifest implies.
+
+        Floating-point weights and scales must be finite. A graph of another revision than `GRAPH_REVISION` is not
+        compared.
 
         Raises CorruptArtifact at the first that differs. Progress is that of the first part, in bytes.
         """
@@ -62,8 +69,14 @@ class Artifact:
                 meter.advance(len(chunk))
             if left or digest.hexdigest() != entry.sha256:
                 raise CorruptArtifact(self.path / entry.name, "its SHA-256 is not the one in the manifest")
-        for target, name in self.manifest.graphs.items():
-            check_values(self.path, check_graph(self.path / name, *self._graph_arguments(target)))
+        if self.manifest.graph_revision == GRAPH_REVISION:
+            for target, name in self.manifest.graphs.items():
+                derived = derive_graph(self.manifest.config, self.manifest.recipe, target)
+                if self._sizes()[name] != len(derived) or read_regular(self.path / name, len(derived)) != derived:
+                    raise CorruptArtifact(self.path / name, "it is not the graph that the manifest implies")
+        for place in plan_layout(self.manifest.config, self.manifest.recipe).places:
+            if place.spec.dtype in _FLOATS:
+                _check_finite(self.path / place.shard, place)
 
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer, checked."""
@@ -82,9 +95,6 @@ class Artifact:
     def _sizes(self) -> dict[str, int]:
         return {entry.name: entry.size for entry in self.manifest.files}
 
-    def _graph_arguments(self, target: Target) -> tuple[ModelConfig, Formats, Target, dict[str, int]]:
-        return self.manifest.config, self.manifest.recipe.targets[target], target, self._sizes()
-
     def _check_size(self, entry: FileEntry) -> None:
         path = self.path / entry.name
         with open_regular(path) as file:
@@ -94,7 +104,7 @@ class Artifact:
 
 
 def _chunks(path: Path, size: int) -> Iterator[bytes]:
-    """At most `size` + 1 bytes of a file: one that grows while it is read does not keep us for ever."""
+    """At most `size` + 1 bytes of a file: one that grows while it is read is not read for ever."""
     left = size + 1
     with open_regular(path) as file:
         try:
@@ -103,3 +113,17 @@ def _chunks(path: Path, size: int) -> Iterator[bytes]:
                 yield chunk
         except OSError as error:
             raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
+
+
+def _check_finite(path: Path, place: Place) -> None:
+    """Refuse NaN and infinity in the weight at `place` of the shard `path`: such a model loads and answers nonsense."""
+    with open_regular(path) as file:
+        file.seek(place.offset)
+        left = place.size
+        while left:
+            data = file.read(min(_CHUNK, left))
+            left -= len(data)
+            if not data or (left and len(data) < _CHUNK):
+                raise CorruptArtifact(path, f"ends within {place.spec.name}")
+            if not np.isfinite(np.frombuffer(data, _FLOATS[place.spec.dtype])).all():
+                raise CorruptArtifact(path, f"{place.spec.name} holds NaN or infinite values")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-HEAVY = ("torch", "transformers", "onnx", "onnxscript", "safetensors", "typer", "rich")
+HEAVY = ("torch", "transformers", "onnx", "safetensors", "typer", "rich")
 
 
 def run_python(program: str) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from dream_edge.models import bundled
-from support import bad_files, bad_graphs, judge
-from support.artifacts import GRAPH, change_manifest
+from support import bad_files, judge
+from support.artifacts import GRAPH, WEIGHTS, change_manifest
 
 SECONDS, MEGABYTES = 2.0, 300
 
@@ -39,13 +39,9 @@ def form(part: str, **values: object) -> bad_files.Damage:
     return manifest(lambda document: document["recipe"]["targets"]["cpu"][part].update(values))
 
 
-def at_graph(damage: bad_files.Damage) -> bad_files.Damage:
-    """A manifest that is right in itself, but not for its graph."""
-    return lambda artifact: str(damage(artifact) and GRAPH)
-
-
-def graph_of_another(**values: object) -> bad_files.Damage:
-    return at_graph(model(**values))
+def weights_of_another(**values: object) -> bad_files.Damage:
+    """A manifest that is right in itself, but not for its weights."""
+    return lambda artifact: str(model(**values)(artifact) and WEIGHTS)
 
 
 def raw_manifest(change: Callable[[bytes], bytes]) -> bad_files.Damage:
@@ -60,21 +56,22 @@ def raw_manifest(change: Callable[[bytes], bytes]) -> bad_files.Damage:
 MANIFESTS: dict[str, bad_files.Damage] = {
     "newer_schema": manifest(lambda document: document.update(schema="1.9")),
     "other_major": manifest(lambda document: document.update(schema="2.0")),
+    "no_graph_revision": manifest(lambda document: document.pop("graph_revision")),
+    "graph_revision_is_no_number": manifest(lambda document: document.update(graph_revision="1")),
+    "graph_revision_is_negative": manifest(lambda document: document.update(graph_revision=-1)),
     "unknown_scheme": manifest(lambda document: document["recipe"].update(scheme="int3")),
     "unknown_target": manifest(lambda document: document.update(graphs={"tpu": GRAPH})),
     "block_size_does_not_fit": form("embedding", block_size=100),
     "bits_do_not_fit": form("body", bits=4),
-    "recipe_of_another_graph": lambda artifact: str(form("lm_head", kind="float", bits=32)(artifact) and GRAPH),
+    "recipe_of_other_weights": lambda artifact: str(form("lm_head", kind="float", bits=32)(artifact) and WEIGHTS),
     "override_of_no_matrix": manifest(
         lambda document: document["recipe"]["targets"]["cpu"].update(
             overrides={"lm_head": {"kind": "float", "bits": 32, "block_size": 0, "symmetric": True}}
         )
     ),
-    "wrong_vocabulary_size": graph_of_another(vocab_size=2048),
-    "wrong_number_of_layers": graph_of_another(num_hidden_layers=4),
-    "many_layers": graph_of_another(num_hidden_layers=4096),
-    "wrong_rotary_base": graph_of_another(rope_theta=500.0),
-    "wrong_epsilon": graph_of_another(rms_norm_eps=0.5),
+    "wrong_vocabulary_size": weights_of_another(vocab_size=2048),
+    "wrong_number_of_layers": weights_of_another(num_hidden_layers=4),
+    "many_layers": weights_of_another(num_hidden_layers=4096),
     "mask_outside_the_vocabulary": model(mask_token_id=5000),
     "huge_hidden_size": model(hidden_size=1 << 40),
     "huge_integer": raw_manifest(lambda data: data.replace(b'"hidden_size":256', b'"hidden_size":' + b"9" * 500_000)),
@@ -112,7 +109,6 @@ CASES: dict[str, bad_files.Damage] = {
     **bad_files.TOKENIZERS,
     **bad_files.VALUES,
     **MANIFESTS,
-    **bad_graphs.DAMAGES,
 }
 
 Judge = Callable[[Path], dict[str, Any]]

@@ -52,6 +52,10 @@ def relist(artifact: Path) -> None:
     change_manifest(artifact, update)
 
 
+def load_graph(artifact: Path) -> onnx.GraphProto:
+    return onnx.load(artifact / GRAPH, load_external_data=False).graph
+
+
 def change_graph(artifact: Path, change: Callable[[onnx.ModelProto], object]) -> None:
     """Edit the graph and list it anew."""
     model = onnx.load(artifact / GRAPH, load_external_data=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from .artifacts import GRAPH, WEIGHTS, change_bytes, change_manifest, relist
+from .artifacts import GRAPH, WEIGHTS, change_bytes, change_graph, change_manifest, load_graph, relist
 
 TOKENIZER = "tokenizer.json"
 Damage = Callable[[Path], str]
@@ -59,7 +59,7 @@ def swapped(artifact: Path) -> str:
     graph.write_bytes(tokenizer.read_bytes())
     tokenizer.write_bytes(held)
     relist(artifact)
-    return GRAPH
+    return TOKENIZER
 
 
 def renamed(artifact: Path) -> str:
@@ -70,7 +70,7 @@ def renamed(artifact: Path) -> str:
 def renamed_and_listed(artifact: Path) -> str:
     (artifact / WEIGHTS).rename(artifact / "weights-7.bin")
     change_manifest(artifact, lambda document: document["files"][-1].update(name="weights-7.bin"))
-    return GRAPH
+    return WEIGHTS
 
 
 def unlisted(name: str, named: str) -> Damage:
@@ -94,7 +94,7 @@ def other_weights_size(artifact: Path) -> str:
     """Shorter, and listed so."""
     os.truncate(artifact / WEIGHTS, 1000)
     relist(artifact)
-    return GRAPH
+    return WEIGHTS
 
 
 FILES: dict[str, Damage] = {
@@ -116,10 +116,10 @@ FILES: dict[str, Damage] = {
     "renamed": renamed,
     "renamed_and_listed": renamed_and_listed,
     "tokenizer_not_listed": unlisted(TOKENIZER, TOKENIZER),
-    "weights_not_listed": unlisted(WEIGHTS, GRAPH),
+    "weights_not_listed": unlisted(WEIGHTS, WEIGHTS),
     "graph_not_listed": unlisted(GRAPH, "manifest.json"),
     "sparse_terabyte": sparse_weights,
-    "weights_too_short_for_the_graph": other_weights_size,
+    "weights_too_short_for_the_recipe": other_weights_size,
 }
 
 
@@ -186,13 +186,32 @@ def poisoned(weight: str, value: float) -> Damage:
     """A weight that is no number, in files that match the manifest."""
 
     def damage(artifact: Path) -> str:
-        graph = onnx.load(artifact / GRAPH, load_external_data=False).graph
-        tensor = next(each for each in graph.initializer if each.name == weight)
+        tensor = next(each for each in load_graph(artifact).initializer if each.name == weight)
         offset = int(next(each.value for each in tensor.external_data if each.key == "offset"))
         form = "<e" if tensor.data_type == onnx.TensorProto.FLOAT16 else "<f"
         change_bytes(artifact / WEIGHTS, lambda data: struct.pack_into(form, data, offset, value))
         relist(artifact)
         return WEIGHTS
+
+    return damage
+
+
+def other_graph(change: Callable[[onnx.ModelProto], object]) -> Damage:
+    """A graph that computes something else, in files that match the manifest."""
+
+    def damage(artifact: Path) -> str:
+        change_graph(artifact, change)
+        return GRAPH
+
+    return damage
+
+
+def other_manifest(**values: object) -> Damage:
+    """A manifest that is right in itself, but whose graph is another's."""
+
+    def damage(artifact: Path) -> str:
+        change_manifest(artifact, lambda document: document["model"].update(values))
+        return GRAPH
 
     return damage
 
@@ -204,6 +223,14 @@ VALUES: dict[str, Damage] = {
     "verify_infinite_scale": poisoned("model.embed_tokens.scales", float("inf")),
     "verify_nan_norm": poisoned("model.norm.weight", float("nan")),
     "verify_nan_bias": poisoned("model.layers.2.self_attn.q_proj.bias", float("-inf")),
+    "verify_no_graph": other_graph(lambda model: model.ClearField("graph")),
+    "verify_longer_graph": other_graph(lambda model: model.graph.node.add().CopyFrom(model.graph.node[0])),
+    "verify_other_operator": other_graph(lambda model: setattr(model.graph.node[5], "op_type", "Loop")),
+    "verify_other_place": other_graph(
+        lambda model: setattr(model.graph.initializer[0].external_data[0], "value", "/etc/passwd")
+    ),
+    "verify_wrong_rotary_base": other_manifest(rope_theta=500.0),
+    "verify_wrong_epsilon": other_manifest(rms_norm_eps=0.5),
 }
 
 

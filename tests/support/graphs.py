@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from onnxscript import GraphBuilder
 
-from dream_edge_export.graph.linear import MICROSOFT, Activations, linear
-from dream_edge_export.graph.model import reduce_logits
 from dream_edge_export.quantize.grid import Arrays, encode_linear
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.layout import TensorSpec
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Target, WeightFormat
-from dream_edge_runtime.graph.signature import OPSET, activation_dtype
+from dream_edge_runtime.graph.linear import Activations, Linear
+from dream_edge_runtime.graph.model import reduce_logits
+from dream_edge_runtime.graph.onnx_writer import write_onnx
+from dream_edge_runtime.graph.op import Op, Value
+from dream_edge_runtime.graph.signature import activation_dtype
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.onnx_network import saturates
 
@@ -74,31 +75,39 @@ class Graph:
         return self.run(ids, positions, valid, np.arange(ids.size), temperature=temperature)
 
 
+class _Inside(Op):
+    """A recorder whose weights are constants inside the file."""
+
+    def __init__(self, inputs: Sequence[TensorSpec], arrays: Mapping[str, NDArray[Any]]) -> None:
+        super().__init__(inputs)
+        self._arrays = arrays
+
+    def weight(self, name: str) -> Value:
+        return self.constant(self._arrays[name], name)
+
+
 def single_product(
-    weights: WeightFormat,
-    weight: FloatArray,
-    bias: FloatArray | None = None,
-    *,
-    activation: ir.DataType = ir.DataType.FLOAT,
+    weights: WeightFormat, weight: FloatArray, bias: FloatArray | None = None, *, activation: str = "float32"
 ) -> tuple[bytes, Arrays]:
     """A model `x` [rows, in] → `y` [rows, out] of one matrix [out, in]; and its encoded parameters."""
     outputs, inputs = weight.shape
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET, MICROSOFT: 1}, name="single_product")
-    builder = GraphBuilder(graph)
-    module = linear(weights, outputs, inputs, bias=bias is not None)
-    module._set_name("product")
-    result = module(builder.op, Activations(builder.input("x", activation, ["rows", inputs])))
-    result.shape = ir.Shape(["rows", outputs])
-    builder.add_output(result, "y")
     arrays = encode_linear(torch.from_numpy(weight), weights)
-    for name, array in {**arrays, **({} if bias is None else {"bias": bias})}.items():
-        graph.initializers[f"product.{name}"].const_value = ir.tensor(array)
-    return ir.to_proto(ir.Model(graph, ir_version=11)).SerializeToString(), arrays
+    held = {f"product.{name}": array for name, array in {**arrays, **({} if bias is None else {"bias": bias})}.items()}
+    op = _Inside([TensorSpec("x", activation, ("rows", inputs))], held)
+    result = Linear("product", weights, outputs, inputs, bias=bias is not None)(op, Activations(op.input("x")))
+    op.outputs["y"] = result
+    return _checked(write_onnx(op, [TensorSpec("y", result.dtype, ("rows", outputs))], name="single_product")), arrays
 
 
 def multiply(model: bytes, x: NDArray[np.floating[Any]], *, threads: int = 1) -> FloatArray:
     result: FloatArray = _session(model, threads=threads).run(None, {"x": x})[0]
     return result
+
+
+def _checked(model: bytes) -> bytes:
+    """`model`, if the onnx package finds it well formed and agrees about every type and shape."""
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def _beside(path: Path, model: onnx.ModelProto) -> Path:
@@ -119,16 +128,11 @@ def _session(model: Path | bytes, *, threads: int = 1) -> Any:
 
 def reduced(logits: FloatArray, *, temperature: float, k: int) -> Outputs:
     """The reduced outputs of any logits [rows, vocab], from the graph that an artifact ends in."""
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="reduced")
-    builder = GraphBuilder(graph)
-    values = reduce_logits(
-        builder.op,
-        builder.input("logits", ir.DataType.FLOAT, list(logits.shape)),
-        builder.input("temperature", ir.DataType.FLOAT, []),
-        k,
-    )
-    for name, value in values.items():
-        builder.add_output(value, name)
-    opened = _session(ir.to_proto(ir.Model(graph, ir_version=11)).SerializeToString())
+    rows = len(logits)
+    op = Op([TensorSpec("logits", "float32", logits.shape), TensorSpec("temperature", "float32", ())])
+    op.outputs = values = reduce_logits(op, op.input("logits"), op.input("temperature"), k)
+    shapes = {name: (rows, k) for name in values if name.startswith("top_")}
+    specs = [TensorSpec(name, value.dtype, shapes.get(name, (rows,))) for name, value in values.items()]
+    opened = _session(_checked(write_onnx(op, specs, name="reduced")))
     feeds = {"logits": logits, "temperature": np.array(temperature, np.float32)}
     return dict(zip(values, opened.run([*values], feeds), strict=True))

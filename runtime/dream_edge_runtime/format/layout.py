@@ -102,7 +102,7 @@ class Layout:
     places: tuple[Place, ...]
 
     @classmethod
-    def of(cls, specs: Iterable[TensorSpec], largest_shard: int = LARGEST_SHARD) -> Layout:
+    def of(cls, specs: Iterable[TensorSpec], largest_shard: int) -> Layout:
         """A tensor larger than `largest_shard` gets a shard of its own."""
         places: list[Place] = []
         shard = end = 0
@@ -125,13 +125,17 @@ def tensor_bytes(spec: TensorSpec) -> int:
     return prod(int(length) for length in spec.shape) * np.dtype(spec.dtype).itemsize
 
 
+def plan_layout(config: ModelConfig, recipe: Recipe) -> Layout:
+    """Where an artifact of this recipe keeps everything that it stores."""
+    return Layout.of((spec for weight in stored_weights(config, recipe) for spec in weight.specs), LARGEST_SHARD)
+
+
 def weight_places(config: ModelConfig, recipe: Recipe, target: Target) -> dict[str, Place]:
     """The place of every weight that the graph for `target` reads, by name, in the order of the layout."""
-    formats, weights = recipe.targets[target], stored_weights(config, recipe)
-    owners = [weight for weight in weights for _ in weight.specs]
-    places = Layout.of(spec for weight in weights for spec in weight.specs).places
+    formats = recipe.targets[target]
+    owners = [weight for weight in stored_weights(config, recipe) for _ in weight.specs]
     return {
         place.spec.name: place
-        for weight, place in zip(owners, places, strict=True)
+        for weight, place in zip(owners, plan_layout(config, recipe).places, strict=True)
         if weight.format in (None, formats.of(weight.name))
     }

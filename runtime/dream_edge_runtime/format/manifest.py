@@ -1,7 +1,8 @@
 """manifest.json: what an artifact consists of, and where it came from. Written last, read first.
 
-The schema version is "MAJOR.MINOR". A runtime reads its own major with any minor up to its own; a newer minor or
-another major is refused with the name of the release that wrote it.
+The schema version is "MAJOR.MINOR". A runtime reads every older minor version of its major; a newer minor or another
+major is refused with the name of the release that wrote it. 1.0 had no graph revision; all else, also where weights
+lie, is the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .model_config import ModelConfig
 from .recipe import Recipe, Target
 
 MANIFEST = "manifest.json"
-SCHEMA_MAJOR, SCHEMA_MINOR = 1, 0
+SCHEMA_MAJOR, SCHEMA_MINOR = 1, 1
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 1 << 40
 MOST_FILES = 1 << 12
@@ -51,6 +52,8 @@ class Manifest:
     """Of graphs, weights and tokenizer: name, size in bytes, SHA-256."""
     graphs: Mapping[Target, str]
     """The graph's file for each target."""
+    graph_revision: int = 0
+    """Which revision of the network's graph these files hold; 0 = one from before revisions were counted."""
     config: ModelConfig
     """Of the network."""
     recipe: Recipe
@@ -69,6 +72,7 @@ class Manifest:
             "producer": self.producer,
             "files": [asdict(entry) for entry in sorted(self.files, key=lambda entry: entry.name)],
             "graphs": dict(self.graphs),
+            "graph_revision": self.graph_revision,
             "model": self.config.to_dict(),
             "recipe": asdict(self.recipe),
             "generation": dict(self.generation),
@@ -99,9 +103,9 @@ class Manifest:
             raise CorruptArtifact(source, f"not canonical JSON ({describe(error)})") from None
         if not isinstance(document, dict):
             raise CorruptArtifact(source, "the manifest is not a JSON object")
-        _check_version(document, source)
+        minor = _check_version(document, source)
         try:
-            return _build(document)
+            return _build(document, minor)
         except (DreamEdgeError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise CorruptArtifact(source, f"the manifest does not fit its schema ({describe(error)})") from None
 
@@ -110,7 +114,8 @@ class Manifest:
         return next(entry for entry in self.files if entry.name == name)
 
 
-def _check_version(document: Mapping[str, Any], source: Path | str) -> None:
+def _check_version(document: Mapping[str, Any], source: Path | str) -> int:
+    """The minor version of a schema that can be read."""
     schema = document.get("schema")
     match = _VERSION.fullmatch(schema) if isinstance(schema, str) else None
     if not match:
@@ -122,10 +127,13 @@ def _check_version(document: Mapping[str, Any], source: Path | str) -> None:
             f"schema {major}.{minor} is not one this version reads ({SCHEMA_MAJOR}.0 to {SCHEMA_MAJOR}.{SCHEMA_MINOR})",
             f"It was written by {str(document.get('producer'))[:80]!r}: install that release, or export again.",
         )
+    return minor
 
 
-def _build(document: dict[str, Any]) -> Manifest:
+def _build(document: dict[str, Any], minor: int) -> Manifest:
     expected = {"schema", "producer", "files", "graphs", "model", "recipe", "generation", "provenance", "license"}
+    if minor >= 1:
+        expected.add("graph_revision")
     if set(document) != expected:
         raise ValueError(f"keys {sorted(set(document) ^ expected)} are missing or unknown")
     for key, kind in (("producer", str), ("files", list), ("generation", dict), ("provenance", dict), ("graphs", dict)):
@@ -150,6 +158,9 @@ def _build(document: dict[str, Any]) -> Manifest:
     for target, name in document["graphs"].items():
         if name not in names:
             raise ValueError(f"the graph for {target} is not among the files")
+    revision = document.get("graph_revision", 0)
+    if type(revision) is not int or revision < 0:
+        raise ValueError("the graph's revision is not a number")
     config, recipe = ModelConfig(**document["model"]), Recipe.from_dict(document["recipe"])
     recipe.check(config)
     if document["graphs"].keys() != recipe.targets.keys():
@@ -158,6 +169,7 @@ def _build(document: dict[str, Any]) -> Manifest:
         producer=document["producer"],
         files=files,
         graphs=document["graphs"],
+        graph_revision=revision,
         config=config,
         recipe=recipe,
         generation=document["generation"],

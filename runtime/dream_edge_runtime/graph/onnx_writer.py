@@ -1,73 +1,77 @@
-"""Writes an ONNX model without the onnx package: the counterpart of `onnx_reader`, for the same part of the format."""
+"""Writes a recorded graph as an ONNX file: a ModelProto, in the wire format of protocol buffers.
+
+Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the wire format is described in
+https://protobuf.dev/programming-guides/encoding.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import Any
 
-from .onnx_reader import ELEMENT_TYPES, AttributeValue, Constant, Initializer, Node, OnnxGraph, Port
-from .protobuf import DELIMITED, FIXED32, VARINT
+from numpy.typing import NDArray
 
-_CODES = {name: code for code, name in ELEMENT_TYPES.items()}
+from ..format.layout import Place, TensorSpec
+from .op import ELEMENT_TYPES, MICROSOFT, OPSET, Attribute, Node, Op
+
+PRODUCER = "dream-edge"
+_IR_VERSION = 11  # the first with opset 23
 _EXTERNAL = 1  # TensorProto.DataLocation
-_FLOAT, _INT, _TENSOR, _INTS = 1, 2, 4, 7  # AttributeProto.AttributeType
+_FLOAT, _INT, _INTS = 1, 2, 7  # AttributeProto.AttributeType
 
 
-def write_onnx(graph: OnnxGraph, *, producer: str, name: str) -> bytes:
-    """The serialized ModelProto, which `read_onnx` reads as `graph` again; the numbers are those of onnx.proto."""
-    opsets = (_message(8, _text(1, domain) + _number(2, version)) for domain, version in sorted(graph.opsets.items()))
-    return b"".join([_number(1, graph.ir_version), _text(2, producer), _message(7, _graph(graph, name)), *opsets])
-
-
-def _graph(graph: OnnxGraph, name: str) -> bytes:
-    parts = [_message(1, _node(node)) for node in graph.nodes]
+def write_onnx(op: Op, outputs: Iterable[TensorSpec], *, name: str) -> bytes:
+    """The file of the graph in `op`, called `name`, with its weights outside. `outputs` describes `op.outputs`."""
+    public = {value.name: name for name, value in op.outputs.items()}
+    parts = [_message(1, _node(node, public)) for node in op.nodes]
     parts.append(_text(2, name))
-    parts += [_message(5, _initializer(item)) for item in graph.initializers]
-    for number, ports in ((11, graph.inputs), (12, graph.outputs), (13, graph.declared)):
-        parts += [_message(number, _port(port)) for port in ports]
-    return b"".join(parts)
+    parts += [_message(5, _weight(place)) for place in op.weights.values()]
+    parts += [_message(5, _constant(name, array)) for name, array in op.constants.items()]
+    parts += [_message(11, _port(spec)) for spec in op.inputs.values()]
+    parts += [_message(12, _port(spec)) for spec in outputs]
+    opsets = (_message(8, _text(1, domain) + _number(2, version)) for domain, version in (("", OPSET), (MICROSOFT, 1)))
+    return b"".join([_number(1, _IR_VERSION), _text(2, PRODUCER), _message(7, b"".join(parts)), *opsets])
 
 
-def _node(node: Node) -> bytes:
-    parts = [_text(1, each) for each in node.inputs] + [_text(2, each) for each in node.outputs]
+def _node(node: Node, public: dict[str, str]) -> bytes:
+    parts = [_text(1, public.get(each, each)) for each in node.inputs]
+    parts += [_text(2, public.get(each, each)) for each in node.outputs]
     parts += [_text(3, node.name), _text(4, node.operator)]
     parts += [_message(5, _attribute(name, value)) for name, value in node.attributes.items()]
     return b"".join([*parts, _text(7, node.domain)])
 
 
-def _attribute(name: str, value: AttributeValue) -> bytes:
-    if isinstance(value, Constant):
-        kind, data = _TENSOR, _message(5, _tensor("", value.dtype, value.shape) + _message(9, value.data))
-    elif isinstance(value, tuple):
-        kind, data = _INTS, b"".join(_number(8, each) for each in value)
-    elif isinstance(value, float):
-        kind, data = _FLOAT, _tag(2, FIXED32) + struct.pack("<f", value)
-    else:
+def _attribute(name: str, value: Attribute) -> bytes:
+    if isinstance(value, int):
         kind, data = _INT, _number(3, value)
+    elif isinstance(value, float):
+        kind, data = _FLOAT, _tag(2, 5) + struct.pack("<f", value)
+    else:
+        kind, data = _INTS, b"".join(_number(8, each) for each in value)
     return _text(1, name) + data + _number(20, kind)
 
 
-def _initializer(item: Initializer) -> bytes:
-    tensor = _tensor(item.name, item.dtype, item.shape)
-    if item.data is not None:
-        return tensor + _message(9, item.data)
-    place = {"location": str(item.location), "offset": str(item.offset), "length": str(item.length)}
-    entries = (_message(13, _text(1, key) + _text(2, value)) for key, value in place.items())
-    return b"".join([tensor, *entries, _number(14, _EXTERNAL)])
+def _weight(place: Place) -> bytes:
+    where = {"location": place.shard, "offset": str(place.offset), "length": str(place.size)}
+    entries = (_message(13, _text(1, key) + _text(2, value)) for key, value in where.items())
+    return b"".join([_tensor(place.spec), *entries, _number(14, _EXTERNAL)])
 
 
-def _tensor(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
-    return b"".join([*(_number(1, length) for length in shape), _number(2, _CODES[dtype]), _text(8, name)])
+def _constant(name: str, array: NDArray[Any]) -> bytes:
+    return _tensor(TensorSpec(name, array.dtype.name, array.shape)) + _message(9, array.tobytes())
 
 
-def _port(port: Port) -> bytes:
-    shape = b"".join(_message(1, each) for each in _dimensions(port.shape))
-    return _text(1, port.name) + _message(2, _message(1, _number(1, _CODES[port.dtype]) + _message(2, shape)))
+def _tensor(spec: TensorSpec) -> bytes:
+    lengths = (_number(1, int(length)) for length in spec.shape)
+    return b"".join([*lengths, _number(2, ELEMENT_TYPES[spec.dtype]), _text(8, spec.name)])
 
 
-def _dimensions(shape: tuple[int | str, ...]) -> Iterator[bytes]:
-    for length in shape:
-        yield _text(2, length) if isinstance(length, str) else _number(1, length)
+def _port(spec: TensorSpec) -> bytes:
+    lengths = (_text(2, each) if isinstance(each, str) else _number(1, each) for each in spec.shape)
+    shape = b"".join(_message(1, each) for each in lengths)
+    tensor = _number(1, ELEMENT_TYPES[spec.dtype]) + _message(2, shape)
+    return _text(1, spec.name) + _message(2, _message(1, tensor))
 
 
 def _text(number: int, value: str) -> bytes:
@@ -75,11 +79,11 @@ def _text(number: int, value: str) -> bytes:
 
 
 def _message(number: int, data: bytes) -> bytes:
-    return _tag(number, DELIMITED) + _varint(len(data)) + data
+    return _tag(number, 2) + _varint(len(data)) + data
 
 
 def _number(number: int, value: int) -> bytes:
-    return _tag(number, VARINT) + _varint(value % (1 << 64))
+    return _tag(number, 0) + _varint(value % (1 << 64))
 
 
 def _tag(number: int, wire_type: int) -> bytes:
@@ -87,6 +91,7 @@ def _tag(number: int, wire_type: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; the eighth says that more follow."""
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)

@@ -1,16 +1,13 @@
-"""The graph's inputs and outputs: what every artifact promises to whoever runs it, in any language."""
+"""The graph's inputs and outputs: what every artifact promises to those who run it, in any language."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..format.layout import TensorSpec, matrix_specs
+from ..format.layout import TensorSpec
 from ..format.model_config import ModelConfig
-from ..format.recipe import Formats, Target
-from ..format.tensors import matrix_shapes, vector_sizes
+from ..format.recipe import Target
 
-OPSET = 23
-PRODUCER = "dream-edge"
 TOP_K = 64
 
 ACTIVATION_LEVELS = "activation_levels"
@@ -76,12 +73,3 @@ def _key_values(kind: str, positions: str, config: ModelConfig, target: Target) 
             name = f"{kind}_key_values.{index}.{part}"
             shape = ("batch", config.num_key_value_heads, positions, config.head_dim)
             yield TensorSpec(name, activation_dtype(target), shape)
-
-
-def weight_specs(config: ModelConfig, formats: Formats) -> dict[str, TensorSpec]:
-    """Every weight of a graph by name: the matrices as their formats store them, the biases and norms in fp32."""
-    specs = [
-        spec for name, shape in matrix_shapes(config).items() for spec in matrix_specs(name, shape, formats.of(name))
-    ]
-    specs += [TensorSpec(name, "float32", (size,)) for name, size in vector_sizes(config).items()]
-    return {spec.name: spec for spec in specs}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from ..artifact import Artifact
 from ..cores import default_threads
 from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
+from ..format.layout import TensorSpec, plan_layout
 from ..format.memory import estimate_memory
 from ..format.model_config import ModelConfig
 from ..format.recipe import Recipe, Target
 from ..format.tensors import matrix_shapes
 from ..free_memory import free_memory
+from ..graph.model import derive_graph
+from ..graph.onnx_writer import write_onnx
+from ..graph.op import Op
 from ..graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
 from . import cuda
 from .devices import choose_device, import_onnxruntime
@@ -32,6 +36,7 @@ from .network import KeyValues, Rows
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
+_WEIGHTS_DIRECTORY = "session.model_external_initializers_file_folder_path"
 _REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
 _CHECKED_CANVAS = 256
 """Tokens for whose pass there must be memory before a model is loaded."""
@@ -82,7 +87,7 @@ class OnnxNetwork:
             check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
         elif memory_check:
             check_memory(artifact, self._target)
-        self._session = self._create(artifact.path / graphs[self._target])
+        self._session = self._create(artifact)
 
     def _roomier(self, artifact: Artifact) -> Target:
         """CUDA, or the CPU where the model does not fit the GPU's memory."""
@@ -93,12 +98,17 @@ class OnnxNetwork:
             return "cpu"
         return "cuda"
 
-    def _create(self, path: Path) -> Any:
+    def _create(self, artifact: Artifact) -> Any:
+        """A session of the graph that the manifest implies; of the artifact's files only the weights are read."""
+        config, recipe, path = self.config, artifact.manifest.recipe, artifact.path
+        directory, shards = _resolve_links(path, plan_layout(config, recipe).sizes())
+        graph, options = derive_graph(config, recipe, self._target, shards), self._options()
+        options.add_session_config_entry(_WEIGHTS_DIRECTORY, directory)
         on_cuda = self._device == "cuda"
         providers = cuda.providers() if on_cuda else ["CPUExecutionProvider"]
         try:
             # its fallback would print to stdout and go on without CUDA
-            session = self._ort.InferenceSession(path, self._options(), providers=providers, enable_fallback=0)
+            session = self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common base class for its errors
             if on_cuda and (problem := cuda.explained(error)):
                 raise problem from None
@@ -202,14 +212,28 @@ def saturates() -> bool:
 
     Found out by multiplying: the probe's weights are all 127, so a row of 255s must give 64 · (255 - 128) · 127.
     """
-    ort = import_onnxruntime()
-    probe = resources.files(__package__).joinpath("saturation_probe.onnx").read_bytes()
+    ort, probe = import_onnxruntime(), Op([TensorSpec("activations", "uint8", ("rows", 64))])
+    weights, zero_point = np.full((64, 16), 127, np.int8), np.array(128, np.uint8)
+    probe.outputs["product"] = probe.MatMulIntegerToFloat(
+        probe.input("activations"), probe.constant(weights), 1.0, 1.0, probe.constant(zero_point)
+    )
+    graph = write_onnx(probe, [TensorSpec("product", "float32", ("rows", 16))], name="saturation_probe")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = ort.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     product = session.run(None, {"activations": np.full((1, 64), 255, np.uint8)})[0]
     return bool((product != 64 * (255 - 128) * 127).any())
+
+
+def _resolve_links(directory: Path, names: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """A directory that really holds the files, and each one's name there.
+
+    The caches of hubs lay files out as links to blobs; ONNX Runtime refuses files outside the directory it is told.
+    """
+    found = {name: (directory / name).resolve() for name in names}
+    holding = os.path.commonpath([path.parent for path in found.values()])
+    return holding, {name: path.relative_to(holding).as_posix() for name, path in found.items()}
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,21 +22,17 @@ from numpy.typing import NDArray
 from ..artifact import TOKENIZER, Artifact
 from ..errors import CorruptArtifact, NothingToRequantize
 from ..files.regular import open_regular, read_regular
-from ..format.layout import TensorSpec, matrix_specs
+from ..format.layout import Place, matrix_specs, plan_layout, stored_weights, weight_places
 from ..format.manifest import MANIFEST, FileEntry, Manifest
-from ..format.recipe import ROW, Formats, Recipe, WeightFormat
-from ..format.tensors import EMBEDDING, matrix_shapes, vector_sizes
-from ..graph.graph_check import check_graph
-from ..graph.onnx_reader import Initializer
-from ..graph.plan_writer import write_planned
-from ..graph.signature import weight_specs
+from ..format.recipe import ROW, Recipe, WeightFormat
+from ..format.tensors import EMBEDDING, matrix_shapes
+from ..graph.model import GRAPH_REVISION, derive_graph
 from ..progress import Meter, OnProgress, silent
 from ..text.tokenizer import LARGEST_FILE
 from .matrix import requantize_rows
 
-GRAPH, WEIGHTS = "model_cpu.onnx", "weights-00001.bin"
+GRAPH = "model_cpu.onnx"
 
-_ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
 _SLICE_ROWS = 512  # a group of them, as fp32, stays in a core's cache
 
 
@@ -78,29 +73,25 @@ def requantize(
         OSError: the disk is full, or the like.
     """
     recipe, manifest = derive_recipe(artifact), artifact.manifest
-    before, after = manifest.recipe.targets["cpu"], recipe.targets["cpu"]
-    sizes = {entry.name: entry.size for entry in manifest.files}
-    path = artifact.path / manifest.graphs["cpu"]
-    graph = check_graph(path, manifest.config, before, "cpu", sizes)
-    total = sum(map(_nbytes, weight_specs(manifest.config, after).values()))
+    layout = plan_layout(manifest.config, recipe)
+    total = sum(layout.sizes().values())
     meter = Meter(progress, "writing 8-bit weights", total, "bytes")
     with ExitStack() as stack:
-        stored = _Stored(artifact.path, graph.initializers, stack)
-        file = stack.enter_context((out / WEIGHTS).open("wb"))
+        stored = _Stored(artifact.path, weight_places(manifest.config, manifest.recipe, "cpu"))
+        shards = stack.enter_context(_Shards(out))
         pool = stack.enter_context(ThreadPoolExecutor(threads, "dream-edge-requantize"))
         scribe = stack.enter_context(ThreadPoolExecutor(1, "dream-edge-write"))  # writes while the next is rounded
-        shard = _Shard(file)
         pending: Future[None] | None = None
-        for spec, array in _tensors(manifest, before, after, stored, pool):
+        for place, array in zip(layout.places, _tensors(manifest, recipe, stored, pool), strict=True):
             if pending is not None:
                 pending.result()
-                meter.reach(shard.end)
-            pending = scribe.submit(shard.append, spec, array)
+                meter.reach(shards.written)
+            pending = scribe.submit(shards.append, place, array)
         if pending is not None:
             pending.result()
         meter.reach(total)
     documents = {
-        GRAPH: write_planned(manifest.config, after, "cpu", shard.places),
+        GRAPH: derive_graph(manifest.config, recipe, "cpu"),
         TOKENIZER: read_regular(artifact.path / TOKENIZER, LARGEST_FILE),
     }
     for name, data in documents.items():
@@ -108,8 +99,9 @@ def requantize(
     entries = [FileEntry(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in documents.items()]
     written = replace(
         manifest,
-        files=(*entries, FileEntry(WEIGHTS, shard.end, shard.digest.hexdigest())),
+        files=(*entries, *shards.files()),
         graphs={"cpu": GRAPH},
+        graph_revision=GRAPH_REVISION,
         recipe=recipe,
         provenance={**manifest.provenance, "requantized_from": source} if source else manifest.provenance,
     )
@@ -129,49 +121,41 @@ def _widen(weights: WeightFormat) -> WeightFormat:
 
 
 class _Stored:
-    """The weights of an artifact, mapped while `stack` lasts."""
+    """The weights of an artifact, mapped as long as one of them is in use."""
 
-    def __init__(self, directory: Path, weights: list[Initializer], stack: ExitStack) -> None:
-        self._weights = {item.name: item for item in weights if item.location is not None}
+    def __init__(self, directory: Path, places: Mapping[str, Place]) -> None:
+        self._places = places
         self._maps = {}
-        for name in sorted({str(item.location) for item in self._weights.values()}):
+        for name in sorted({place.shard for place in places.values()}):
             with open_regular(directory / name) as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._maps[name] = mapped
-            end = max(item.offset + item.length for item in self._weights.values() if item.location == name)
-            if len(mapped) < end:
+            if len(mapped) < max(place.offset + place.size for place in places.values() if place.shard == name):
                 raise CorruptArtifact(directory / name, "it was cut short meanwhile")
 
     def tensor(self, name: str) -> NDArray[Any]:
         """A view of a whole tensor, in its stored type and shape."""
-        item = self._weights[name]
-        data = np.frombuffer(self._maps[str(item.location)], np.uint8, item.length, item.offset)
-        return data.view(np.dtype(item.dtype).newbyteorder("<")).reshape(item.shape)
+        place = self._places[name]
+        data = np.frombuffer(self._maps[place.shard], np.uint8, place.size, place.offset)
+        return data.view(np.dtype(place.spec.dtype).newbyteorder("<")).reshape(*map(int, place.spec.shape))
 
 
-def _tensors(
-    manifest: Manifest, before: Formats, after: Formats, stored: _Stored, pool: Executor
-) -> Iterator[tuple[TensorSpec, NDArray[Any]]]:
-    """Everything the copy stores: the matrices in the order data meets them, then biases and norms."""
-    config = manifest.config
-    for name, shape in matrix_shapes(config).items():
-        specs, weights = matrix_specs(name, shape, after.of(name)), before.of(name)
-        if weights == after.of(name):
-            yield from ((spec, stored.tensor(spec.name)) for spec in specs)
+def _tensors(manifest: Manifest, recipe: Recipe, stored: _Stored, pool: Executor) -> Iterator[NDArray[Any]]:
+    """Everything that the artifact of `recipe` stores, in the order of its layout."""
+    before, shapes = manifest.recipe.targets["cpu"], matrix_shapes(manifest.config)
+    for weight in stored_weights(manifest.config, recipe):
+        if weight.format in (None, before.of(weight.name)):
+            yield from (stored.tensor(spec.name) for spec in weight.specs)
         else:
-            parts = {
-                spec.name.rpartition(".")[2]: stored.tensor(spec.name) for spec in matrix_specs(name, shape, weights)
-            }
-            yield from zip(specs, _requantize_matrix(parts, weights, shape, pool), strict=True)
-    for name, size in vector_sizes(config).items():
-        yield TensorSpec(name, "float32", (size,)), stored.tensor(name)
+            yield from _requantize_matrix(weight.name, shapes[weight.name], before.of(weight.name), stored, pool)
 
 
 def _requantize_matrix(
-    parts: Mapping[str, NDArray[Any]], weights: WeightFormat, shape: tuple[int, int], pool: Executor
+    name: str, shape: tuple[int, int], weights: WeightFormat, stored: _Stored, pool: Executor
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 [in, out] and scales [out] of one matrix."""
+    """int8 [in, out] and scales [out] of the matrix `name`, which is stored as `weights`."""
     outputs, inputs = shape
+    parts = {spec.name.rpartition(".")[2]: stored.tensor(spec.name) for spec in matrix_specs(name, shape, weights)}
     by_row = {name: part.reshape(outputs, -1) if weights.kind == "nf4" else part for name, part in parts.items()}
     matrix, scales = np.empty((inputs, outputs), np.int8), np.empty(outputs, np.float32)
 
@@ -187,27 +171,39 @@ def _requantize_matrix(
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-class _Shard:
-    """The one file of weights, hashed as it grows; `places` says where each tensor lies."""
+class _Shards:
+    """The files of weights in `directory`, hashed as they grow. Use as a context manager."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.end = 0
-        self.places: list[Initializer] = []
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: BinaryIO | None = None
+        self._digests: dict[str, hashlib._Hash] = {}
+        self._ends: dict[str, int] = {}
 
-    def append(self, spec: TensorSpec, array: NDArray[Any]) -> None:
-        self._write(bytes(-self.end % _ALIGNMENT))
-        shape = tuple(map(int, spec.shape))
-        assert (array.dtype, array.shape) == (np.dtype(spec.dtype), shape)
-        self.places.append(Initializer(spec.name, spec.dtype, shape, WEIGHTS, self.end, array.nbytes))
-        self._write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    def __enter__(self) -> _Shards:
+        return self
 
-    def _write(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self.digest.update(data)
-        self.end += len(data)
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
+    @property
+    def written(self) -> int:
+        return sum(self._ends.values())
 
-def _nbytes(spec: TensorSpec) -> int:
-    return prod(map(int, spec.shape)) * np.dtype(spec.dtype).itemsize
+    def append(self, place: Place, array: NDArray[Any]) -> None:
+        """Write the next tensor of the layout."""
+        assert (array.dtype, array.shape) == (np.dtype(place.spec.dtype), place.spec.shape)
+        if place.shard not in self._digests:
+            self.__exit__()
+            self._file = (self._directory / place.shard).open("wb")
+            self._digests[place.shard], self._ends[place.shard] = hashlib.sha256(), 0
+        padding = bytes(place.offset - self._ends[place.shard])
+        for data in (padding, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):
+            assert self._file is not None
+            self._file.write(data)
+            self._digests[place.shard].update(data)
+        self._ends[place.shard] = place.offset + place.size
+
+    def files(self) -> list[FileEntry]:
+        return [FileEntry(name, self._ends[name], digest.hexdigest()) for name, digest in self._digests.items()]

@@ -99,7 +99,7 @@ def test_a_place_without_artifact_is_one_line(tmp_path: Path) -> None:
 def test_needs_no_more_than_running_does() -> None:
     program = """
 import json, sys
-for name in ("torch", "transformers", "onnx", "onnx_ir", "onnxscript", "safetensors"):
+for name in ("torch", "transformers", "onnx", "safetensors"):
     sys.modules[name] = None
 from dream_edge.benchmark.bench import bench
 found = bench("tiny", canvases=[64], new_tokens=2, repeats=1)

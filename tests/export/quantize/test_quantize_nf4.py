@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -64,7 +63,7 @@ def test_product_in_fp32_equals_numpy(block_size: int, rows: int) -> None:
 def test_product_in_fp16_equals_numpy() -> None:
     """What the graph for CUDA does: fp16 inputs, fp16 absmax, an fp16 result."""
     matrix, x = random(48, 256, seed=1), random(9, 256, seed=2).astype(np.float16)
-    model, arrays = single_product(nf4(64), matrix, activation=ir.DataType.FLOAT16)
+    model, arrays = single_product(nf4(64), matrix, activation="float16")
     stored = dequantized(arrays, nf4(64), 256)
     exact = x.astype(np.float64)
     magnitudes = np.abs(exact) @ np.abs(stored).T

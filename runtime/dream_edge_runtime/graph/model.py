@@ -1,0 +1,71 @@
+"""The network: one denoising pass as an ONNX graph, which follows from an artifact's configuration and recipe alone.
+
+Any positions are active, the rest cached, and only the asked rows are projected. The exporter writes the graph into the
+artifact, for other languages; the runtime runs what it derives here, and never what a file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..format.layout import weight_places
+from ..format.model_config import ModelConfig
+from ..format.recipe import Recipe, Target
+from ..format.tensors import LM_HEAD
+from .layers import Decoder, KeyValue
+from .linear import Activations, Linear
+from .onnx_writer import write_onnx
+from .op import Op, Value
+from .signature import activation_dtype, input_specs, output_specs, top_k
+
+GRAPH_REVISION = 1
+"""Raised by every change of the bytes that `derive_graph` gives; what the weights mean never changes with it."""
+
+
+def derive_graph(config: ModelConfig, recipe: Recipe, target: Target, shards: Mapping[str, str] | None = None) -> bytes:
+    """The ONNX file for `target`, with each of its weights pointed at its place in the shards.
+
+    `shards`: other names for the files of weights, by their own.
+    """
+    places, formats = weight_places(config, recipe, target), recipe.targets[target]
+    if shards:
+        places = {name: place._replace(shard=shards[place.shard]) for name, place in places.items()}
+    op = Op(input_specs(config, target), places)
+    dtype, layers = activation_dtype(target), range(config.num_hidden_layers)
+    past = [
+        KeyValue(op.input(f"past_key_values.{index}.key"), op.input(f"past_key_values.{index}.value"))
+        for index in layers
+    ]
+    hidden, present = Decoder(config, formats)(
+        op, op.input("input_ids"), op.input("position_ids"), op.input("key_mask"), past, op.input("logit_rows"), dtype
+    )
+    lm_head = Linear(LM_HEAD, formats.lm_head, config.vocab_size, config.hidden_size)
+    logits = op.Cast(lm_head(op, Activations(op.Cast(hidden, dtype))), "float32")
+    op.outputs = {"logits": logits, **reduce_logits(op, logits, op.input("temperature"), top_k(config))}
+    for index, computed in enumerate(present):
+        op.outputs[f"present_key_values.{index}.key"] = computed.key
+        op.outputs[f"present_key_values.{index}.value"] = computed.value
+    return write_onnx(op, output_specs(config, target), name="dream_denoising_pass")
+
+
+def reduce_logits(op: Op, logits: Value, temperature: Value, k: int) -> dict[str, Value]:
+    """What sampling needs of logits [rows, vocab], so that the rows themselves can stay on the device.
+
+    Probabilities are exp(l - max) / sum, as the official sampler computes them, and not exp(l - log_normalizer): in
+    fp32 the latter loses two decimal digits near 1, where confident positions are put in order.
+    """
+    divisor = op.Where(op.Greater(temperature, 0.0), temperature, 1.0)
+    scaled = op.Div(logits, divisor)
+    top_logits, top_ids = op.TopK(scaled, k)
+    largest = op.Gather(top_logits, [0], axis=1)  # not ReduceMax, which on CUDA asks for cuDNN
+    exponentials = op.Exp(op.Sub(scaled, largest))
+    total = op.ReduceSum(exponentials, [-1], keepdims=1)
+    probabilities = op.Div(exponentials, total)
+    logarithms = op.Log(op.Add(probabilities, 1e-10))
+    return {
+        "top_logits": top_logits,
+        "top_ids": top_ids,
+        "top_probs": op.GatherElements(probabilities, top_ids, axis=-1),
+        "log_normalizer": op.Squeeze(op.Add(largest, op.Log(total)), [-1]),
+        "neg_entropy": op.ReduceSum(op.Mul(probabilities, logarithms), [-1], keepdims=0),
+    }

@@ -1,0 +1,229 @@
+"""Artifacts that somebody damaged or made with bad intent: each is refused with an error that names what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dream_edge_runtime.arrays import FloatArray
+from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import ArtifactError, CorruptArtifact
+from dream_edge_runtime.format.layout import weight_places
+from dream_edge_runtime.graph.model import GRAPH_REVISION
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.progress import Progress
+from support.artifacts import GRAPH, WEIGHTS, change_bytes, change_manifest, make_artifact, relist
+
+Tampering = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artifact(tmp_path_factory.mktemp("original")).path
+
+
+@pytest.fixture
+def artifact(original: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(original, tmp_path / "artifact"))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def truncate(name: str) -> Tampering:
+    return lambda artifact: change_bytes(artifact / name, lambda data: data.__delitem__(slice(len(data) // 2, None)))
+
+
+def replace_by_directory(artifact: Path) -> None:
+    (artifact / WEIGHTS).unlink()
+    (artifact / WEIGHTS).mkdir()
+
+
+def replace_by_link(artifact: Path) -> None:
+    (artifact / WEIGHTS).unlink()
+    (artifact / WEIGHTS).symlink_to("nowhere")
+
+
+def replace_by_pipe(artifact: Path) -> None:
+    (artifact / WEIGHTS).unlink()
+    os.mkfifo(artifact / WEIGHTS)
+
+
+def swap(artifact: Path) -> None:
+    """The graph's name on the tokenizer, and the other way round."""
+    graph, tokenizer = artifact / GRAPH, artifact / "tokenizer.json"
+    held = graph.read_bytes()
+    graph.write_bytes(tokenizer.read_bytes())
+    tokenizer.write_bytes(held)
+
+
+def swap_and_relist(artifact: Path) -> None:
+    swap(artifact)
+    relist(artifact)
+
+
+def forget(name: str) -> Tampering:
+    """Leave a file out of the manifest."""
+    return lambda artifact: change_manifest(
+        artifact,
+        lambda document: document.update(files=[entry for entry in document["files"] if entry["name"] != name]),
+    )
+
+
+FILES: dict[str, Tampering] = {
+    "no_weights": lambda artifact: (artifact / WEIGHTS).unlink(),
+    "no_graph": lambda artifact: (artifact / GRAPH).unlink(),
+    "no_tokenizer": lambda artifact: (artifact / "tokenizer.json").unlink(),
+    "no_manifest": lambda artifact: (artifact / "manifest.json").unlink(),
+    "weights_truncated": truncate(WEIGHTS),
+    "graph_truncated": truncate(GRAPH),
+    "manifest_truncated": truncate("manifest.json"),
+    "weights_longer": lambda artifact: change_bytes(artifact / WEIGHTS, lambda data: data.append(0)),
+    "dangling_link": replace_by_link,
+    "directory_for_a_file": replace_by_directory,
+    "files_swapped": swap,
+    "files_swapped_and_listed": swap_and_relist,
+    "tokenizer_not_listed": forget("tokenizer.json"),
+    "weights_not_listed": forget(WEIGHTS),
+    "graph_not_listed": forget(GRAPH),
+}
+
+
+@pytest.mark.parametrize("tamper", FILES.values(), ids=FILES)
+def test_wrong_files_are_refused(artifact: Path, tamper: Tampering) -> None:
+    tamper(artifact)
+    with pytest.raises(ArtifactError):
+        Artifact.open(artifact).tokenizer()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_pipe_for_a_file_is_refused_without_waiting(artifact: Path) -> None:
+    replace_by_pipe(artifact)
+    with pytest.raises(CorruptArtifact, match="regular file"):
+        Artifact.open(artifact)
+
+
+def test_links_into_a_cache_are_followed(artifact: Path, tmp_path: Path) -> None:
+    """Model hubs lay files out as links to blobs."""
+    expected = run(artifact)
+    (tmp_path / "blobs").mkdir()
+    for file in list(artifact.iterdir()):
+        blob = tmp_path / "blobs" / file.stem
+        file.rename(blob)
+        file.symlink_to(blob)
+    Artifact.open(artifact).verify()
+    assert (run(artifact) == expected).all()
+
+
+def test_shards_linked_to_different_places_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dream_edge_runtime.format.layout.LARGEST_SHARD", 50_000)
+    artifact = make_artifact(tmp_path / "many", "int4").path
+    expected, shards = run(artifact), sorted(artifact.glob("weights-*.bin"))
+    assert len(shards) > 2
+    for index, shard in enumerate(shards[1:]):
+        (tmp_path / f"disk {index}" / "夢").mkdir(parents=True)
+        elsewhere = tmp_path / f"disk {index}" / "夢" / "blob"
+        shard.rename(elsewhere)
+        shard.symlink_to(os.path.relpath(elsewhere, artifact))
+    assert (run(artifact) == expected).all()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, GRAPH, "tokenizer.json"])
+def test_flipped_bit_is_found_by_verifying(artifact: Path, name: str) -> None:
+    position = (artifact / name).stat().st_size // 2
+    change_bytes(artifact / name, lambda data: data.__setitem__(position, data[position] ^ 1))
+    with pytest.raises(CorruptArtifact, match=name):
+        Artifact.open(artifact).verify()
+
+
+def test_file_that_vanishes_before_verifying_is_named(artifact: Path) -> None:
+    opened = Artifact.open(artifact)
+    (artifact / WEIGHTS).unlink()
+    with pytest.raises(CorruptArtifact, match=WEIGHTS):
+        opened.verify()
+
+
+def test_verifying_reports_every_byte(artifact: Path) -> None:
+    opened = Artifact.open(artifact)
+    seen: list[Progress] = []
+    opened.verify(seen.append)
+    assert (seen[0].done, seen[-1].done, seen[-1].total) == (0, opened.size, opened.size)
+
+
+def test_tokenizer_of_another_vocabulary_is_refused(artifact: Path) -> None:
+    """Ids beyond the embedding would silently read zeros."""
+    document = json.loads((artifact / "tokenizer.json").read_bytes())
+    document["model"]["vocab"]["zzz"] = 448
+    (artifact / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    relist(artifact)
+    with pytest.raises(CorruptArtifact, match="vocabulary"):
+        Artifact.open(artifact).tokenizer()
+
+
+# --- graphs ----------------------------------------------------------------------------------------------------------
+
+
+def run(artifact: Path) -> FloatArray:
+    ids = np.arange(8)[None]
+    network = OnnxNetwork(Artifact.open(artifact), threads=1)
+    return network.forward(ids, ids, np.ones(ids.shape, np.bool_), ids[0], 0.0).fetch_logits()
+
+
+def test_graph_in_the_artifact_is_never_executed(artifact: Path) -> None:
+    """A stranger's graph, listed with its digest, changes nothing; and verifying finds it."""
+    expected = run(artifact)
+    (artifact / GRAPH).write_bytes(b"\x00not a graph")
+    relist(artifact)
+    assert (run(artifact) == expected).all()
+    with pytest.raises(CorruptArtifact, match="not the graph"):
+        Artifact.open(artifact).verify()
+
+
+def test_artifact_of_the_first_schema_runs_and_its_graph_is_not_compared(artifact: Path) -> None:
+    """Schema 1.0 has no graph revision; its weights lie where they lie today."""
+
+    def to_first(document: dict[str, Any]) -> None:
+        document["schema"] = "1.0"
+        del document["graph_revision"]
+
+    expected = run(artifact)
+    (artifact / GRAPH).write_bytes(b"written by another program")
+    relist(artifact)
+    change_manifest(artifact, to_first)
+    assert Artifact.open(artifact).manifest.graph_revision == 0
+    assert (run(artifact) == expected).all()
+    Artifact.open(artifact).verify()
+
+
+def test_graph_of_another_revision_is_not_compared(artifact: Path) -> None:
+    (artifact / GRAPH).write_bytes(b"of a newer program")
+    relist(artifact)
+    change_manifest(artifact, lambda document: document.update(graph_revision=GRAPH_REVISION + 1))
+    Artifact.open(artifact).verify()
+
+
+def test_weights_of_another_size_are_refused_before_they_are_mapped(artifact: Path) -> None:
+    os.truncate(artifact / WEIGHTS, (artifact / WEIGHTS).stat().st_size - 64)
+    relist(artifact)
+    with pytest.raises(CorruptArtifact, match=WEIGHTS):
+        Artifact.open(artifact)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["model.norm.weight", "lm_head.scales", "model.layers.1.self_attn.k_proj.bias"])
+def test_weights_that_are_not_finite_are_found_by_verifying(artifact: Path, name: str, value: float) -> None:
+    manifest = Artifact.open(artifact).manifest
+    place = weight_places(manifest.config, manifest.recipe, "cpu")[name]
+    last = place.offset + place.size - 4
+    change_bytes(artifact / place.shard, lambda data: struct.pack_into("<f", data, last, value))
+    relist(artifact)
+    with pytest.raises(CorruptArtifact, match=name):
+        Artifact.open(artifact).verify()
