@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from dream_edge_runtime.errors import Cancelled, InvalidOption
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
-from ..models import is_bundled, load, open_artifact, served_name
+from ..models import is_bundled, open_artifact, served_name
 from .answers import Answer, answer
 from .errors import UnreadableBatch
 from .ray_engine import RayEngine
@@ -94,39 +94,22 @@ def batch(
     for name, value in (("workers", workers), ("address", address)):
         if engine == "local" and value is not None:
             raise InvalidOption(name, value, "is for --engine ray")
-    source = Path(requests)
-    count_requests(source)  # before anything is downloaded
+    count_requests(Path(requests))  # before anything is downloaded
     opened = open_artifact(artifact, progress=progress)
     served = served_name(artifact, opened)
+    source = Source(name=opened.path, device=device, as_int8=as_int8, memory_check=memory_check)
     chosen: Engine
-    if engine == "ray":
-        is_here = Path(artifact).exists() and not is_bundled(artifact)
-        chosen = RayEngine(
-            source=Source(
-                name=Path(artifact).absolute() if is_here else artifact,
-                device="cuda" if device == "cuda" else "cpu",
-                as_int8=as_int8,
-                memory_check=memory_check,
-            ),
-            served=served,
-            workers=workers,
-            threads=threads,
-            address=address,
-        )
+    if engine == "local":
+        chosen = LocalEngine(lambda: source.load(threads, progress), served)
     else:
-
-        def load_model() -> DreamModel:
-            return load(
-                opened.path,
-                device=device,
-                threads=threads,
-                as_int8=as_int8,
-                memory_check=memory_check,
-                progress=progress,
-            )
-
-        chosen = LocalEngine(load_model, served)
-    return run_batch(chosen, source, Path(results), cancel=cancel, progress=progress)
+        is_here = Path(artifact).exists() and not is_bundled(artifact)
+        source = replace(
+            source,
+            name=Path(artifact).absolute() if is_here else artifact,
+            device="cuda" if device == "cuda" else "cpu",  # Ray gives a worker the GPUs that it asks for
+        )
+        chosen = RayEngine(source=source, served=served, workers=workers, threads=threads, address=address)
+    return run_batch(chosen, Path(requests), Path(results), cancel=cancel, progress=progress)
 
 
 def run_batch(

@@ -1,4 +1,4 @@
-"""What each worker of a cluster loads."""
+"""What an engine loads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.progress import OnProgress, silent
 from dream_edge_runtime.requantize.artifact import derive_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What each worker loads, in the words of `dream_edge.load`. A directory must be the same on every machine.
+    """What each worker loads, in the words of `dream_edge.load`. Its path must be the same on every machine.
 
     Attributes:
         device: "cpu", or "cuda" for a GPU to each worker.
@@ -27,14 +28,15 @@ class Source:
     as_int8: bool = False
     memory_check: bool = True
 
-    def load(self, threads: int) -> DreamModel:
-        """The model, with so many threads for a pass."""
+    def load(self, threads: int | None, progress: OnProgress = silent) -> DreamModel:
+        """Load the model, with so many threads for a pass."""
         return dream_edge.load(
             self.name,
             device=self.device,
             threads=threads,
             as_int8=self.as_int8,
             memory_check=self.memory_check,
+            progress=progress,
         )
 
     def digest(self) -> str:

@@ -9,12 +9,13 @@ from dream_edge.batches import Source, ray_dataset
 from dream_edge.batches.answers import Answer, answer
 from dream_edge.batches.requests import Line
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.progress import OnProgress, silent
 
 
 class DeadlySource(Source):
-    def load(self, threads: int) -> DreamModel:
+    def load(self, threads: int | None, progress: OnProgress = silent) -> DreamModel:
         ray_dataset.answer = answer_or_die  # type: ignore[attr-defined]
-        return super().load(threads)
+        return super().load(threads, progress)
 
 
 def answer_or_die(model: DreamModel, served: str, line: Line) -> Answer:

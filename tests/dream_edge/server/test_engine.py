@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 import dream_edge
-from dream_edge.server import Engine
+from dream_edge.server import Engine, ServerSettings, serve
 from dream_edge.server.engine import QueuedJob
 from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
@@ -139,8 +139,8 @@ def test_it_answers_that_it_is_loading() -> None:
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_serving(tmp_path: Any) -> None:
-    with pytest.raises(ArtifactNotFound), served(lambda: dream_edge.load(tmp_path / "nothing")):
-        time.sleep(2)
+    with pytest.raises(ArtifactNotFound):
+        serve(lambda: dream_edge.load(tmp_path / "nothing"), "tiny", ServerSettings(port=0), "0")
 
 
 def test_the_request_under_way_may_end_before_the_server_does() -> None:
@@ -151,7 +151,7 @@ def test_the_request_under_way_may_end_before_the_server_does() -> None:
                 time.sleep(0.01)
             running = pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60)
             assert network.entered.wait(10)
-            threading.Timer(0.5, network.gate.set).start()
+            threading.Timer(0.2, network.gate.set).start()
         assert running.result().status_code == 200
 
 

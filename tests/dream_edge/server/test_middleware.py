@@ -40,24 +40,29 @@ def client(model: DreamModel, **settings: Any) -> Iterator[TestClient]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def http(model: DreamModel) -> Iterator[TestClient]:
+    """A client of a server with the default settings."""
+    with client(model) as opened:
+        yield opened
+
+
 def code(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8080", "localhost:1", "LOCALHOST", "[::1]:8080"])
-def test_this_machine_is_answered(model: DreamModel, host: str) -> None:
-    with client(model) as http:
-        assert http.get("/health", headers={"Host": host}).json() == {"status": "ready", "waiting": 0}
+def test_this_machine_is_answered(http: TestClient, host: str) -> None:
+    assert http.get("/health", headers={"Host": host}).json() == {"status": "ready", "waiting": 0}
 
 
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "127.0.0.1.evil.example", "127.0.0.1:8080@evil", "", "a b", "localhost:", "localhost.", "127.1"],
 )
-def test_a_name_that_was_made_to_point_here_is_not(model: DreamModel, host: str) -> None:
-    with client(model) as http:
-        assert http.get("/health", headers={"Host": host}).status_code in (400, 421)
-        assert http.post("/v1/chat/completions", json=ASKED, headers={"Host": host}).status_code in (400, 421)
+def test_a_name_that_was_made_to_point_here_is_not(http: TestClient, host: str) -> None:
+    assert http.get("/health", headers={"Host": host}).status_code in (400, 421)
+    assert http.post("/v1/chat/completions", json=ASKED, headers={"Host": host}).status_code in (400, 421)
 
 
 def test_other_names_are_answered_when_they_are_named(model: DreamModel) -> None:
@@ -77,10 +82,9 @@ def test_other_names_are_answered_when_they_are_named(model: DreamModel) -> None
         {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
     ],
 )
-def test_pages_of_other_origins_are_refused(model: DreamModel, headers: dict[str, str]) -> None:
-    with client(model) as http:
-        assert code(http.post("/v1/chat/completions", json=ASKED, headers=headers)) == (403, "foreign_origin")
-        assert code(http.get("/v1/models", headers=headers)) == (403, "foreign_origin")
+def test_pages_of_other_origins_are_refused(http: TestClient, headers: dict[str, str]) -> None:
+    assert code(http.post("/v1/chat/completions", json=ASKED, headers=headers)) == (403, "foreign_origin")
+    assert code(http.get("/v1/models", headers=headers)) == (403, "foreign_origin")
 
 
 def test_an_own_page_and_an_allowed_one_may_ask(model: DreamModel) -> None:
@@ -128,15 +132,13 @@ def test_a_key_that_no_header_could_carry_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/page/main.js", "/health", "/nowhere", "/v1/models"])
-def test_nothing_is_taken_for_another_kind_of_file(model: DreamModel, path: str) -> None:
-    with client(model) as http:
-        assert http.get(path).headers["x-content-type-options"] == "nosniff"
-        assert http.get(path, headers={"Host": "evil.example"}).headers["x-content-type-options"] == "nosniff"
+def test_nothing_is_taken_for_another_kind_of_file(http: TestClient, path: str) -> None:
+    assert http.get(path).headers["x-content-type-options"] == "nosniff"
+    assert http.get(path, headers={"Host": "evil.example"}).headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_page_may_not_be_framed_nor_ask_elsewhere(model: DreamModel) -> None:
-    with client(model) as http:
-        policy = http.get("/").headers["content-security-policy"]
+def test_the_page_may_not_be_framed_nor_ask_elsewhere(http: TestClient) -> None:
+    policy = http.get("/").headers["content-security-policy"]
     for part in ("default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"):
         assert part in policy
 
@@ -174,13 +176,12 @@ def test_other_machines_are_let_in_with_a_key_only(host: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/json2"])
-def test_only_json_is_read(model: DreamModel, kind: str) -> None:
-    with client(model) as http:
-        body = json.dumps(ASKED)
-        refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": kind})
-        assert code(refused) == (415, "unsupported_media_type")
-        kind = "application/json; charset=utf-8"
-        assert http.post("/v1/chat/completions", content=body, headers={"Content-Type": kind}).status_code == 200
+def test_only_json_is_read(http: TestClient, kind: str) -> None:
+    body = json.dumps(ASKED)
+    refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": kind})
+    assert code(refused) == (415, "unsupported_media_type")
+    kind = "application/json; charset=utf-8"
+    assert http.post("/v1/chat/completions", content=body, headers={"Content-Type": kind}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -202,12 +203,11 @@ def test_only_json_is_read(model: DreamModel, kind: str) -> None:
         (b'{"seed": 99999999999999999999999}', "seed: "),
     ],
 )
-def test_malformed_json_says_what_is_wrong(model: DreamModel, body: bytes, message: str) -> None:
-    with client(model) as http:
-        refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
-        assert refused.status_code == 400
-        assert refused.json()["error"]["type"] == "invalid_request_error"
-        assert message in refused.json()["error"]["message"]
+def test_malformed_json_says_what_is_wrong(http: TestClient, body: bytes, message: str) -> None:
+    refused = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["type"] == "invalid_request_error"
+    assert message in refused.json()["error"]["message"]
 
 
 def test_large_bodies_are_refused_whether_they_say_so_or_not(model: DreamModel) -> None:
@@ -224,11 +224,10 @@ def test_large_bodies_are_refused_whether_they_say_so_or_not(model: DreamModel) 
 @pytest.mark.parametrize(
     "path", ["/page/app.py", "/page/..%2Fapp.py", "/v1/chat/completions/x", "/v1/chat/completions"]
 )
-def test_wrong_ways_get_the_envelope(model: DreamModel, path: str) -> None:
-    with client(model) as http:
-        refused = http.get(path)
-        assert refused.status_code in (404, 405)
-        assert refused.json()["error"]["type"] == "invalid_request_error"
+def test_wrong_ways_get_the_envelope(http: TestClient, path: str) -> None:
+    refused = http.get(path)
+    assert refused.status_code in (404, 405)
+    assert refused.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_slow_heads_and_bodies_are_cut_off() -> None:
