@@ -28,7 +28,7 @@ from .requests import Line, Remaining, parse
 from .source import Source
 
 _MOST_BEGINNINGS = 4
-"""A request that has ended so many workers is given to no other."""
+"""A request that has ended as many workers as this is given to no other."""
 
 _SAME = (
     "Every machine of the cluster needs the same artifact at the same place, or its name on a hub, and each fetches it."
@@ -112,7 +112,7 @@ def _blocks(remaining: Remaining) -> Iterator[pyarrow.Table]:
 
 
 class _Begun:
-    """How often each of the requests under way was begun. Ray would retry one that ends its workers for ever."""
+    """How often each of the requests under way was begun. Ray would retry one that ends its workers without end."""
 
     def __init__(self) -> None:
         self._times = Counter[int]()

@@ -151,7 +151,7 @@ def place(
 
 @contextmanager
 def _connect(address: str | None, cpus: int) -> Iterator[None]:
-    """Connect to the cluster at `address` while the block runs; None starts one here, with so many `cpus`.
+    """Connect to the cluster at `address` while the block runs; None starts one here, with `cpus` processors.
 
     A session of Ray's that this process has open already is used as it is, and left open.
 

@@ -70,7 +70,7 @@ def count_requests(path: Path) -> int:
 
 
 def parse(number: int, data: bytes) -> Line:
-    """The request in `data`, or why there is none."""
+    """The request in `data`, or why it is not one."""
     custom_id = None
     try:
         entry = parse_body(data)

@@ -29,7 +29,7 @@ class Source:
     memory_check: bool = True
 
     def load(self, threads: int | None, progress: OnProgress = silent) -> DreamModel:
-        """Load the model, with so many threads for a pass."""
+        """Load the model, with `threads` for a pass."""
         return dream_edge.load(
             self.name,
             device=self.device,

@@ -14,6 +14,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 UsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 
 _FLAGS = {
+    "allowed_origins": "--allow-origin",
     "max_new_tokens": "-n/--max-new-tokens",
     "algorithm": "--alg",
     "algorithms": "--algorithm",

@@ -69,7 +69,7 @@ def check_model(named: str | None, served: str) -> None:
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> RequestRefused:
     """Turn the most telling of pydantic's `errors` into words for the client."""
-    error = max(errors, key=lambda each: (len(_path(each)), not each["type"].endswith("_type")))
+    error = max(errors, key=_weigh)
     path, message, code = _path(error), str(error["msg"]).removeprefix("Value error, "), "invalid_value"
     place = ".".join(path)
     if not path:
@@ -84,6 +84,12 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> RequestRefused:
     else:
         message = f"{place}: {message}."
     return RequestRefused(message, param=place, code=code)
+
+
+def _weigh(error: Mapping[str, Any]) -> tuple[int, bool, bool]:
+    """How much `error` tells: the member of a union that was meant gets furthest, and its fields have known names."""
+    kind = error["type"]
+    return len(_path(error)), kind not in ("missing", "extra_forbidden"), not kind.endswith("_type")
 
 
 def _path(error: Mapping[str, Any]) -> list[str]:

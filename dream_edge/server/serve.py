@@ -99,7 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Stops the engine at the signal, so that whoever waits hears of it, instead of after the last connection.
+    """Stops the engine at the signal, so that those who wait hear of it, and not after the last connection.
 
     A second Ctrl-C gives the request under way no more time.
     """

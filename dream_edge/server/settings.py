@@ -57,7 +57,7 @@ class ServerSettings:
                 "host", self.host, "lets other machines in: give a key (api_key, --api-key), or use 127.0.0.1"
             )
         for origin in self.allowed_origins:
-            if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+            if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):  # editors have schemes of their own
                 raise InvalidOption("allowed_origins", origin, "must be an origin such as https://example.org")
 
     @property

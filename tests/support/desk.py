@@ -91,7 +91,7 @@ class Desk:
         self.select(start, start + len(text.encode("utf-16-le")) // 2)
 
     def begin(self, text: str = OLD) -> None:
-        """Let `text` be written anew, and stop after the first step."""
+        """Have `text` rewritten, and stop after the first step."""
         self.select_text(text)
         self.press("Ctrl+R")
         self.network.allow(1)

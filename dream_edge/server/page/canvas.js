@@ -53,7 +53,7 @@ export class Canvas {
     this.text.setAttribute("role", "group");
     this.text.setAttribute("aria-label", "Text; the arrow keys go through its words");
     const last = this.steps.at(-1);
-    last.cells = upTo(text, last.cells); // what comes after its end is none of it
+    last.cells = upTo(text, last.cells); // what comes after its end does not belong to it
     this.show(this.steps.length - 1);
   }
 

@@ -1,4 +1,4 @@
-// Any text: a selection written anew in place, holes filled, pinned words kept.
+// Any text: a selection rewritten in place, holes filled, pinned words kept.
 
 import { Canvas } from "./canvas.js";
 import { byId, element } from "./dom.js";

@@ -14,7 +14,7 @@ _MARKED = re.compile(r"\[\[(\d{1,4})\]\]")
 
 @dataclass(frozen=True)
 class Hole:
-    """The characters from `start` up to `stop`, to be written anew in `size` tokens."""
+    """The characters from `start` up to `stop`, to be rewritten in `size` tokens."""
 
     start: int
     stop: int
@@ -66,7 +66,7 @@ class Passage:
 
 
 def rewriting(text: str, start: int, stop: int) -> Passage | None:
-    """The selection, grown to whole words, to be written anew at about its length; None where no word is selected."""
+    """The selection, grown to whole words, to be rewritten at about its length; None if no word is selected."""
     while start < stop and text[start].isspace():
         start += 1
     while start < stop and text[stop - 1].isspace():

@@ -28,7 +28,7 @@ from .writer import Draft, Job, Writer
 
 _log = logging.getLogger(__name__)
 
-_HINT = """Select some words and press Ctrl+R: they are written anew in place.
+_HINT = """Select some words and press Ctrl+R: they are rewritten in place.
 Ctrl+Return fills holes such as [[3]], of three tokens, or else writes at the caret.
 You can go on typing elsewhere meanwhile. Esc stops, Ctrl+Z takes it back."""
 
@@ -59,8 +59,8 @@ class Window(QMainWindow):
         self.writer.load(name)
 
     def rewrite(self) -> None:
-        """The selected words, anew."""
-        self._begin(rewriting(*self.editor.chosen()), "Select the words that are to be written anew.")
+        """Rewrite the selected words."""
+        self._begin(rewriting(*self.editor.chosen()), "Select the words to rewrite.")
 
     def fill(self) -> None:
         """The holes of the selection or of the whole text, or else a gap at the caret."""

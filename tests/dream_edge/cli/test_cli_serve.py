@@ -108,7 +108,7 @@ def test_a_second_interrupt_gives_no_more_time() -> None:
         (["--host", "0.0.0.0"], 2, "--api-key"),
         (["--host", "nowhere.invalid", "--api-key", "k"], 1, "cannot listen on nowhere.invalid"),
         (["--api-key", "a b"], 2, "printable"),
-        (["--allow-origin", "example.org"], 2, "https://example.org"),
+        (["--allow-origin", "example.org"], 2, "--allow-origin 'example.org': must be an origin such as https://"),
         (["--queue", "0"], 2, "--queue"),
     ],
 )

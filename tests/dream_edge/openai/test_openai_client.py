@@ -273,7 +273,14 @@ def test_a_key_and_a_full_queue_have_errors_of_their_own() -> None:
 
 def test_llama_vim_is_understood(url: str, model: DreamModel) -> None:
     own: Any = {"n_indent": 0, "samplers": ["top_k", "infill"], "cache_prompt": True, "t_max_predict_ms": 500}
-    own |= {"top_k": 40, "top_p": 0.99, "response_fields": ["content"], "input_extra": [{"text": "a", "filename": "b"}]}
+    own |= {
+        "seed": None,
+        "grammar": None,
+        "top_k": 40,
+        "top_p": 0.99,
+        "response_fields": ["content"],
+        "input_extra": [{"text": "a", "filename": "b"}],
+    }
     asked: Any = {"input_prefix": "Yesterday", "prompt": " the boys", "input_suffix": " the garden.", **own}
     expected = model.infill("Yesterday the boys", " the garden.", 2, top_k=40, top_p=0.99).holes[0]
     assert httpx.post(f"{url}/infill", json=asked | {"n_predict": 2}).json()["content"] == expected
@@ -302,6 +309,20 @@ def test_text_around_holes_is_answered_byte_for_byte(url: str, text: str) -> Non
     cells = [event["diffusion"]["cells"] for event in events if "cells" in event.get("diffusion", {})]
     assert len(cells) > 0
     assert all("".join(cell["text"] for cell in each if cell["given"]) == text * 2 for each in cells)
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        ({"hole": 0}, "pieces.0.hole: Input should be greater than or equal to 1."),
+        ({"hole": "two"}, "pieces.0.hole: Input should be a valid integer."),
+        ({"gap": 2}, "pieces.0"),
+    ],
+)
+def test_a_piece_that_does_not_fit_is_named_as_it_was_meant(url: str, piece: dict[str, Any], message: str) -> None:
+    refused = httpx.post(f"{url}/v1/fill", json={"pieces": [piece]})
+    assert refused.status_code == 400
+    assert message in refused.json()["error"]["message"]
 
 
 def test_other_ways_to_ask_for_a_route(url: str) -> None:

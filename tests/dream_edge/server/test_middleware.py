@@ -107,6 +107,16 @@ def test_an_own_page_and_an_allowed_one_may_ask(model: DreamModel) -> None:
         assert other.status_code == 403
 
 
+@pytest.mark.parametrize("origin", ["app://obsidian.md", "chrome-extension://abcdefgh", "http://box.lan:81"])
+def test_origins_of_any_scheme_may_be_allowed(model: DreamModel, origin: str) -> None:
+    with client(model, allowed_origins=(origin,)) as http:
+        answer = http.get("/v1/models", headers={"Origin": origin, "Sec-Fetch-Site": "cross-site"})
+        assert answer.headers["access-control-allow-origin"] == origin
+    for wrong in (f"{origin}/", origin.partition("://")[2], f"{origin}/page", f"{origin} "):
+        with pytest.raises(InvalidOption, match="allowed_origins"):
+            ServerSettings(allowed_origins=(wrong,))
+
+
 @pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/openapi.json", "/nowhere"])
 def test_with_a_key_every_route_wants_it(model: DreamModel, path: str) -> None:
     basic = base64.b64encode(b"anybody:s3cret").decode()
