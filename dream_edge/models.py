@@ -208,8 +208,11 @@ def hub_repository(name: str | Path) -> Repository | None:
 
 
 def served_name(name: str | Path, artifact: Artifact) -> str:
-    """The name for requests of the model that was loaded as `name`: "tiny", or its directory's name."""
-    return str(name) if is_bundled(name) else artifact.path.name
+    """The name for requests of the model that was loaded as `name`: as on the hub, "tiny", or its directory's name."""
+    if is_bundled(name):
+        return str(name)
+    repository = hub_repository(name)
+    return artifact.path.name if repository is None else repository.name
 
 
 def bundled(name: str) -> Path:

@@ -127,7 +127,8 @@ def test_options_of_a_cluster_belong_to_one(option: dict[str, object], tmp_path:
         call("tiny", tmp_path / "in.jsonl", tmp_path / "out.jsonl", **option)
 
 
-def test_a_served_model_has_the_name_it_was_asked_for_or_that_of_its_directory(random_artifact: Path) -> None:
-    assert served_name("tiny", dream_edge.verify("tiny")) == "tiny"
+def test_a_served_model_is_called_as_on_the_hub_as_bundled_or_as_its_directory(random_artifact: Path) -> None:
     artifact = dream_edge.verify(random_artifact)
-    assert served_name(random_artifact, artifact) == random_artifact.name
+    assert served_name("tiny-int8", artifact) == "tiny-int8"
+    assert served_name("somebody/dream-int4@v1.1", artifact) == "somebody/dream-int4"
+    assert served_name(str(random_artifact), artifact) == served_name(random_artifact, artifact) == random_artifact.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -33,21 +33,6 @@ def show_progress() -> Iterator[OnProgress]:
         yield bars.show
     finally:
         bars.close()
-
-
-Advance = Callable[[float], None]
-
-
-@contextmanager
-def progress(label: str, total: float, shown: Callable[[float], str]) -> Iterator[Advance]:
-    """Show one task of so much `total`."""
-    unit = "bytes" if shown is size else shown(0).partition(" ")[2]
-    with show_progress() as show:
-
-        def advance(done: float) -> None:
-            show(Progress(label, done, total, unit))
-
-        yield advance
 
 
 class _Bars:
@@ -110,4 +95,4 @@ def _amounts(now: Progress) -> str:
     if now.unit == "bytes":
         return f"{size(now.done)} of {size(now.total)}"
     done = f"{now.done:.0f}" if float(now.done).is_integer() else f"{now.done:.1f}"
-    return f"{done} of {now.total:.0f} {now.unit}".rstrip()
+    return f"{done} of {now.total:.0f} {now.unit}"
