@@ -45,11 +45,12 @@ class _Bars:
     def show(self, now: Progress) -> None:
         if now.task != self._task:
             self.close()
-        if self._bar is None and now.done < now.total:
+        is_done = 0 < now.total <= now.done
+        if self._bar is None and not is_done:
             self._bar = self._open(now)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=now.done, amount=_amounts(now))
-        if now.done >= now.total:
+        if is_done:
             self.close()
 
     def _open(self, now: Progress) -> rich_progress.Progress:
@@ -59,7 +60,7 @@ class _Bars:
         amount = TextColumn("{task.fields[amount]}")
         columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
         bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        bar.add_task(_label(now), total=now.total, completed=int(now.done), amount="")
+        bar.add_task(_label(now), total=now.total or None, completed=int(now.done), amount="")
         bar.start()
         self._task = now.task
         return bar
@@ -92,6 +93,8 @@ def _label(now: Progress) -> str:
 
 
 def _amounts(now: Progress) -> str:
+    if not now.unit:  # it is not known how much there is
+        return ""
     if now.unit == "bytes":
         return f"{size(now.done)} of {size(now.total)}"
     done = f"{now.done:.0f}" if float(now.done).is_integer() else f"{now.done:.1f}"
