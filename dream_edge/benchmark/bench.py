@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-import dream_edge
 from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.format.tensors import LM_HEAD
@@ -18,7 +17,7 @@ from dream_edge_runtime.generation.config import DEFAULT_BLOCK, CacheKind, Gener
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
-from ..models import find_or_make_int8, open_artifact
+from ..models import find_or_make_int8, load, open_artifact
 from .machine import machine, peak_memory, resident_memory
 from .peak import gemm_peak
 from .timing import operations, time_cached_pass, time_full_pass
@@ -136,8 +135,8 @@ def bench(
 
     count = Meter(progress, "timing", total, "passes").advance
     start = time.perf_counter()
-    model = dream_edge.load(artifact.path, device=target, threads=threads, memory_check=memory_check)
-    load = Load(time.perf_counter() - start, resident_memory(), peak_memory())
+    model = load(artifact.path, device=target, threads=threads, memory_check=memory_check)
+    loading = Load(time.perf_counter() - start, resident_memory(), peak_memory())
 
     formats = artifact.manifest.recipe.targets[target]
     kind: PeakKind = "int8" if formats.of(LM_HEAD).kind == "row" else "fp32"
@@ -160,7 +159,7 @@ def bench(
         device=target,
         threads=threads or default_threads(),
         machine=machine(),
-        load=load,
+        load=loading,
         passes=tuple(passes),
         generations=generations,
         peaks=peaks,
