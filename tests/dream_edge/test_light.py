@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 
 HEAVY = ("torch", "transformers", "onnx", "safetensors", "typer", "rich")
 
@@ -26,8 +26,8 @@ print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))
 
 
 def test_import_takes_under_three_tenths_of_a_second() -> None:
-    """The best of five, since machines are busy."""
-    program = "import time; start = time.perf_counter(); import dream_edge; print(time.perf_counter() - start)"
+    """Of processor time, the best of five, since machines are busy."""
+    program = "import time; start = time.process_time(); import dream_edge; print(time.process_time() - start)"
     assert min(float(run_python(program)) for _ in range(5)) < 0.3
 
 
@@ -37,9 +37,12 @@ def test_import_loads_no_runtime() -> None:
 
 
 def test_help_is_quick() -> None:
+    """Processor time of the program, which Windows does not tell."""
+
     def seconds() -> float:
-        start = time.perf_counter()
+        start = os.times()
         subprocess.run([sys.executable, "-m", "dream_edge", "--help"], capture_output=True, check=True, timeout=60)
-        return time.perf_counter() - start
+        end = os.times()
+        return end.children_user + end.children_system - start.children_user - start.children_system
 
     assert min(seconds() for _ in range(3)) < 1.0
