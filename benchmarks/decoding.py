@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 import dream_edge
-from dream_edge.tasks.scoring import TASKS, Scores, mcnemar
+from dream_edge.tasks.scoring import Scores, mcnemar
 from dream_edge_runtime.arrays import BoolArray, IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import KeyValues, Network, Rows
+from tools.tiny.tasks import TASKS
 
 OFFICIAL = "official"
 SETTINGS: dict[str, Mapping[str, Any]] = {

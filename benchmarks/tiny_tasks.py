@@ -14,10 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dream_edge
-from dream_edge.tasks.scoring import TASKS, Scores, mcnemar
+from dream_edge.tasks.scoring import Scores, mcnemar
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
+from tools.tiny.tasks import TASKS
 
 ONE_TOKEN_A_STEP = {"algorithm": "entropy", "temperature": 0.0, "steps": None}
 

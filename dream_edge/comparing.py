@@ -22,11 +22,14 @@ from .quality.reference.build import BasePlan, build_base, evaluation_for
 from .quality.reference.noise import noise_floor as kept_noise_floor
 from .quality.reference.noise import with_noise_floor
 from .quality.report import Output
+from .quality.task_report import TaskScores
+from .quality.tasks import check_task_options, compare_tasks, reference_model, score_tasks, usual_shots
 from .quality.texts.read import Text, Texts, gather_texts
 from .quality.trajectory.follow import TrajectoryOptions, is_held, trajectories, with_chosen_trajectories
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_runtime.model import DreamModel
 
 _PURPOSE = "Comparing with the full-precision network"
 
@@ -44,8 +47,9 @@ def compare(
     longest: int | None = None,
     bins: int | None = None,
     seed: int | None = None,
-    tasks: bool = False,
+    tasks: Sequence[str] = (),
     cases: int = 100,
+    shots: int | None = None,
     noise_floor: bool | None = None,
     trajectory: bool | None = None,
     algorithms: Sequence[str] = (),
@@ -74,8 +78,9 @@ def compare(
         longest: tokens to which texts are cut; None = 512.
         bins: intervals of mask ratios; None = 5.
         seed: for the masks and the order of the texts; None = 0.
-        tasks: score the tasks too; this needs `reference`.
-        cases: cases of each task.
+        tasks: puzzles that all have to solve, "sudoku" and "countdown"; this needs `reference`.
+        cases: puzzles of each kind.
+        shots: solved examples before each; None = 8 as in Dream's own evaluation, and 0 for the tiny model.
         noise_floor: measure the reference in bf16 too, which takes as long again as its predictions; None = with new
             predictions.
         trajectory: measure what flips along the reference's own decoding; None = if it is small, or kept in `base`.
@@ -101,16 +106,12 @@ def compare(
     given = {name: value for name, value in drawn.items() if value is not None}
     how = TrajectoryOptions(algorithms=algorithms, steps=steps, texts=texts, new_tokens=new_tokens)
     _check_options(reference, base, save_base, data, given, trajectory, how)
+    check_task_options(tasks, cases, shots)
     if tasks and reference is None:
-        raise InvalidOption("tasks", True, "needs the reference, which solves them too: name the checkpoint")
+        raise InvalidOption("tasks", ",".join(tasks), "needs the reference, which solves them too: name the checkpoint")
     output = Output.check(report, sensitivity=sensitivity, update_card=update_card)
     names = [artifacts] if isinstance(artifacts, str | Path) else artifacts
     opened = [open_artifact(name, progress=progress) for name in names]
-    if tasks:
-        from .quality.tasks import check_learnt
-
-        for artifact in opened:
-            check_learnt(artifact.tokenizer(), artifact.path.name)
     found = None if data is None else gather_texts(data)
     checkpoint = None if reference is None else open_checkpoint(reference, _PURPOSE, progress=progress)
     with _obtain_base(opened, checkpoint, base, save_base, found, given, progress) as kept:
@@ -121,7 +122,7 @@ def compare(
             for artifact in opened
         )
         if tasks and checkpoint is not None:
-            comparisons = _add_task_scores(comparisons, opened, checkpoint, cases, threads, progress)
+            comparisons = _add_task_scores(comparisons, opened, checkpoint, tasks, cases, shots, threads, progress)
     output.write(opened, comparisons, kept.name)
     return comparisons
 
@@ -222,19 +223,22 @@ def _add_task_scores(
     comparisons: Sequence[Comparison],
     artifacts: Sequence[Artifact],
     checkpoint: Checkpoint,
+    tasks: Sequence[str],
     cases: int,
+    shots: int | None,
     threads: int | None,
     progress: OnProgress,
 ) -> tuple[Comparison, ...]:
     """The comparisons with the scores of `artifacts` beside those of `checkpoint` in full precision."""
-    from dream_edge_export.reference.in_memory import reference_model
+    shown = usual_shots(checkpoint) if shots is None else shots
 
-    from .quality.tasks import compare_tasks, score_tasks
+    def score(model: DreamModel, name: str, *, together: bool = False) -> TaskScores:
+        return score_tasks(model, name, tasks=tasks, cases=cases, shots=shown, together=together, progress=progress)
 
-    reference = score_tasks(reference_model(checkpoint), checkpoint.path.name, cases=cases, progress=progress)
-    found = []
-    for comparison, artifact in zip(comparisons, artifacts, strict=True):
-        model = load(artifact.path, threads=threads)
-        scores = score_tasks(model, artifact.path.name, cases=cases, progress=progress)
-        found.append(replace(comparison, tasks=compare_tasks(reference, scores)))
-    return tuple(found)
+    reference = score(reference_model(checkpoint), checkpoint.path.name, together=not is_held(checkpoint))
+    return tuple(
+        replace(
+            comparison, tasks=compare_tasks(reference, score(load(artifact.path, threads=threads), artifact.path.name))
+        )
+        for comparison, artifact in zip(comparisons, artifacts, strict=True)
+    )

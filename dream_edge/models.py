@@ -207,6 +207,11 @@ def hub_repository(name: str | Path) -> Repository | None:
     return None if isinstance(name, Path) or Path(name).exists() else Repository.parse(name)
 
 
+def is_tiny(checkpoint: Checkpoint) -> bool:
+    """Whether `checkpoint` is the tiny Dream in the package, which knows its own small world and nothing else."""
+    return checkpoint.path.resolve() == bundled(TINY).resolve()
+
+
 def served_name(name: str | Path, artifact: Artifact) -> str:
     """The name for requests of the model that was loaded as `name`: as on the hub, "tiny", or its directory's name."""
     if is_bundled(name):

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dream_edge.models import TINY, bundled
 from dream_edge.quality.measure.differences import Differences, DoubleArray, differences, log_softmax
-from dream_edge.quality.texts.default import builtin_texts
+from dream_edge.quality.texts.default import default_texts
 from dream_edge.quality.texts.masking import MaskedPassage, mask_passages
 from dream_edge.quality.texts.read import passages
-from dream_edge.quality.texts.tiny import tiny_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.arrays import FloatArray, IntArray
@@ -38,8 +36,7 @@ class Evaluation:
     def of(cls, checkpoint: Checkpoint, network: Dream, artifact: Artifact, sequences: int, seed: int) -> Evaluation:
         """`artifact` is any of the checkpoint's: its tokenizer reads the texts."""
         config = checkpoint.config
-        is_tiny = checkpoint.path.resolve() == bundled(TINY).resolve()
-        pieces = passages(tiny_texts() if is_tiny else builtin_texts(), artifact.tokenizer(), 512)
+        pieces = passages(default_texts(checkpoint), artifact.tokenizer(), 512)
         masked = tuple(mask_passages(pieces, config.mask_token_id, count=sequences, bins=BINS, seed=seed))
         logits = of_network(network)
         reference = tuple(log_softmax(logits(each.canvas, _rows(each, config.shift))) for each in masked)

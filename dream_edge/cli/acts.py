@@ -5,15 +5,17 @@ Cases are drawn by a seed from those that were kept out of training, so that nob
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_edge.tasks import countdown, questions, sentences, sudoku
-from dream_edge.tasks.replies import reply
+from dream_edge.tasks import COUNTDOWN, SUDOKU, Task
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
@@ -37,72 +39,71 @@ class Act:
 
 def acts(seed: int) -> list[Act]:
     rng = np.random.default_rng(seed)
-    return [_sudoku(rng), _countdown(rng), _infill(rng), _ending(rng), _chat(rng)]
+    return [
+        _puzzle("A Sudoku (0 is a blank)", SUDOKU, rng),
+        _puzzle("Countdown (reach the last number with the others)", COUNTDOWN, rng),
+        _infill(rng),
+        _ending(rng),
+        _chat(rng),
+    ]
 
 
-def _sudoku(rng: np.random.Generator) -> Act:
-    case = sudoku.generate(rng, 1, held_out=True)[0]
+def _puzzle(title: str, task: Task, rng: np.random.Generator) -> Act:
+    [case] = task.generate(rng, 1, held_out=True)
+    room = task.new_tokens
     return Act(
-        "A Sudoku (0 is a blank)",
+        title,
         case.prompt,
-        lambda model, cancel: model.stream(case.prompt, raw=True, max_new_tokens=24, steps=24, cancel=cancel),
-        lambda text: sudoku.solves(case.prompt, text),
-    )
-
-
-def _countdown(rng: np.random.Generator) -> Act:
-    case = countdown.generate(rng, 1, held_out=True)[0]
-    return Act(
-        "Countdown (reach the last number with the others)",
-        case.prompt,
-        lambda model, cancel: model.stream(case.prompt, raw=True, max_new_tokens=32, steps=32, cancel=cancel),
-        lambda text: countdown.solves(case.prompt, text),
+        lambda model, cancel: model.stream(case.prompt, raw=True, max_new_tokens=room, steps=room, cancel=cancel),
+        lambda text: task.solves(case.prompt, text),
     )
 
 
 def _infill(rng: np.random.Generator) -> Act:
-    words = sentences.generate(rng, 1, held_out=True)[0].text.split(" ")
-    start = len(words) // 3
-    prefix, hidden, suffix = words[:start], words[start : start + 3], words[start + 3 :]
+    case = _draw(rng, "infill")
+    hidden = case["hidden"]
 
     def begin(model: DreamModel, cancel: threading.Event) -> Denoising:
-        length = len(model.tokenizer.encode(" " + " ".join(hidden)))
-        return model.stream_infill(" ".join(prefix), " " + " ".join(suffix), length, steps=length, cancel=cancel)
+        length = len(model.tokenizer.encode(hidden))
+        return model.stream_infill(case["prefix"], case["suffix"], length, steps=length, cancel=cancel)
 
-    asked = " ".join([*prefix, f"[[{len(hidden)}]]", *suffix])
-    return Act("Words in the middle (any that make a grammatical sentence)", asked, begin, sentences.solves)
+    return Act(
+        "Words in the middle (any that make a grammatical sentence)",
+        f"{case['prefix']} [[{len(hidden.split())}]]{case['suffix']}",
+        begin,
+        lambda text: re.fullmatch(case["right"], text) is not None,
+    )
 
 
 def _ending(rng: np.random.Generator) -> Act:
-    text = sentences.generate(rng, 1, held_out=True)[0].text
-    first, *middle = text.split(" ")
-    ending = " " + " ".join(middle[-3:])
+    case = _draw(rng, "ending")
+    first, ending = case["first"], case["ending"]
 
     def begin(model: DreamModel, cancel: threading.Event) -> Denoising:
-        room = len(model.tokenizer.encode(text)) - len(model.tokenizer.encode(first))
+        room = len(model.tokenizer.encode(first + case["middle"] + ending)) - len(model.tokenizer.encode(first))
         return model.stream(first, raw=True, end_with=ending, max_new_tokens=room, steps=room, cancel=cancel)
 
     return Act(
         "A fixed ending (written towards, from the first word on)",
         f"{first} …{ending}",
         begin,
-        lambda generated: generated.endswith(ending) and sentences.solves(first + generated),
+        lambda text: re.fullmatch(case["right"], text) is not None,
         opening=first,
     )
 
 
 def _chat(rng: np.random.Generator) -> Act:
-    prompt = questions.generate(rng, 1, held_out=True, turns=2)[0].prompt
-    first, second = questions.user_turns(prompt)
-    answer = reply([first]) or ""
-    messages: list[Message] = [
-        {"role": "user", "content": first},
-        {"role": "assistant", "content": answer},
-        {"role": "user", "content": second},
-    ]
+    case = _draw(rng, "chat")
+    messages: list[Message] = case["messages"]
     return Act(
         "A conversation",
-        f"user: {first}\nassistant: {answer}\nuser: {second}",
+        "\n".join(f"{message['role']}: {message['content']}" for message in messages),
         lambda model, cancel: model.stream_chat(messages, max_new_tokens=24, steps=24, cancel=cancel),
-        lambda text: questions.solves(prompt, text),
+        lambda text: text == case["answer"],
     )
+
+
+def _draw(rng: np.random.Generator, act: str) -> dict[str, Any]:
+    """One of the prepared cases of `act`, with the pattern of all its right answers (`tools/tiny/texts.py`)."""
+    cases: list[dict[str, Any]] = json.loads(resources.files(__package__).joinpath("demo_cases.json").read_text())[act]
+    return cases[int(rng.integers(len(cases)))]

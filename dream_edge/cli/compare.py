@@ -46,9 +46,14 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed for the masks.  [default: 0]")] = None,
     tasks: Annotated[
-        bool, typer.Option("--tasks", help="Score the tasks too; for the bundled model and its like, which know them.")
-    ] = False,
-    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Cases of each task.")] = 100,
+        str | None,
+        typer.Option(metavar="NAMES", help="Have all solve puzzles too: sudoku, countdown, or sudoku,countdown."),
+    ] = None,
+    cases: Annotated[int, typer.Option(metavar="N", min=1, help="Puzzles of each kind.")] = 100,
+    shots: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Solved examples before each puzzle.  [default: 8; 0 for tiny]"),
+    ] = None,
     noise_floor: Annotated[
         bool | None,
         typer.Option(
@@ -119,8 +124,9 @@ def compare(
             longest=longest,
             bins=bins,
             seed=seed,
-            tasks=tasks,
+            tasks=[] if tasks is None else tasks.split(","),
             cases=cases,
+            shots=shots,
             noise_floor=noise_floor,
             trajectory=trajectory,
             algorithms=[each.value for each in algorithm or ()],

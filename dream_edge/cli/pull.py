@@ -23,7 +23,7 @@ def pull(
     """Download a checkpoint or an artifact from the Hugging Face hub.
 
     Into huggingface_hub's cache; only the files that are needed, pinned to a commit, and verified. A download that
-    broke off resumes where it stopped. HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN and HF_HUB_OFFLINE are respected.
+    broke off goes on with the missing files. HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN and HF_HUB_OFFLINE are respected.
     """
     import dream_edge
     from dream_edge.hub import parse_repository, source

@@ -1,7 +1,7 @@
 """Models by the name they have on a hub: "owner/name", or "owner/name@revision".
 
-A copy that lies in huggingface_hub's cache is used as it is, without asking the hub; `pull` asks, and fetches what is
-new. Revisions are pinned to a commit before anything is fetched, and only data is: never code, never pickles.
+A copy in huggingface_hub's cache is used as it is, without asking the hub; `pull` asks, and downloads what is new.
+Revisions are pinned to a commit before anything is downloaded, and only data is: never code, never pickles.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.files.writing import check_disk, free_disk
 from dream_edge_runtime.format.manifest import MANIFEST
-from dream_edge_runtime.progress import Meter, OnProgress, silent
+from dream_edge_runtime.progress import OnProgress, silent
 from dream_edge_runtime.units import size
 
 from .cache import Repository, cache_directory, find_cached, is_offline, source
-from .errors import CacheTooSmall, NotARepository, NotCached
-from .listing import Kind, Plan
+from .errors import NotARepository, NotCached
+from .plan import Kind, Plan
 
 __all__ = [
     "Kind",
@@ -42,22 +43,22 @@ def pull(repo: str, revision: str | None = None, *, progress: OnProgress = silen
     Args:
         repo: "owner/name", or "owner/name@revision".
         revision: a branch, a tag or a commit; None is the main branch.
-        progress: told of the download, and of what is verified, in bytes.
+        progress: called as bytes arrive, then as an artifact is read.
 
-    What has arrived is kept when the connection breaks off: called again, it resumes there. Each file is compared
-    with the digest that the hub lists, those of an artifact with its manifest as well.
+    Files that have arrived are kept when the connection breaks off: called again, it resumes with the next. Each is
+    compared with the digest that the hub lists, those of an artifact with its manifest as well.
 
     Raises:
         HubError: it could not be had; `dream_edge.hub.errors` tells the cases apart.
         PickleCheckpoint: all it holds are pickled weights, which are never opened.
+        NotEnoughDisk: it does not fit the disk.
+        NotWritable: the disk fails, or the cache is read-only.
         CorruptArtifact: what lies in the cache is damaged.
         MissingExtra: huggingface_hub is not installed.
-        InvalidOption: the revision is not one, or contradicts the one in `repo`.
+        InvalidOption: the revision has a bad form, or contradicts the one in `repo`.
     """
     repository = parse_repository(repo, revision)
-    path = find_cached(repository) if is_offline() else None
-    if path is None:
-        path = download(plan_download(repository), progress=progress)
+    path = (find_cached(repository) if is_offline() else None) or download(plan_download(repository), progress=progress)
     if (path / MANIFEST).is_file():
         Artifact.open(path).verify(progress)
     return path
@@ -67,8 +68,8 @@ def parse_repository(repo: str, revision: str | None = None) -> Repository:
     """The repository called `repo`.
 
     Raises:
-        NotARepository: that is no name of one.
-        InvalidOption: the revision is not one, or contradicts the one in `repo`.
+        NotARepository: no repository can have that name.
+        InvalidOption: the revision has a bad form, or contradicts the one in `repo`.
     """
     repository = Repository.parse(repo)
     if repository is None:
@@ -84,12 +85,12 @@ def parse_repository(repo: str, revision: str | None = None) -> Repository:
 
 
 def find_or_download(repository: Repository, kind: Kind | None = None, *, progress: OnProgress = silent) -> Path:
-    """The directory of `repository`: from the cache if it is complete there, else fetched. Raises what `pull` does."""
+    """The directory of `repository`: from the cache if it is complete there, else downloaded. Raises as `pull` does."""
     return find_cached(repository) or download(plan_download(repository, kind), progress=progress)
 
 
 def plan_download(repository: Repository, kind: Kind | None = None) -> Plan:
-    """Ask the hub what `repository` holds at which commit, and what of it must be fetched.
+    """Ask the hub what `repository` holds at which commit, and which of its files are needed.
 
     Raises:
         NotCached: HF_HUB_OFFLINE is set.
@@ -98,35 +99,33 @@ def plan_download(repository: Repository, kind: Kind | None = None) -> Plan:
         RevisionNotFound: it has no such branch, tag or commit.
         HubUnreachable: the hub does not answer.
         NotADream: there is nothing in it that could be used.
-        PickleCheckpoint: nor anything but pickled weights.
+        PickleCheckpoint: its only weights are pickled.
         UnsupportedArtifact: it is the other kind than `kind`.
         MissingExtra: huggingface_hub is not installed.
     """
     if is_offline():
         raise NotCached(repository, cache_directory())
     try:
-        from .transfer import ask
+        from .network import list_files
     except ImportError:
         raise MissingExtra(f"There is no directory {repository} here; fetching a model of that name", "hub") from None
-    return ask(repository, kind)
+    return Plan.of(repository, *list_files(repository), expected=kind)
 
 
 def download(plan: Plan, *, progress: OnProgress = silent) -> Path:
-    """Fetch what is missing and return the directory. What is going to be fetched is logged first.
+    """Download what is missing and return the directory. What is going to be downloaded is logged first.
 
     Raises:
-        CacheTooSmall: before anything is fetched.
-        DownloadInterrupted: the connection broke off; what arrived is kept.
+        NotEnoughDisk: before anything is downloaded.
+        NoConnection, DownloadInterrupted: the files that arrived are kept.
         DamagedDownload: a file has another digest than the hub lists.
-        CacheNotWritable: the disk fails, or the place is read-only.
+        NotWritable: the disk fails, or the place is read-only.
     """
-    from .transfer import fetch
+    from .network import fetch_files
 
     _announce(plan)
-    if plan.to_fetch > plan.free:
-        raise CacheTooSmall(plan.repository.directory.parent, plan.to_fetch, plan.free)
-    meter = Meter(progress, f"downloading {plan.repository.name}", plan.to_fetch, "bytes")
-    fetch(plan, meter.advance)
+    check_disk(plan.repository.directory, plan.to_fetch, "set HF_HUB_CACHE to a directory on a larger disk")
+    fetch_files(plan, progress)
     return plan.path
 
 
@@ -139,5 +138,5 @@ def _announce(plan: Plan) -> None:
     _log.info("%s", found)
     arrived = plan.size - plan.to_fetch
     kept = f" ({size(arrived)} are there already)" if arrived else ""
-    into = f"into {plan.repository.directory}; {size(plan.free)} are free"
+    into = f"into {plan.repository.directory}; {size(free_disk(plan.repository.directory))} are free"
     _log.info("Downloading %s%s %s", size(plan.to_fetch), kept, into)

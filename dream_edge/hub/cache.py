@@ -77,13 +77,13 @@ def is_offline() -> bool:
 def cache_directory() -> Path:
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if chosen := os.environ.get(name):
-            return _expanded(chosen)
+            return _expand(chosen)
     if home := os.environ.get("HF_HOME"):
-        return _expanded(home) / "hub"
-    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
+        return _expand(home) / "hub"
+    return _expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
 
 
-def _expanded(path: str) -> Path:
+def _expand(path: str) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 

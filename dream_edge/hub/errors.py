@@ -67,13 +67,23 @@ class HubUnreachable(HubError, ConnectionError):
         )
 
 
-class DownloadInterrupted(HubError, ConnectionError):
-    """The connection broke off; what arrived is kept."""
+class NoConnection(HubError, ConnectionError):
+    """No connection can be made from here: a proxy or a certificate is wrong."""
 
-    def __init__(self, repository: object, file: str, why: str) -> None:
+    def __init__(self, repository: object, why: str) -> None:
         super().__init__(
-            f"{repository}: the connection broke off at {file} ({why}). What has arrived is kept: run the same command "
-            "again and it resumes there."
+            f"{repository}: there is no such directory here, and the hub cannot be asked: {why}. Check what "
+            "the environment says in HTTPS_PROXY, ALL_PROXY (socks5:// needs `pip install socksio`) and SSL_CERT_FILE."
+        )
+
+
+class DownloadInterrupted(HubError, ConnectionError):
+    """The connection broke off; the files that arrived are kept."""
+
+    def __init__(self, repository: object, why: str) -> None:
+        super().__init__(
+            f"{repository}: the connection broke off ({why}). The files that have arrived are kept: run the same "
+            "command again and it resumes with the others."
         )
 
 
@@ -85,23 +95,6 @@ class DamagedDownload(HubError):
             f"{repository}: {file} arrived, but its bytes are not the ones that the hub lists. They were discarded: "
             "run the same command again."
         )
-
-
-class CacheTooSmall(HubError):
-    """The model does not fit the disk."""
-
-    def __init__(self, cache: Path, needed: int, free: int) -> None:
-        super().__init__(
-            f"{cache}: {needed / 1e9:.2f} GB are to be downloaded and {free / 1e9:.2f} GB are free. Make room, or set "
-            "HF_HUB_CACHE to a directory on a larger disk."
-        )
-
-
-class CacheNotWritable(HubError):
-    """The disk fails, or the place is read-only."""
-
-    def __init__(self, cache: Path, why: str) -> None:
-        super().__init__(f"{cache}: cannot write there: {why}. Make room, or set HF_HUB_CACHE to another directory.")
 
 
 class NotADream(HubError, ValueError):

@@ -64,17 +64,6 @@ class MeasurementsUnfit(DreamEdgeError, ValueError):
         super().__init__(f"{path}: {why}. Measure this checkpoint with `dream-edge sensitivity`, into a new file.")
 
 
-class TasksNotLearnt(CompareError):
-    """The model's vocabulary is not that of the tasks."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name}: the tasks are those that the bundled tiny Dream was trained on, and this model has another "
-            "vocabulary. Measure it on lm-evaluation-harness's tasks instead: python -m dream_edge.evaluation "
-            "(docs/evaluation.md), which needs dream-edge[eval]."
-        )
-
-
 class MismatchedBase(CompareError):
     """The base is of another checkpoint, or of other texts."""
 

@@ -9,9 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """Which held-out cases a model solved: of each task a string of as many 0 and 1."""
+    """Which held-out cases a model solved: of each task a string of as many 0 and 1. It was shown `shots` examples."""
 
     model: str
+    shots: int
     solved: Mapping[str, str]
 
 
@@ -43,6 +44,8 @@ class TaskComparison:
     """An artifact's scores against its reference's."""
 
     artifact: str
+    shots: int
+    """Solved examples before each question."""
     overall: TaskResult
     tasks: tuple[TaskResult, ...]
 

@@ -2,65 +2,98 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge.tasks.scoring import TASKS, Options, mcnemar, paired_error, wilson
-from dream_edge_runtime.artifact import Artifact
+from dream_edge.tasks import TASKS
+from dream_edge.tasks.scoring import OFFICIAL, SHOTS, Options, mcnemar, paired_error, solve, wilson
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import Meter, OnProgress, silent
-from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from ..models import resolve_artifact
-from .errors import TasksNotLearnt
+from ..models import is_tiny
 from .task_report import TaskComparison, TaskResult, TaskScores
-from .texts.tiny import tiny_texts
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 CASES = 100
 """Of each task. The standard error of a difference is about √(share of cases that differ / cases)."""
 
-OFFICIAL: Options = {"exact": True, "seed": 0}
-"""The official loop with the checkpoint's own settings."""
+
+def usual_shots(checkpoint: Checkpoint) -> int:
+    """How many examples a model of `checkpoint` is shown: as in Dream's own evaluation; none for the tiny Dream, which
+    was trained on bare questions."""
+    return 0 if is_tiny(checkpoint) else SHOTS
+
+
+def check_task_options(tasks: Sequence[str], cases: int, shots: int | None) -> None:
+    """Raise InvalidOption for an unknown task, or a number that does not fit."""
+    for task in tasks:
+        if isinstance(tasks, str) or task not in TASKS:
+            raise InvalidOption("tasks", tasks if isinstance(tasks, str) else task, f"must be of {', '.join(TASKS)}")
+    for option, value, least in (("cases", cases, 1), ("shots", shots, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise InvalidOption(option, value, f"must be an integer of at least {least}")
 
 
 def score_tasks(
     model: DreamModel,
     name: str,
     *,
+    tasks: Sequence[str] = tuple(TASKS),
     cases: int = CASES,
+    shots: int = SHOTS,
     options: Options = OFFICIAL,
+    together: bool = False,
     progress: OnProgress = silent,
 ) -> TaskScores:
-    """Have `model` solve `cases` cases of each of the four tasks; the same cases for every model.
-
-    The reference is scored in the runtime's own loop too: see `dream_edge_export.reference.in_memory.reference_model`.
+    """Have `model` solve `cases` cases of each of `tasks`; the same cases for every model.
 
     Args:
-        name: what the model is called in results and errors.
+        name: what the model is called in results.
+        tasks: of `dream_edge.tasks.TASKS`.
+        shots: solved examples in each prompt; fewer where the model's context does not hold as many.
         options: how to generate, as keywords of `DreamModel.generate`.
+        together: all cases of a task in one batch, for a reference that is read from the disk for every pass.
         progress: called as cases are done.
 
     Raises:
-        TasksNotLearnt: the model has another vocabulary than the tiny Dream, which alone has learnt these tasks.
-        InvalidOption.
+        InvalidOption: an unknown task, or a number that does not fit.
     """
-    if isinstance(cases, bool) or not isinstance(cases, int) or cases < 1:
-        raise InvalidOption("cases", cases, "must be an integer of at least 1")
-    check_learnt(model.tokenizer, name)
+    check_task_options(tasks, cases, shots)
     solved: dict[str, str] = {}
-
-    meter = Meter(progress, f"solving tasks with {name}", len(TASKS) * cases, "cases")
-
-    def count(done: int) -> None:
-        meter.reach(len(solved) * cases + done)
-
-    for task, solve in TASKS.items():
-        scores = solve(model, cases, options, count)
+    meter = Meter(progress, f"solving tasks with {name}", len(tasks) * cases, "cases")
+    for task in tasks:
+        before = len(solved) * cases
+        scores = solve(
+            model,
+            TASKS[task],
+            cases,
+            shots=shots,
+            options=options,
+            together=together,
+            progress=lambda done, before=before: meter.reach(before + done),  # type: ignore[misc]
+        )
         solved[task] = "".join("01"[right] for right in scores.solved.tolist())
-    return TaskScores(model=name, solved=solved)
+    return TaskScores(model=name, shots=shots, solved=solved)
+
+
+def reference_model(checkpoint: Checkpoint) -> DreamModel:
+    """The full-precision network, decoded by the runtime's own loop.
+
+    A large one is read from the disk for every pass, 15 GB for 7B: score it with `together`.
+    """
+    from .trajectory.follow import reference_network
+
+    network = reference_network(checkpoint)
+
+    from dream_edge_export.reference import in_memory
+
+    return in_memory.reference_model(checkpoint, network)
 
 
 def compare_tasks(reference: TaskScores, artifact: TaskScores) -> TaskComparison:
@@ -69,24 +102,10 @@ def compare_tasks(reference: TaskScores, artifact: TaskScores) -> TaskComparison
     together = tuple(np.concatenate(side) for side in zip(*pairs.values(), strict=True))
     return TaskComparison(
         artifact=artifact.model,
+        shots=artifact.shots,
         overall=_result("all", *together),
         tasks=tuple(_result(task, *pair) for task, pair in pairs.items()),
     )
-
-
-def check_learnt(tokenizer: Tokenizer, name: str) -> None:
-    """Raise `TasksNotLearnt` for the vocabulary of a model that cannot know the tasks."""
-    tiny, probe = _tiny_vocabulary()
-    if tokenizer.vocab_size != tiny.vocab_size or tokenizer.encode(probe) != tiny.encode(probe):
-        raise TasksNotLearnt(name)
-
-
-@cache
-def _tiny_vocabulary() -> tuple[Tokenizer, str]:
-    """The tiny Dream's tokenizer, and a text of its world that no other splits alike."""
-    texts = tiny_texts(cases=2)
-    probe = "\n".join(text if isinstance(text, str) else text.answer for text in texts)
-    return Artifact.open(resolve_artifact("tiny")).tokenizer(), probe
 
 
 def _result(task: str, reference: NDArray[np.bool_], artifact: NDArray[np.bool_]) -> TaskResult:

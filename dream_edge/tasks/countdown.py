@@ -1,16 +1,15 @@
-"""Countdown with three numbers, in the format of Dream's planning evaluation.
+"""Countdown with three numbers, in the form of Dream's planning evaluation.
 
 `Input: 15,44,79,50` gives three numbers and the target; `44-15=29,79-29=50` reaches it in two equations.
 """
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge.tasks.holdout import codes_held_out
+from .task import Case, Task, is_held_out
 
 LARGEST_RESULT = 99
 OPERATORS = "+-*/"
@@ -20,21 +19,13 @@ IntArray = NDArray[np.int64]
 _EQUATION = re.compile(r"([1-9][0-9]*)([-+*/])([1-9][0-9]*)=([1-9][0-9]*)")
 
 
-@dataclass(frozen=True)
-class Case:
-    """Three numbers and a target, and one way to reach it."""
-
-    prompt: str
-    answer: str
-
-
 def solves(prompt: str, text: str) -> bool:
-    """Whether `text` is two right equations over positive integers that use each number of `prompt` once and
-    the first result, and end in the target."""
+    """Whether the first line of `text` is two right equations over positive integers that use each number of `prompt`
+    and the first result once, and end in the target. Spaces do not count."""
     *numbers, target = (int(number) for number in re.findall(r"\d+", prompt.split("Input:")[-1].split("Output:")[0]))
     available = Counter(numbers)
     result = 0
-    equations = text.strip(" ").split(",")
+    equations = text.replace(" ", "").split("\n")[0].split(",")
     if len(equations) != len(numbers) - 1:
         return False
     for equation in equations:
@@ -76,7 +67,7 @@ def generate(rng: np.random.Generator, count: int, *, held_out: bool = False, la
         preference = np.where(ways.ends > 0, rng.random(ways.ends.shape), -1.0)
         targets = np.take_along_axis(ways.ends, preference.argmax(-1)[:, None], axis=-1)
         code = (ways.numbers @ np.array([1000**2, 1000, 1])) * 1000 + targets[:, 0]
-        chosen = (targets[:, 0] > 0) & (codes_held_out(code) == held_out)
+        chosen = (targets[:, 0] > 0) & (is_held_out(code) == held_out)
         first = (ways.ends == targets).argmax(-1)
         for row in np.flatnonzero(chosen).tolist():
             given = ",".join(map(str, numbers[row].tolist()))
@@ -120,3 +111,16 @@ def _results(left: IntArray, right: IntArray) -> IntArray:
     quotient = np.where(left % divisor == 0, left // divisor, 0)
     results = np.stack([left + right, left - right, left * right, quotient], axis=1)
     return np.where((results > 0) & (results <= LARGEST_RESULT) & (right > 0)[:, None], results, 0)
+
+
+COUNTDOWN = Task(
+    name="countdown",
+    instruction=(
+        "Of the four numbers, combine the first three by + - * / into the last one. Write two equations: the second "
+        "takes the result of the first."
+    ),
+    new_tokens=32,
+    seed=2,
+    generate=generate,
+    solves=solves,
+)

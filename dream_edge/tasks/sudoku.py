@@ -1,14 +1,13 @@
-"""4 × 4 Sudoku in the format of Dream's planning evaluation: `0` marks a blank, the answer is the completed grid."""
+"""4 × 4 Sudoku in the form of Dream's planning evaluation: `0` marks a blank, the answer is the completed grid."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge.tasks.holdout import codes_held_out
+from .task import Case, Task, is_held_out
 
 SIDE = 4
 CELLS = SIDE * SIDE
@@ -22,19 +21,11 @@ _UNITS: tuple[tuple[int, ...], ...] = (
 """The cells of each row, column and 2 × 2 box."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A puzzle, and the grid it was made from (not necessarily its only completion)."""
-
-    prompt: str
-    answer: str
-    blanks: int
-
-
 def solves(prompt: str, text: str) -> bool:
-    """Whether `text` is a grid that keeps the clues of `prompt` and has 1 to 4 once in every row, column and box."""
+    """Whether `text` begins with a grid that keeps the clues of `prompt` and has 1 to 4 once in every row, column
+    and box. The grid ends at an empty line; spaces do not count."""
     clues = prompt.split("Input:\n")[-1].split("\nOutput:")[0].split("\n")
-    rows = text.strip("\n").split("\n")
+    rows = text.replace(" ", "").strip("\n").split("\n\n")[0].split("\n")
     if len(rows) != SIDE or any(len(row) != SIDE for row in rows):
         return False
     given, filled = "".join(clues), "".join(rows)
@@ -97,16 +88,29 @@ def generate(
         solution = grids()[rng.integers(len(grids()), size=len(pending))]
         rank = rng.random((len(pending), CELLS)).argsort(axis=-1).argsort(axis=-1)
         clues = np.where(rank < wanted[pending, None], 0, solution)
-        accepted = codes_held_out(clues @ 5 ** np.arange(CELLS)) == held_out
+        accepted = is_held_out(clues @ 5 ** np.arange(CELLS)) == held_out
         accepted &= ~unique[pending] | (completions(clues) == 1)
         solutions[pending[accepted]] = solution[accepted]
         puzzles[pending[accepted]] = clues[accepted]
         pending = pending[~accepted]
     return [
-        Case(f"Input:\n{_text(puzzle)}\nOutput:\n", _text(solution), int(np.count_nonzero(puzzle == 0)))
+        Case(f"Input:\n{_text(puzzle)}\nOutput:\n", _text(solution))
         for puzzle, solution in zip(puzzles, solutions, strict=True)
     ]
 
 
 def _text(cells: NDArray[np.int64]) -> str:
     return "\n".join("".join(map(str, row)) for row in cells.reshape(SIDE, SIDE).tolist())
+
+
+SUDOKU = Task(
+    name="sudoku",
+    instruction=(
+        "Complete each 4x4 grid: replace every 0 by a digit from 1 to 4, so that each row, each column and each of the "
+        "four 2x2 boxes has all the digits from 1 to 4."
+    ),
+    new_tokens=24,
+    seed=1,
+    generate=generate,
+    solves=solves,
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from dream_edge_runtime.errors import (
     OutputInsideCheckpoint,
 )
 from dream_edge_runtime.format.layout import Layout, Weight, plan_layout, stored_weights, tensor_bytes
-from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.free_memory import free_memory
 
@@ -32,7 +31,6 @@ from .quantize.calibrate import CalibrationSet, Store, calibrated_recipe, check_
 from .quantize.weights import LARGEST_STRIP, SLICES_AHEAD, encoded, encoders, rows_of_slice
 from .staging import CALIBRATION, JOURNAL, is_occupied, staging_of
 
-_OURS = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 DISK_REMEDY = "name a directory on another disk, or choose a smaller scheme (--scheme int4)"
 _LIBRARIES = 400 << 20  # resident once PyTorch and the graph builder are imported
 _STRIPS = 3  # resident size beside a strip of 0.55 GB: 1.1 to 2.1 GB from run to run, as the allocator has it
@@ -189,5 +187,5 @@ def _is_artifact(out: Path) -> bool:
     return (
         (out / MANIFEST).is_file()
         and any(entry.suffix == ".onnx" for entry in entries)
-        and all(entry.is_file() and _OURS.fullmatch(entry.name) for entry in entries)
+        and all(entry.is_file() and ARTIFACT_FILES.fullmatch(entry.name) for entry in entries)
     )

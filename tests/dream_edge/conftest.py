@@ -31,7 +31,7 @@ def hub(tmp_path: Path, random_artifact: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("dream_edge.hub.transfer.PAUSES", (0, 0, 0))
+    monkeypatch.setattr("dream_edge.hub.network.PAUSES", (0, 0, 0))
     with serving() as served:
         monkeypatch.setenv("HF_ENDPOINT", served.url)
         served.add("someone/dream", random_artifact)

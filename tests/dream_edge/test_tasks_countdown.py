@@ -17,6 +17,8 @@ PROMPT = "Input: 15,44,79,50\nOutput: "
     [
         (PROMPT, "44-15=29,79-29=50"),
         ("Input: 15,44,79,50\nOutput:", " 44-15=29,79-29=50"),
+        (PROMPT, "44-15=29, 79 - 29 = 50"),
+        (PROMPT, "44-15=29,79-29=50\n\nInput: 1,2"),
         (PROMPT, "79-44=35,35+15=50"),
         (PROMPT, "79+15=94,94-44=50"),
         ("Input: 6,12,18,16\nOutput: ", "12/6=2,18-2=16"),
@@ -40,7 +42,6 @@ def test_two_right_equations_solve(prompt: str, text: str) -> None:
         "44+15=59,79-29=50",  # the first result unused
         "15-44=-29,79+-29=50",  # a negative result
         "44-15=29,79-29=50,",
-        "44-15=29, 79-29=50",
         "044-15=29,79-29=50",
         "44-15=29,29+79=108",  # misses the target
         "44-15=29\n79-29=50",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream_edge.tasks import sudoku
+from dream_edge.tasks import SUDOKU, Case, sudoku
 
 PROMPT = "Input:\n1000\n0002\n4003\n0000\nOutput:\n"
 ANSWER = "1234\n3412\n4123\n2341"
@@ -19,6 +19,18 @@ def test_the_completed_grid_solves() -> None:
 
 def test_a_prompt_that_ends_at_the_colon_means_the_same() -> None:
     assert sudoku.solves(PROMPT.removesuffix("\n"), f"\n{ANSWER}")
+
+
+@pytest.mark.parametrize("text", [f" {ANSWER}", ANSWER.replace("2", " 2"), f"{ANSWER}\n\nInput:\n10", f"{ANSWER}\n"])
+def test_spaces_and_what_follows_an_empty_line_do_not_count(text: str) -> None:
+    assert sudoku.solves(PROMPT, text)
+
+
+def test_the_question_is_the_last_of_a_prompt_with_examples() -> None:
+    examples = SUDOKU.draw_examples(3)
+    prompt = SUDOKU.write_prompt(Case(PROMPT, ANSWER), examples)
+    assert sudoku.solves(prompt, ANSWER)
+    assert not sudoku.solves(prompt, examples[0].answer)
 
 
 def test_any_completion_of_an_ambiguous_puzzle_solves() -> None:
@@ -75,8 +87,7 @@ def test_completions_are_counted_as_a_search_counts_them() -> None:
 def test_every_generated_answer_solves_its_puzzle(seed: int, held_out: bool) -> None:
     for case in sudoku.generate(np.random.default_rng(seed), 20, held_out=held_out):
         assert sudoku.solves(case.prompt, case.answer)
-        assert case.blanks == case.prompt.count("0")
-        assert 4 <= case.blanks <= 12
+        assert 4 <= case.prompt.count("0") <= 12
 
 
 def test_the_same_seed_gives_the_same_puzzles() -> None:
@@ -92,7 +103,8 @@ def test_held_out_puzzles_are_never_drawn_for_training() -> None:
 
 
 def test_the_number_of_blanks_can_be_asked_for() -> None:
-    assert [case.blanks for case in sudoku.generate(np.random.default_rng(0), 3, blanks=[4, 12, 8])] == [4, 12, 8]
+    cases = sudoku.generate(np.random.default_rng(0), 3, blanks=[4, 12, 8])
+    assert [case.prompt.count("0") for case in cases] == [4, 12, 8]
 
 
 def test_half_of_the_puzzles_have_one_completion_only() -> None:

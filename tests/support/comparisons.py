@@ -66,4 +66,4 @@ def make_tasks(reference: float, artifact: float, p_value: float, cases: int = 2
         gained=1,
         p_value=p_value,
     )
-    return TaskComparison(artifact="int8", overall=replace(result, task="all"), tasks=(result,))
+    return TaskComparison(artifact="int8", shots=8, overall=replace(result, task="all"), tasks=(result,))

@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -48,8 +49,10 @@ class Hub:
     private: dict[str, str] = field(default_factory=dict)
     """Repositories that only this token opens."""
     after_a_cut: list[int] = field(default_factory=list)
-    """What is answered to everything once a response has been cut."""
+    """What the storage answers once a response has been cut."""
     ranges: bool = True
+    trickle: set[str] = field(default_factory=set)
+    """Files whose bytes come slowly, over a minute."""
     garble: set[str] = field(default_factory=set)
     """Files whose bytes are not the listed ones."""
 
@@ -65,7 +68,7 @@ class Hub:
 
     def fetched(self) -> list[str]:
         """Names of the files whose content was asked for, in order."""
-        asked = [each.path for each in self.requests if "/resolve/" in each.path and each.method == "GET"]
+        asked = [each.path for each in self.requests if each.method == "GET" and not each.path.startswith("/api/")]
         return [path.rsplit("/", 1)[1] for path in asked]
 
     def commit_of(self, name: str, revision: str) -> str | None:
@@ -198,10 +201,17 @@ class _Handler(BaseHTTPRequestHandler):
             status, start = 206, int(asked[1])
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         cuts = self.hub.cuts.get(file, [])
-        self._send(status, headers, data[start:], cut=cuts.pop(0) if cuts and self.command == "GET" else None)
+        cut = cuts.pop(0) if cuts and self.command == "GET" else None
+        self._send(status, headers, data[start:], cut=cut, parts=60 if file in self.hub.trickle else 1)
 
     def _send(
-        self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", *, cut: int | None = None
+        self,
+        status: int,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        cut: int | None = None,
+        parts: int = 1,
     ) -> None:
         self.send_response(status)
         for key, value in (headers or {}).items():
@@ -211,10 +221,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         with suppress(OSError):  # the other side may have gone
-            self.wfile.write(body if cut is None else body[:cut])
+            for part in range(parts - 1):
+                self.wfile.write(body[part * (len(body) // parts) : (part + 1) * (len(body) // parts)])
+                self.wfile.flush()
+                time.sleep(1)
+            self.wfile.write(body[(parts - 1) * (len(body) // parts) : cut])
             self.wfile.flush()
             if cut is not None:
-                self.hub.refuse["/"] = self.hub.after_a_cut
+                self.hub.refuse["/storage"] = self.hub.after_a_cut
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
 

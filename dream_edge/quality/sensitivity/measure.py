@@ -18,13 +18,13 @@ from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from dream_edge_runtime.units import duration, size
 
-from ...models import open_checkpoint
+from ...models import is_tiny, open_checkpoint
 from ..errors import MeasurementsUnfit
 from ..measure.estimates import mean_error
-from ..texts.default import calibration_texts, is_tiny
+from ..texts.default import calibration_texts
 from ..texts.masking import MaskedPassage, mask_passages
 from ..texts.read import Text, Texts, gather_texts, passages
-from ..texts.tiny import tiny_texts
+from ..texts.tiny import tiny_training
 from .effects import Effect, Sensitivity, list_changes, name_formats
 from .formats import format_name, parse_format
 
@@ -234,16 +234,10 @@ def recipe_passages(
     except ImportError:
         raise MissingExtra(_PURPOSE, "export") from None
     if data is None:
-        data = _texts(checkpoint, sequences, seed)
+        data = tiny_training() if is_tiny(checkpoint) else calibration_texts()
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
     pieces = passages(data, tokenizer, min(longest, checkpoint.config.context))
     return list(mask_passages(pieces, checkpoint.config.mask_token_id, count=sequences, bins=1, seed=seed))
-
-
-def _texts(checkpoint: Checkpoint, sequences: int, seed: int) -> list[Text]:
-    if is_tiny(checkpoint):
-        return tiny_texts(seed, -(-sequences // 4), held_out=False)
-    return calibration_texts()
 
 
 def _passages_digest(masked: Sequence[MaskedPassage]) -> str:

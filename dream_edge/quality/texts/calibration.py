@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
+from ...models import is_tiny
 from ..errors import NoData
-from .default import calibration_texts, is_tiny
+from .default import calibration_texts
 from .masking import mask_passages
 from .read import Text, passages
-from .tiny import tiny_texts
+from .tiny import tiny_training
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SEQUENCES = 256
 LONGEST = 512
-_TINY_SEED = 77
 BUILT_IN, TINY_TASKS = "built-in texts", "training cases of the tiny model"
 
 
@@ -53,7 +53,7 @@ def calibration_set(
     except ImportError:
         raise MissingExtra("Calibrating", "export") from None
     if data is None:
-        name, data = _default_texts(checkpoint, sequences)
+        name, data = (TINY_TASKS, tiny_training()) if is_tiny(checkpoint) else (BUILT_IN, calibration_texts())
     if isinstance(data, str) or not data:
         raise NoData("data", "it is one string, not a list of texts" if data else "there is no text in it")
     config = checkpoint.config
@@ -61,9 +61,3 @@ def calibration_set(
     pieces = passages(data, tokenizer, min(longest, config.context))
     masked = mask_passages(pieces, config.mask_token_id, count=sequences, bins=1, seed=seed)
     return CalibrationSet(name, tuple(passage.canvas for passage in masked))
-
-
-def _default_texts(checkpoint: Checkpoint, sequences: int) -> tuple[str, list[Text]]:
-    if is_tiny(checkpoint):
-        return TINY_TASKS, tiny_texts(_TINY_SEED, -(-sequences // 4), held_out=False)
-    return BUILT_IN, calibration_texts()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from ...models import TINY, bundled
+from ...models import is_tiny
 from .read import Text, parse_lines, split_paragraphs
-from .tiny import tiny_texts
+from .tiny import tiny_held_out
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def default_texts(checkpoint: Checkpoint) -> list[Text]:
     """Texts to compare networks on: for the tiny model held-out cases of its tasks, for others `builtin_texts`."""
-    return tiny_texts() if is_tiny(checkpoint) else builtin_texts()
+    return tiny_held_out() if is_tiny(checkpoint) else builtin_texts()
 
 
 def builtin_texts() -> list[Text]:
@@ -26,12 +26,6 @@ def builtin_texts() -> list[Text]:
 def calibration_texts() -> list[Text]:
     """Built-in texts and conversations of many kinds, none of which a comparison uses."""
     return [*parse_lines("calibration.jsonl", _read("calibration.jsonl"))]
-
-
-def is_tiny(checkpoint: Checkpoint) -> bool:
-    """Whether `checkpoint` is the tiny model that comes with the package."""
-    tiny = bundled(TINY)
-    return tiny.is_dir() and checkpoint.path.resolve() == tiny.resolve()
 
 
 def _read(name: str) -> str:

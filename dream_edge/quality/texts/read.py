@@ -52,8 +52,8 @@ class Passage:
 def read_texts(path: Path) -> list[Text]:
     """The texts of a .txt file (separated by blank lines) or a .jsonl file.
 
-    A line of .jsonl is {"text": "..."} or {"messages": [...]} in OpenAI's form; of a conversation the last turn, which
-    must be the assistant's, is the answer.
+    A line of .jsonl is {"text": "..."}, {"prompt": "...", "completion": "..."} or {"messages": [...]} in OpenAI's form;
+    of a conversation the last turn, which must be the assistant's, is the answer.
 
     Raises:
         UnreadableData: the file is absent, too large, not UTF-8, or a line of it is none of these.
@@ -147,9 +147,11 @@ def parse_lines(path: Path | str, content: str) -> Iterator[Text]:
 def _text_of(entry: Any) -> Text:
     if isinstance(entry, Mapping) and isinstance(entry.get("text"), str):
         return str(entry["text"])
+    if isinstance(entry, Mapping) and isinstance(entry.get("prompt"), str) and isinstance(entry.get("completion"), str):
+        return Sample(entry["prompt"], entry["completion"])
     messages = entry.get("messages") if isinstance(entry, Mapping) else None
     if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
-        raise ValueError('neither "text" nor "messages" is there')
+        raise ValueError('"text", "prompt" and "completion", or "messages" must be there')
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
         raise ValueError("a conversation ends in a user's and an assistant's turn")
     turns: list[Message] = [{"role": message["role"], "content": message["content"]} for message in messages]

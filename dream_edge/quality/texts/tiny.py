@@ -1,38 +1,21 @@
-"""Texts for the bundled tiny model, whose world is small: held-out cases of the tasks it has learnt."""
+"""Texts for the bundled tiny model: cases of what it has learnt, written by `tools/tiny/texts.py`."""
 
 from __future__ import annotations
 
-import re
+from importlib import resources
 
-import numpy as np
-
-from dream_edge.tasks import countdown, questions, sentences, sudoku
-from dream_edge_runtime.text.chat import Message
-
-from .read import Sample, Text
-
-_TURN = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
-CASES_OF_EACH = 40
+from .read import Text, parse_lines
 
 
-def tiny_texts(seed: int = 0, cases: int = CASES_OF_EACH, *, held_out: bool = True) -> list[Text]:
-    """`cases` cases of each of the four tasks, none of which was trained on; with `held_out` false, such as were."""
-    rngs = [np.random.default_rng([seed, task]) for task in range(4)]
-    return [
-        *(Sample(case.prompt, case.answer) for case in sudoku.generate(rngs[0], cases, held_out=held_out)),
-        *(Sample(case.prompt, case.answer) for case in countdown.generate(rngs[1], cases, held_out=held_out)),
-        *(
-            Sample(messages_of(case.prompt), case.answer)
-            for case in questions.generate(rngs[2], cases, held_out=held_out)
-        ),
-        *(case.text for case in sentences.generate(rngs[3], cases, held_out=held_out)),
-    ]
+def tiny_held_out() -> list[Text]:
+    """40 cases of each of its four tasks, none of which it was trained on: Sudoku, Countdown, questions, sentences."""
+    return _read("tiny_held_out.jsonl")
 
 
-def messages_of(prompt: str) -> tuple[Message, ...]:
-    """The turns of a ChatML text, without the opening of the reply."""
-    turns: list[Message] = [
-        {"role": "system" if role == "system" else "user" if role == "user" else "assistant", "content": content}
-        for role, content in _TURN.findall(prompt)
-    ]
-    return tuple(turns)
+def tiny_training() -> list[Text]:
+    """64 cases of each of its four tasks such as it was trained on."""
+    return _read("tiny_training.jsonl")
+
+
+def _read(name: str) -> list[Text]:
+    return [*parse_lines(name, resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))]

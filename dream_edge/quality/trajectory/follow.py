@@ -91,7 +91,7 @@ def with_trajectories(
         MissingExtra: PyTorch is not installed.
     """
     base.check(checkpoint)
-    network = _reference(checkpoint)
+    network = reference_network(checkpoint)
     planned = sum(pass_count(config, begun, checkpoint.config.vocab_size) for config in configs)
     passes = Meter(progress, "recording the reference's trajectories", planned, "passes")
     found = [record(network, begun, config, after_pass=passes.advance) for config in configs]
@@ -173,11 +173,12 @@ def follow_count(recorded: Sequence[Trajectory], vocab_size: int) -> int:
     return sum(2 * pass_count(each.config, each.begun, vocab_size) for each in recorded)
 
 
-def _reference(checkpoint: Checkpoint) -> Network:
+def reference_network(checkpoint: Checkpoint) -> Network:
+    """The full-precision network: in memory if it is small, else read from the disk for every pass."""
     try:
         from dream_edge_export.reference.from_disk import StreamedNetwork
         from dream_edge_export.reference.in_memory import ReferenceNetwork
         from dream_edge_export.reference.model import load_reference
     except ImportError:
-        raise MissingExtra("Recording the reference's trajectory", "export") from None
+        raise MissingExtra("Decoding with the reference", "export") from None
     return ReferenceNetwork(load_reference(checkpoint)) if is_held(checkpoint) else StreamedNetwork(checkpoint)

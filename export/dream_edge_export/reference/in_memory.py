@@ -10,7 +10,7 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.inference.network import KeyValues, Rows
+from dream_edge_runtime.inference.network import KeyValues, Network, Rows
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
@@ -55,8 +55,11 @@ class ReferenceNetwork:
         return Rows.from_logits(logits, temperature)
 
 
-def reference_model(checkpoint: Checkpoint) -> DreamModel:
+def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> DreamModel:
     """The full-precision network as a model that generates, with the checkpoint's tokenizer and settings.
+
+    Args:
+        network: another form of it than the one in memory, such as one read from the disk for every pass.
 
     It remembers no keys and values: generate with `exact=True`, or `cache="none"`.
 
@@ -67,4 +70,4 @@ def reference_model(checkpoint: Checkpoint) -> DreamModel:
     source = checkpoint.path / "generation_config.json"
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
-    return DreamModel(ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults)
+    return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults)

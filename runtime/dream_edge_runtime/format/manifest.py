@@ -20,6 +20,8 @@ from .model_config import ModelConfig
 from .recipe import Recipe, Target
 
 MANIFEST = "manifest.json"
+ARTIFACT_FILES = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
+"""Names of the files that an export writes."""
 SCHEMA_MAJOR, SCHEMA_MINOR = 1, 1
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 1 << 40

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import dream_edge
-from dream_edge.quality.texts.tiny import messages_of
-from dream_edge.tasks import questions
 from dream_edge_runtime.errors import Cancelled, InvalidOption
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.length import grow_canvas
 from dream_edge_runtime.model import DreamModel
 from support.daedal import length_found_plainly
 from support.networks import FakeNetwork, random_network, tiny_vocabulary
+from tools.tiny import questions
+from tools.tiny.texts import messages_of
 
 CONFIG = tiny_vocabulary()
 END = CONFIG.eos_token_id

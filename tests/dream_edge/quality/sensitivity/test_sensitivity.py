@@ -18,7 +18,7 @@ from dream_edge.quality.sensitivity.heat_map import COLUMNS, tabulate
 from dream_edge.quality.sensitivity.measure import Measuring, plan_measuring, recipe_passages
 from dream_edge.quality.texts.default import builtin_texts, calibration_texts
 from dream_edge.quality.texts.masking import MaskedPassage
-from dream_edge.quality.texts.tiny import tiny_texts
+from dream_edge.quality.texts.tiny import tiny_held_out, tiny_training
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
@@ -170,7 +170,7 @@ def test_a_layer_has_seven_matrices(checkpoint: Checkpoint) -> None:
 
 
 def test_the_tiny_model_is_not_measured_on_what_it_is_judged_by() -> None:
-    trained, held_out = tiny_texts(0, 30, held_out=False), tiny_texts(0, 30)
+    trained, held_out = tiny_training(), tiny_held_out()
     assert not set(map(repr, trained)) & set(map(repr, held_out))
     tiny = Checkpoint.open(bundled(TINY))
     found = recipe_passages(tiny, sequences=12)

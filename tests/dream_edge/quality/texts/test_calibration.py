@@ -14,7 +14,7 @@ from dream_edge.cli.app import app
 from dream_edge.quality.errors import NoData
 from dream_edge.quality.texts.calibration import calibration_set
 from dream_edge.quality.texts.default import builtin_texts, calibration_texts
-from dream_edge.quality.texts.tiny import tiny_texts
+from dream_edge.quality.texts.tiny import tiny_held_out
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.calibrate import CalibrationSet
 from dream_edge_runtime.artifact import Artifact
@@ -40,7 +40,7 @@ def test_built_in_texts_are_not_those_of_a_comparison() -> None:
 
 def test_tiny_model_is_calibrated_on_cases_that_are_not_held_out() -> None:
     tokenizer = dream_edge.load("tiny").tokenizer
-    held_out = {str(text) if isinstance(text, str) else f"{text.prompt}{text.answer}" for text in tiny_texts(cases=10)}
+    held_out = {str(text) if isinstance(text, str) else f"{text.prompt}{text.answer}" for text in tiny_held_out()}
     calibration = calibration_set(TINY, sequences=40)
     assert calibration.name == "training cases of the tiny model"
     shown = [tokenizer.decode(canvas.tolist()) for canvas in calibration.canvases]

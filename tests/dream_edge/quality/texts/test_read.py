@@ -14,7 +14,7 @@ from dream_edge.quality.errors import NoData, UnreadableData
 from dream_edge.quality.texts.default import builtin_texts
 from dream_edge.quality.texts.masking import mask_passages
 from dream_edge.quality.texts.read import Passage, Sample, passages, read_texts
-from dream_edge.quality.texts.tiny import tiny_texts
+from dream_edge.quality.texts.tiny import tiny_held_out, tiny_training
 from dream_edge.tasks import countdown, sudoku
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import DreamEdgeError
@@ -52,16 +52,24 @@ def test_byte_order_mark_is_no_text(tmp_path: Path) -> None:
 
 def test_lines_hold_texts_or_conversations(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    lines = [json.dumps({"text": "a\u2028b"}, ensure_ascii=False), "", json.dumps({"messages": turns, "id": 1})]
+    pair = {"prompt": "1 + 1 = ", "completion": "2"}
+    lines = [
+        json.dumps({"text": "a\u2028b"}, ensure_ascii=False),
+        "",
+        json.dumps({"messages": turns, "id": 1}),
+        json.dumps(pair),
+    ]
     assert read_texts(write(tmp_path / "a.jsonl", "\n".join(lines))) == [
         "a\u2028b",
         Sample(({"role": "user", "content": "Hi"},), "Hello"),
+        Sample("1 + 1 = ", "2"),
     ]
 
 
 BAD_LINES: dict[str, Any] = {
     "no_object": [1],
     "neither": {"prompt": "x"},
+    "completion_is_a_list": {"prompt": "x", "completion": ["y"]},
     "text_is_a_number": {"text": 3},
     "no_messages": {"messages": []},
     "user_last": {"messages": [{"role": "user", "content": "x"}]},
@@ -107,17 +115,17 @@ def test_built_in_texts_are_many_and_different() -> None:
     assert all(isinstance(text, str) and 60 <= len(text) <= 1000 for text in texts)
 
 
-def test_tiny_texts_are_held_out_cases_of_its_tasks() -> None:
-    texts = tiny_texts(seed=1, cases=5)
-    assert texts == tiny_texts(seed=1, cases=5) != tiny_texts(seed=2, cases=5)
-    assert Counter(type(text) for text in texts) == {Sample: 15, str: 5}
-    samples = [text for text in texts if isinstance(text, Sample)]
-    assert all(sudoku.solves(str(sample.prompt), sample.answer) for sample in samples[:5])
-    assert all(countdown.solves(str(sample.prompt), sample.answer) for sample in samples[5:10])
-    for sample in samples[10:]:
-        assert not isinstance(sample.prompt, str)
-        assert [turn["role"] for turn in sample.prompt][::2][:1] == ["system"]
-        assert sample.prompt[-1]["role"] == "user"
+def test_tiny_texts_are_cases_of_its_tasks_and_none_is_both_held_out_and_trained_on() -> None:
+    held_out, training = tiny_held_out(), tiny_training()
+    assert not set(map(repr, held_out)) & set(map(repr, training))
+    for texts, cases in ((held_out, 40), (training, 64)):
+        assert Counter(type(text) for text in texts) == {Sample: 3 * cases, str: cases}
+        samples = [text for text in texts if isinstance(text, Sample)]
+        assert all(sudoku.solves(str(sample.prompt), sample.answer) for sample in samples[:cases])
+        assert all(countdown.solves(str(sample.prompt), sample.answer) for sample in samples[cases : 2 * cases])
+        for sample in samples[2 * cases :]:
+            assert not isinstance(sample.prompt, str)
+            assert [sample.prompt[0]["role"], sample.prompt[-1]["role"]] == ["system", "user"]
 
 
 def test_prompt_stays_visible_and_the_turn_end_is_part_of_the_answer(tokenizer: Tokenizer) -> None:

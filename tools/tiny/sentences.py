@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from dream_edge.tasks.grammar import is_grammatical
-from dream_edge.tasks.holdout import text_held_out
-from dream_edge.tasks.lexicon import (
+from tools.tiny.grammar import is_grammatical
+from tools.tiny.holdout import text_held_out
+from tools.tiny.lexicon import (
     ANIMALS,
     BEFITTING,
     COPULA,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream_edge.tasks import sentences
-from dream_edge.tasks.lexicon import ANIMALS, PEOPLE
+from tools.tiny import sentences
+from tools.tiny.lexicon import ANIMALS, PEOPLE
 
 GRAMMATICAL = [
     "Ben sleeps.",

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dream_edge.tasks import questions
-from dream_edge.tasks.replies import reply
+from tools.tiny import questions
+from tools.tiny.replies import reply
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def train(texts: Iterable[str], directory: Path) -> None:
+def train_tokenizer(texts: Iterable[str], directory: Path) -> None:
     """Learn the merges that make one token of each word in `texts`, and write the tokenizer to `directory`.
 
     Only words are learnt from, so no merge joins punctuation, digits or line breaks.
@@ -92,7 +92,7 @@ def train(texts: Iterable[str], directory: Path) -> None:
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load(directory: Path) -> Tokenizer:
+def load_tokenizer(directory: Path) -> Tokenizer:
     """The tokenizer stored in `directory`, its special tokens included."""
     tokenizer = Tokenizer(models.BPE.from_file(str(directory / "vocab.json"), str(directory / "merges.txt")))
     tokenizer.normalizer = normalizers.NFC()

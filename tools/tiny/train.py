@@ -1,6 +1,6 @@
 """Train the tiny Dream that ships in `dream_edge/tiny/`, by masked diffusion with shifted logits.
 
-    python -m tools.train_tiny dream_edge/tiny --work build/tiny
+    python -m tools.tiny.train dream_edge/tiny --work build/tiny
 
 Everything is drawn from the seed and the step, so the same command, run again after an interruption, goes on where
 its last snapshot ended. A smaller `--steps` on resuming makes the learning rate come down earlier.
@@ -24,7 +24,9 @@ from torch.nn import functional as F
 
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.format.model_config import ModelConfig
-from tools import tiny_corpus, tiny_scores, tiny_tokenizer
+from tools.tiny.corpus import Batch, Corpus, sample_texts
+from tools.tiny.scores import score
+from tools.tiny.tokenizer import END, MASK, load_tokenizer, special_ids, train_tokenizer
 
 GEOMETRY = {
     "hidden_size": 256,
@@ -122,7 +124,7 @@ class Training:
         )
         self.step = 0
 
-    def learn(self, batches: dict[str, list[tiny_corpus.Batch]], share: float) -> dict[str, float]:
+    def learn(self, batches: dict[str, list[Batch]], share: float) -> dict[str, float]:
         """One update at this share of the peak rate; the loss of each task before it.
 
         Whole batches are shared out among the workers, one thread each, which a busy machine slows down less than
@@ -191,7 +193,7 @@ def initialise(dream: Dream) -> None:
             nn.init.zeros_(parameter)
 
 
-def masked_loss(dream: Dream, batch: tiny_corpus.Batch) -> Tensor:
+def masked_loss(dream: Dream, batch: Batch) -> Tensor:
     """Weighted cross-entropy at the masked places. The row before a place predicts it; the first place has its own."""
     hidden = dream.model(batch.canvas, batch.valid).flatten(0, 1)
     length = batch.canvas.shape[1]
@@ -201,9 +203,7 @@ def masked_loss(dream: Dream, batch: tiny_corpus.Batch) -> Tensor:
     return loss
 
 
-def gradients(
-    dream: Dream, batch: tiny_corpus.Batch, parameters: list[nn.Parameter]
-) -> tuple[float, tuple[Tensor, ...]]:
+def gradients(dream: Dream, batch: Batch, parameters: list[nn.Parameter]) -> tuple[float, tuple[Tensor, ...]]:
     """The loss of a batch, and its gradient for each of `parameters`."""
     loss = masked_loss(dream, batch)
     return loss.item(), torch.autograd.grad(loss, parameters)
@@ -218,14 +218,14 @@ def config_json(tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:
             "AutoConfig": "configuration_dream.DreamConfig",
             "AutoModel": "modeling_dream.DreamModel",
         },
-        "bos_token_id": special[tiny_tokenizer.END],
-        "eos_token_id": special[tiny_tokenizer.END],
+        "bos_token_id": special[END],
+        "eos_token_id": special[END],
         "hidden_act": "silu",
         "initializer_range": 0.02,
-        "mask_token_id": special[tiny_tokenizer.MASK],
+        "mask_token_id": special[MASK],
         "max_window_layers": GEOMETRY["num_hidden_layers"],
         "model_type": "Dream",
-        "pad_token_id": special[tiny_tokenizer.END],
+        "pad_token_id": special[END],
         "rope_scaling": None,
         "sliding_window": None,
         "torch_dtype": "bfloat16",
@@ -255,9 +255,9 @@ def prepare(directory: Path, seed: int) -> ModelConfig:
     """Write the tokenizer and the configuration to `directory`, unless they are there."""
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "config.json").exists():
-        tiny_tokenizer.train(tiny_corpus.sample_texts(np.random.default_rng(seed)), directory)
-        tokenizer = tiny_tokenizer.load(directory)
-        special = tiny_tokenizer.special_ids(tokenizer)
+        train_tokenizer(sample_texts(np.random.default_rng(seed)), directory)
+        tokenizer = load_tokenizer(directory)
+        special = special_ids(tokenizer)
         config = dict(sorted(config_json(tokenizer.get_vocab_size(), special).items()))
         (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n")
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -301,8 +301,8 @@ def main() -> None:
     snapshot = options.work / "snapshot.pt"
     if snapshot.exists():
         training.restore(snapshot)
-    tokenizer = tiny_tokenizer.load(options.checkpoint)
-    corpus = tiny_corpus.Corpus(tokenizer, config.eos_token_id, config.mask_token_id)
+    tokenizer = load_tokenizer(options.checkpoint)
+    corpus = Corpus(tokenizer, config.eos_token_id, config.mask_token_id)
     tasks = {name: draw for name, draw in corpus.tasks().items() if name in options.tasks}
     smooth: dict[str, float] = {}
     started, tokens = time.monotonic(), 0
@@ -323,7 +323,7 @@ def main() -> None:
         if training.step % options.save_every == 0 or training.step == options.steps:
             training.save(snapshot)
         if training.step % options.score_every == 0:
-            for name, value in tiny_scores.score(training.averaged(), tokenizer, 100, seed=2).items():
+            for name, value in score(training.averaged(), tokenizer, 100, seed=2).items():
                 print(f"    {name:28s} {value:6.1%}", flush=True)
             started, tokens = time.monotonic(), 0
     export(training.averaged(), options.checkpoint)

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from dream_edge.tasks.facts import ANIMALS, COLORS, DAYS, GREETINGS, MONTHS, OPPOSITES, Animal, with_article
-from dream_edge.tasks.holdout import text_held_out
-from dream_edge.tasks.replies import reply
+from tools.tiny.facts import ANIMALS, COLORS, DAYS, GREETINGS, MONTHS, OPPOSITES, Animal, with_article
+from tools.tiny.holdout import text_held_out
+from tools.tiny.replies import reply
 
 SYSTEM = "You are a helpful assistant."
 LARGEST_TERM = 10

@@ -1,6 +1,6 @@
 """What the tiny Dream has learnt, in full precision, on held-out cases: greedy, `entropy` order, the official schedule.
 
-python -m tools.tiny_scores dream_edge/tiny --cases 1000
+python -m tools.tiny.scores dream_edge/tiny --cases 1000
 """
 
 import argparse
@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from dream_edge.tasks import countdown, questions, sentences, sudoku
+from dream_edge.tasks import countdown, sudoku
 from dream_edge_export.reference.model import Dream, shift
 from dream_edge_runtime.format.model_config import ModelConfig
-from tools import tiny_tokenizer
+from tools.tiny import questions, sentences
+from tools.tiny.tokenizer import load_tokenizer
 
 EPS = 1e-3
 BATCH = 100
@@ -151,7 +152,7 @@ def load(directory: Path) -> tuple[Dream, Tokenizer]:
     """A stored checkpoint in full precision, and its tokenizer."""
     dream = Dream(ModelConfig.read(directory / "config.json"))
     dream.load_state_dict({name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()})
-    return dream.eval(), tiny_tokenizer.load(directory)
+    return dream.eval(), load_tokenizer(directory)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dream_edge.tasks.lexicon import (
+from tools.tiny.lexicon import (
     BEFITTING,
     COPULA,
     CUES,

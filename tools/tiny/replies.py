@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dream_edge.tasks.facts import ANIMALS, COLORS, DAYS, GREETINGS, MONTHS, OPPOSITES, Animal, with_article
+from tools.tiny.facts import ANIMALS, COLORS, DAYS, GREETINGS, MONTHS, OPPOSITES, Animal, with_article
 
 Relation = Literal["sound", "young", "home"]
 

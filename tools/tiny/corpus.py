@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from dream_edge.tasks import countdown, lexicon, questions, sentences, sudoku
-from tools.tiny_tokenizer import END
+from dream_edge.tasks import countdown, sudoku
+from tools.tiny import lexicon, questions, sentences
+from tools.tiny.tokenizer import END
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
