@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 import dream_edge
-from dream_edge.benchmark.machine import machine, resident_memory
+from dream_edge_runtime.host import describe_machine, resident_memory
 
 NAP = 0.005
 QUESTION = "What sound does the dog make?"
@@ -93,7 +93,7 @@ def measure_model(model: dream_edge.DreamModel, tokens: int, stops: int) -> dict
 
 
 def measure(name: str, tokens: int, stops: int, threads: int | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"artifact": name, "machine": machine(), "import": import_seconds()}
+    found: dict[str, Any] = {"artifact": name, "machine": describe_machine(), "import": import_seconds()}
     before = resident_memory()
     start = time.perf_counter()
     model = dream_edge.load(name, threads=threads)

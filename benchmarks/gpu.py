@@ -34,7 +34,8 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.manifest import Manifest
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, weight_of
-from dream_edge_runtime.inference.cuda import ATTENTION, free_gpu_memory
+from dream_edge_runtime.host import free_gpu_memory
+from dream_edge_runtime.inference.cuda import ATTENTION
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.gpu_memory import estimate_gpu_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork

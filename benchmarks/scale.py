@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import dream_edge
-from dream_edge.benchmark.machine import machine, peak_memory, resident_memory
 from dream_edge.benchmark.peak import SIZE, gemm_peak
 from dream_edge.benchmark.timing import operations, time_full_pass
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.format.tensors import LM_HEAD
+from dream_edge_runtime.host import describe_machine, peak_memory, resident_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 
 
@@ -84,7 +84,7 @@ def measure(artifact: Path, tokens: list[int], repeats: int, threads: int | None
         "passes": passes,
         "peak": {"kind": kind, "operations_per_second": speed},
         "expected": {"loaded": expected.weights, "loading": expected.weights + expected.loading},
-        "machine": machine(),
+        "machine": describe_machine(),
     }
 
 

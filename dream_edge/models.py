@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import (
     ArtifactNotFound,
     CheckpointNotFound,
@@ -23,8 +22,10 @@ from dream_edge_runtime.errors import (
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.host import default_threads
 from dream_edge_runtime.inference.devices import choose_device
-from dream_edge_runtime.inference.onnx_network import OnnxNetwork, check_memory
+from dream_edge_runtime.inference.memory_check import check_memory
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import OnProgress, Progress, silent
 from dream_edge_runtime.requantize.artifact import derive_recipe
@@ -73,7 +74,7 @@ def load(
         InvalidOption: `device` or `threads` has no such value.
         MissingExtra: what this takes is not installed.
         NothingToRequantize: `as_int8`, and its weights are not in 4 bits.
-        NoRoomForCache: `as_int8`, and the copy does not fit the disk.
+        NotEnoughDisk, NotWritable: `as_int8`, and there is no room for the copy, or no place that can be written.
         UnsafeCache: `as_int8`, and others can write to the user's cache.
         HubError: the model has to be fetched, and cannot be.
     """
@@ -140,7 +141,7 @@ def find_or_make_int8(
         DeviceUnavailable: as for `load`.
         NothingToRequantize: its weights are not in 4 bits.
         TooLittleMemory: the copy could not be loaded.
-        NoRoomForCache: it does not fit the disk.
+        NotEnoughDisk, NotWritable: there is no room for it, or no place that can be written.
         UnsafeCache: others can write to the user's cache.
         CorruptArtifact: `artifact` is damaged.
     """
@@ -148,7 +149,7 @@ def find_or_make_int8(
         return artifact
     recipe = derive_recipe(artifact)
     if memory_check:  # before a copy is written that could not be loaded
-        check_memory(replace(artifact, manifest=replace(artifact.manifest, recipe=recipe)), "cpu")
+        check_memory(artifact.path, replace(artifact.manifest, recipe=recipe), "cpu")
     count = threads or default_threads() or os.cpu_count() or 1
     return int8_cache().obtain(artifact, threads=count, verify=verify, progress=progress)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
-from dream_edge_runtime.free_memory import free_memory
 from dream_edge_runtime.graph.onnx_writer import PRODUCER
+from dream_edge_runtime.host import free_memory
 from dream_edge_runtime.progress import OnProgress, silent
 
 from .comparing import compare

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge.benchmark.machine import peak_memory
 from dream_edge.benchmark.timing import time_full_pass
+from dream_edge_runtime.host import peak_memory
 
 
 def artifact(path: Path, given: argparse.Namespace) -> dict[str, Any]:

@@ -10,9 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dream_edge.benchmark.machine import machine
-from dream_edge_runtime.cores import default_threads
-from dream_edge_runtime.free_memory import free_memory
+from dream_edge_runtime.host import default_threads, describe_machine, free_memory
 from tools.synthetic.geometries import geometry as find_geometry
 
 from .figures import FILE, LOAD, MEMORY, Figures, Samples, extrapolated, pass_over, with_expected
@@ -157,7 +155,7 @@ def main(about: str) -> None:
         few, many = measured.values()
         counts = sorted(measured)
         whole = {name: extrapolated(dict(zip(counts, (few[name], many[name]), strict=True)), own) for name in few}
-    conditions = f"{given.geometry}, {threads} threads each, {machine()}; llama.cpp: {SETTINGS}"
+    conditions = f"{given.geometry}, {threads} threads each, {describe_machine()}; llama.cpp: {SETTINGS}"
     if given.json:
         print(
             json.dumps({"conditions": conditions, "measured": measured, "extrapolated": {own: whole} if whole else {}})

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from dream_edge.benchmark.machine import machine
 from dream_edge.models import resolve_checkpoint
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.host import describe_machine
 
 from ..beside.llama_cpp import LlamaCpp, LlamaCppFailed
 from . import smollm2
@@ -83,7 +83,7 @@ def _whole_model(given: argparse.Namespace, llama: LlamaCpp) -> list[Measured]:
         bits = subject.stored.bits(checkpoint.config)
         alone, computed = evaluation.losses(subject.weights()), evaluation.losses(subject.computed())
         measured.append(Measured(subject.name, subject.family, bits, alone, computed))
-    print(f"{given.checkpoint}, {given.sequences} masked sequences, seed {given.seed}, {machine()}\n")
+    print(f"{given.checkpoint}, {given.sequences} masked sequences, seed {given.seed}, {describe_machine()}\n")
     print(size_table(measured), end="\n\n")
     print(verdict_table(verdicts(measured, lambda each: each.weights), verdicts(measured, lambda each: each.computed)))
     if "int8" in exported:

@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.host import default_threads
 
 from .answers import Answer
 from .errors import ClusterUnreachable, NoRoomOnCluster

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.format.tensors import LM_HEAD
 from dream_edge_runtime.generation.config import DEFAULT_BLOCK, CacheKind, GenerationConfig
+from dream_edge_runtime.host import default_threads, describe_machine, peak_memory, resident_memory
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..models import find_or_make_int8, load, open_artifact
-from .machine import machine, peak_memory, resident_memory
 from .peak import gemm_peak
 from .timing import operations, time_cached_pass, time_full_pass
 
@@ -76,7 +75,7 @@ class Bench:
     scheme: str
     device: str
     threads: int
-    """0 = ONNX Runtime's own count; see `cores.default_threads`."""
+    """0 = ONNX Runtime's own count; see `host.default_threads`."""
     machine: str
     load: Load
     passes: tuple[Pass, ...]
@@ -158,7 +157,7 @@ def bench(
         scheme=artifact.manifest.recipe.scheme,
         device=target,
         threads=threads or default_threads(),
-        machine=machine(),
+        machine=describe_machine(),
         load=loading,
         passes=tuple(passes),
         generations=generations,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge_runtime.cores import default_threads
 from dream_edge_runtime.format.layout import TensorSpec
 from dream_edge_runtime.graph.onnx_writer import write_onnx
 from dream_edge_runtime.graph.op import Op
+from dream_edge_runtime.host import default_threads
 from dream_edge_runtime.inference.devices import import_onnxruntime
 
 ROWS = 256

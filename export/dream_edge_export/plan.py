@@ -22,7 +22,7 @@ from dream_edge_runtime.errors import (
 from dream_edge_runtime.format.layout import Layout, Weight, plan_layout, stored_weights, tensor_bytes
 from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
-from dream_edge_runtime.free_memory import free_memory
+from dream_edge_runtime.host import free_memory
 
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import version

@@ -232,15 +232,25 @@ class DeviceUnavailable(DreamEdgeError, RuntimeError):
 
 
 class TooLittleMemory(DreamEdgeError, MemoryError):
-    """Loading the model would push the machine into swapping."""
+    """Loading the model would push the machine into swapping. Bytes `needed`, `free`, and of `smaller` schemes."""
 
-    def __init__(self, path: Path, needed: int, free: int, smaller: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        needed: int,
+        free: int,
+        smaller: Mapping[str, int],
+        *,
+        memory: str = "memory",
+        remedies: Sequence[str] = ("close other programs",),
+    ) -> None:
         self.needed, self.free, self.smaller = needed, free, dict(smaller)
         fitting = ", ".join(f"{scheme} takes {size / 1e9:.1f} GB" for scheme, size in smaller.items())
-        remedy = f"export it with a smaller scheme ({fitting})" if fitting else "use a machine with more memory"
+        remedies = [*remedies, *([f"export it with a smaller scheme ({fitting})"] if fitting else [])]
         super().__init__(
-            f"{path}: loading and running it takes about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are "
-            f"free. Close other programs, {remedy}, or load it all the same: memory_check=False (--no-memory-check)."
+            f"{path}: loading and running it takes about {needed / 1e9:.1f} GB of {memory} and {free / 1e9:.1f} GB are "
+            f"free. Do one of these: {'; '.join(remedies)}; or load it all the same: memory_check=False "
+            "(--no-memory-check)."
         )
 
 
@@ -248,19 +258,9 @@ class TooLittleGpuMemory(TooLittleMemory):
     """The model and a pass do not fit the GPU's free memory."""
 
     def __init__(self, path: Path, needed: int, free: int, smaller: Mapping[str, int], *, on_cpu: bool) -> None:
-        self.needed, self.free, self.smaller = needed, free, dict(smaller)
-        remedies = ["close other programs that use the GPU"]
-        if smaller:
-            fitting = ", ".join(f"{scheme} takes {size / 1e9:.1f} GB" for scheme, size in smaller.items())
-            remedies.append(f"export it with a smaller scheme ({fitting})")
         hint = "" if on_cpu else ", once it is exported with --target all"
-        remedies.append(f"run it on the CPU: device='cpu' (--device cpu){hint}")
-        MemoryError.__init__(
-            self,
-            f"{path}: loading and running it takes about {needed / 1e9:.1f} GB of the GPU's memory and "
-            f"{free / 1e9:.1f} GB are free. Do one of these: {'; '.join(remedies)}; or load it all the same: "
-            "memory_check=False (--no-memory-check).",
-        )
+        remedies = ("close other programs that use the GPU", f"run it on the CPU: device='cpu' (--device cpu){hint}")
+        super().__init__(path, needed, free, smaller, memory="the GPU's memory", remedies=remedies)
 
 
 class OutOfGpuMemory(DreamEdgeError, MemoryError):
@@ -270,17 +270,6 @@ class OutOfGpuMemory(DreamEdgeError, MemoryError):
         super().__init__(
             "the GPU's memory is full. Close other programs that use it, ask for fewer tokens (-n) or smaller blocks "
             "(--block-length), export with a smaller scheme (--scheme int4), or run on the CPU (--device cpu)."
-        )
-
-
-class NoRoomForCache(DreamEdgeError, OSError):
-    """A copy of a model does not fit the disk: `needed` and `free`, in bytes."""
-
-    def __init__(self, path: Path, needed: int, free: int) -> None:
-        self.needed, self.free = needed, free
-        super().__init__(
-            f"{path}: the copy of the model takes about {needed / 1e9:.2f} GB there and {free / 1e9:.2f} GB are free. "
-            "Make room (dream-edge cache --remove KEY), name another place with XDG_CACHE_HOME, or load without it."
         )
 
 

@@ -23,7 +23,7 @@ from support.vocabulary import write_tokenizer
 PEAK = """
 import sys
 from pathlib import Path
-from dream_edge.benchmark.machine import peak_memory
+from dream_edge_runtime.host import peak_memory
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import Recipe

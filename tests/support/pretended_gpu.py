@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dream_edge_runtime.inference import cuda, devices, key_values
+from dream_edge_runtime.inference import devices, key_values, memory_check
 from dream_edge_runtime.inference import onnx_network as session
 from dream_edge_runtime.inference.devices import import_onnxruntime
 
@@ -90,5 +90,5 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
     for each in (session, key_values):
         monkeypatch.setattr(each, "import_onnxruntime", lambda: module)
     monkeypatch.setattr(devices, "cuda_problem", lambda: None)
-    monkeypatch.setattr(cuda, "free_gpu_memory", lambda: free)
+    monkeypatch.setattr(memory_check, "free_gpu_memory", lambda: free)
     return gpu

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from dream_edge.benchmark.machine import peak_memory
+from dream_edge_runtime.host import peak_memory
 from dream_edge_runtime.units import counted, size
 
 from .display import open_display

@@ -6,9 +6,7 @@ says where). None of it has been run on a GPU.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +96,7 @@ def check_session(session: Any, graph: Path) -> None:
         )
 
 
-def explained(error: Exception) -> DreamEdgeError | None:
+def explain_error(error: Exception) -> DreamEdgeError | None:
     """What an error of ONNX Runtime on CUDA means, if it is the GPU's and not the artifact's."""
     said = str(error)
     if "out of memory" in said or "Failed to allocate memory" in said or "CUBLAS_STATUS_ALLOC_FAILED" in said:
@@ -110,28 +108,3 @@ def explained(error: Exception) -> DreamEdgeError | None:
             "device='cpu' (--device cpu).",
         )
     return None
-
-
-def free_gpu_memory() -> int | None:
-    """Bytes that the first GPU has left for this process, CUDA's own needs already taken; None where it does not say.
-
-    Asked of the driver inside the context that ONNX Runtime is going to use, which also counts what others hold.
-    """
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-    device, context = ctypes.c_int(), ctypes.c_void_p()
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-        return None
-    if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
-        return None
-    try:
-        if driver.cuCtxPushCurrent_v2(context):
-            return None
-        failed = driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
-        driver.cuCtxPopCurrent_v2(ctypes.byref(context))
-        return None if failed else free.value
-    finally:
-        driver.cuDevicePrimaryCtxRelease_v2(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import DeviceUnavailable, InvalidOption, MissingExtra
 from ..format.recipe import Target
+from ..host import open_nvidia_driver
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -41,7 +43,12 @@ def choose_device(device: str, graphs: Collection[str], path: Path) -> Target:
 
 
 def import_onnxruntime() -> Any:
-    """ONNX Runtime, or how to install it. No hard dependency: the wheels for CPU and GPU exclude each other."""
+    """ONNX Runtime, or how to install it. No hard dependency: the wheels for CPU and GPU exclude each other.
+
+    Its wheels send telemetry, and write a device id into the user's cache, once they are imported: here they do not,
+    unless the environment has ORT_DISABLE_TELEMETRY=0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module("onnxruntime")
     except ImportError:
@@ -60,9 +67,8 @@ def cuda_problem() -> str | None:
 def _driver_problem(needed: str) -> str | None:
     major = int(needed.split(".")[0])
     install = f"install NVIDIA's driver {_DRIVERS.get(major, '')} or newer".replace("  ", " ")
-    try:
-        driver = _library("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
+    driver = open_nvidia_driver()
+    if driver is None:
         return f"there is no NVIDIA driver: {install}."
     if status := driver.cuInit(0):
         return f"the NVIDIA driver finds no usable GPU (cuInit says {status}). See whether nvidia-smi lists one."
@@ -85,11 +91,7 @@ def _library_problem(ort: Any, needed: str) -> str | None:
         preload(cudnn=False)  # makes the libraries of NVIDIA's wheels known by their names
     for name in names:
         try:
-            _library(name)
+            ctypes.CDLL(name)
         except OSError:
             return f'the CUDA library {name} cannot be loaded. Install it: pip install "dream-edge[gpu]".'
     return None
-
-
-def _library(name: str) -> Any:
-    return ctypes.CDLL(name)

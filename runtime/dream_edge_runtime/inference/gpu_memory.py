@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ..errors import TooLittleGpuMemory
-from ..format.manifest import Manifest
 from ..format.memory import CANVAS, MemoryEstimate
 from ..format.model_config import ModelConfig
-from ..format.recipe import Formats, Recipe, WeightFormat
+from ..format.recipe import Formats, WeightFormat
 from ..format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
 from .cuda import multiplies_packed
 
 BLOCK = 256
 """Rows of logits that the estimate is for, unless the canvas is shorter: of the tokens that a step may reveal."""
 
-_CONTEXT = 500_000_000  # CUDA's context, loaded kernels and cuBLAS's workspaces: an allowance
+CONTEXT = 500_000_000
+"""Bytes of CUDA's context, loaded kernels and cuBLAS's workspaces: an allowance."""
 _SLACK = 1.25  # for an arena whose pieces do not fit each other: an allowance
 _PROFILED_TOKENS = 2048  # kernels for packed weights are chosen by trying them with as many
 _CHUNK = 32768  # outputs of a large matrix that are expanded at once
@@ -37,25 +34,10 @@ def estimate_gpu_memory(
     )
     working = _kept(config, tokens) + 10 * tokens * config.hidden_size + max(layer, head)
     return MemoryEstimate(
-        weights=sum(_held(*each) for each in matrices) + 4 * sum(vector_sizes(config).values()) + _CONTEXT,
+        weights=sum(_held(*each) for each in matrices) + 4 * sum(vector_sizes(config).values()) + CONTEXT,
         loading=loading,
         working=int(_SLACK * working),
     )
-
-
-def check_gpu_memory(path: Path, manifest: Manifest, free: int | None) -> None:
-    """Raises TooLittleGpuMemory where `free` bytes (None = unknown) cannot hold the model and a pass."""
-    config = manifest.config
-    needed = estimate_gpu_memory(config, manifest.recipe.targets["cuda"]).total - _CONTEXT  # it exists already
-    if free is None or needed <= free:
-        return
-    smaller = {}
-    for scheme in ("int8", "mixed", "int4"):
-        formats = Recipe.for_scheme(scheme, target="cuda", layers=config.num_hidden_layers).targets["cuda"]
-        total = estimate_gpu_memory(config, formats).total - _CONTEXT
-        if total < min(needed, free):
-            smaller[scheme] = total
-    raise TooLittleGpuMemory(path, needed, free, smaller, on_cpu="cpu" in manifest.graphs)
 
 
 def _held(name: str, weights: WeightFormat, outputs: int, inputs: int) -> int:

@@ -15,22 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import Artifact
-from ..cores import default_threads
 from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
 from ..format.layout import TensorSpec, plan_layout
-from ..format.memory import estimate_memory
 from ..format.model_config import ModelConfig
-from ..format.recipe import Recipe, Target
+from ..format.recipe import Target
 from ..format.tensors import matrix_shapes
-from ..free_memory import free_memory
 from ..graph.model import derive_graph
 from ..graph.onnx_writer import write_onnx
 from ..graph.op import Op
 from ..graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
+from ..host import default_threads
 from . import cuda
 from .devices import choose_device, import_onnxruntime
-from .gpu_memory import check_gpu_memory
 from .key_values import OnnxKeyValues, key_value_names
+from .memory_check import check_gpu_memory, check_memory
 from .network import KeyValues, Rows
 
 _log = logging.getLogger(__name__)
@@ -38,8 +36,6 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _WEIGHTS_DIRECTORY = "session.model_external_initializers_file_folder_path"
 _REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
-_CHECKED_CANVAS = 256
-"""Tokens for whose pass there must be memory before a model is loaded."""
 
 
 class OnnxNetwork:
@@ -48,7 +44,7 @@ class OnnxNetwork:
     Args:
         artifact: opened and thereby checked.
         device: "auto", "cpu" or "cuda"; see `devices.choose_device`.
-        threads: for one pass; None = one for each core that this process may use; see `cores.default_threads`.
+        threads: for one pass; None = one for each core that this process may use; see `host.default_threads`.
         graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
         memory_check: refuse to load what the free memory (on CUDA: the GPU's) cannot hold.
 
@@ -84,15 +80,15 @@ class OnnxNetwork:
         in_integers = any(formats.of(name).kind == "row" for name in matrix_shapes(self.config))
         self._seven_bits = in_integers and saturates()
         if memory_check and self._device == "cuda":
-            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+            check_gpu_memory(artifact.path, artifact.manifest)
         elif memory_check:
-            check_memory(artifact, self._target)
+            check_memory(artifact.path, artifact.manifest, self._target)
         self._session = self._create(artifact)
 
     def _roomier(self, artifact: Artifact) -> Target:
         """CUDA, or the CPU where the model does not fit the GPU's memory."""
         try:
-            check_gpu_memory(artifact.path, artifact.manifest, cuda.free_gpu_memory())
+            check_gpu_memory(artifact.path, artifact.manifest)
         except TooLittleMemory as error:
             _log.warning("Running on the CPU: %s", error)
             return "cpu"
@@ -110,7 +106,7 @@ class OnnxNetwork:
             # its fallback would print to stdout and go on without CUDA
             session = self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common base class for its errors
-            if on_cuda and (problem := cuda.explained(error)):
+            if on_cuda and (problem := cuda.explain_error(error)):
                 raise problem from None
             raise CorruptArtifact(path, f"ONNX Runtime refuses the graph ({_first_line(error)})") from None
         if on_cuda:
@@ -160,7 +156,7 @@ class OnnxNetwork:
             except Exception as error:
                 if options.terminate:
                     raise Cancelled from None
-                if self._device == "cuda" and (problem := cuda.explained(error)):
+                if self._device == "cuda" and (problem := cuda.explain_error(error)):
                     raise problem from None
                 raise
         logits, *others = binding.get_outputs()
@@ -188,22 +184,6 @@ class OnnxNetwork:
         replacement = self._ort.OrtValue.ortvalue_from_numpy(value)
         self._replaced.append(replacement)  # ONNX Runtime does not keep it alive
         options.add_initializer(name, replacement)
-
-
-def check_memory(artifact: Artifact, target: Target) -> None:
-    """Raises TooLittleMemory where the system says that less is free than `artifact` needs, loading or running."""
-    config, recipe = artifact.manifest.config, artifact.manifest.recipe
-    needed = estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS).total
-    free = free_memory()
-    if free is None or needed <= free:
-        return
-    smaller = {}
-    for scheme in ("int8", "mixed", "int4"):
-        formats = Recipe.for_scheme(scheme, target=target, layers=config.num_hidden_layers).targets[target]
-        total = estimate_memory(config, formats, canvas=_CHECKED_CANVAS).total
-        if total < min(needed, free):
-            smaller[scheme] = total
-    raise TooLittleMemory(artifact.path, needed, free, smaller)
 
 
 @cache

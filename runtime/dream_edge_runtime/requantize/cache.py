@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact import Artifact
-from ..errors import DreamEdgeError, NoRoomForCache, UnsafeCache
+from ..errors import DreamEdgeError, UnsafeCache
+from ..files.writing import check_disk, explain_write_errors
 from ..format.manifest import MANIFEST, Manifest
 from ..progress import OnProgress, silent
 from ..units import size
@@ -21,6 +22,7 @@ from .artifact import estimate_bytes, requantize
 
 _REVISION = "2"  # of what `requantize` writes
 _ABANDONED_SECONDS = 24 * 3600
+_REMEDY = "name another place with XDG_CACHE_HOME, or load without a copy"
 _log = logging.getLogger(__name__)
 
 
@@ -74,19 +76,14 @@ class Int8Cache:
     ) -> Artifact:
         """The copy of `artifact`, made if there is none.
 
-        Raises: NothingToRequantize, NoRoomForCache, UnsafeCache, CorruptArtifact.
+        Raises: NothingToRequantize, NotEnoughDisk, NotWritable, UnsafeCache, CorruptArtifact.
         """
         needed, key = estimate_bytes(artifact), self.key(artifact)
         if copy := self.find(artifact, verify=verify):
             return copy
         _log.info("Keeping an int8 copy of about %s in %s", size(needed), self.directory)
-        with self._staging(key, needed) as staging:
-            try:
-                requantize(artifact, staging, threads=threads, source=str(artifact.path.absolute()), progress=progress)
-            except OSError as error:
-                if isinstance(error, DreamEdgeError):
-                    raise
-                raise NoRoomForCache(self.directory, needed, 0) from error
+        with explain_write_errors(self.directory, f"Make room, {_REMEDY}."), self._staging(key, needed) as staging:
+            requantize(artifact, staging, threads=threads, source=str(artifact.path.absolute()), progress=progress)
             self._put_in_place(staging, key)
         return Artifact.open(self.directory / key)
 
@@ -105,14 +102,12 @@ class Int8Cache:
     def _staging(self, key: str, needed: int) -> Iterator[Path]:
         """An empty directory in which the copy `key` is built, about `needed` bytes; it is gone afterwards.
 
-        Raises: NoRoomForCache, UnsafeCache.
+        Raises: NotEnoughDisk, UnsafeCache.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._check_private()
         self._remove_abandoned()
-        free = shutil.disk_usage(self.directory).free
-        if needed > free:
-            raise NoRoomForCache(self.directory, needed, free)
+        check_disk(self.directory, needed, _REMEDY)
         staging = self.directory / f".{key}-{os.getpid()}-{time.monotonic_ns()}.partial"
         staging.mkdir(mode=0o700)
         try:

@@ -14,6 +14,7 @@ from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfGpuMemory, TooLittleGpuMemory
 from dream_edge_runtime.format.recipe import Recipe, WeightFormat
+from dream_edge_runtime.host import free_gpu_memory
 from dream_edge_runtime.inference import cuda
 from dream_edge_runtime.inference.key_values import OnnxKeyValues
 from dream_edge_runtime.inference.network import KeyValues, Rows
@@ -182,7 +183,7 @@ class Driver:
 def test_free_memory_is_asked_in_the_context_and_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver(5 << 30)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
-    assert cuda.free_gpu_memory() == 5 << 30
+    assert free_gpu_memory() == 5 << 30
     assert driver.called.count("cuDevicePrimaryCtxRetain") == driver.called.count("cuDevicePrimaryCtxRelease_v2") == 1
     assert driver.called.index("cuCtxPopCurrent_v2") > driver.called.index("cuMemGetInfo_v2")
 
@@ -191,7 +192,7 @@ def test_free_memory_is_asked_in_the_context_and_it_is_let_go(monkeypatch: pytes
 def test_a_driver_that_does_not_say(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     driver = Driver(1, failing)
     monkeypatch.setattr(ctypes, "CDLL", lambda _: driver)
-    assert cuda.free_gpu_memory() is None
+    assert free_gpu_memory() is None
     retained = failing not in ("cuInit", "cuDevicePrimaryCtxRetain")
     assert ("cuDevicePrimaryCtxRelease_v2" in driver.called) == retained
 
@@ -201,4 +202,4 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(name)
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert cuda.free_gpu_memory() is None
+    assert free_gpu_memory() is None

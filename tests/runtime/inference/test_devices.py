@@ -54,7 +54,7 @@ def machine(
 
     Module.cuda_version = cuda_version  # type: ignore[attr-defined]
     monkeypatch.setattr(devices, "import_onnxruntime", lambda: Module)
-    monkeypatch.setattr(devices, "_library", library)
+    monkeypatch.setattr(ctypes, "CDLL", library)
     monkeypatch.setattr(sys, "platform", "linux")
 
 

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import CorruptArtifact, NoRoomForCache, NothingToRequantize, UnsafeCache
+from dream_edge_runtime.errors import CorruptArtifact, NotEnoughDisk, NothingToRequantize, NotWritable, UnsafeCache
 from dream_edge_runtime.format.recipe import ROW
 from dream_edge_runtime.format.tensors import EMBEDDING, matrix_shapes, vector_sizes
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Progress
-from dream_edge_runtime.requantize import cache as cache_module
 from dream_edge_runtime.requantize.artifact import requantize
 from dream_edge_runtime.requantize.cache import Int8Cache
 from support.arithmetic import dequantized
@@ -162,13 +161,18 @@ def test_full_disk_is_said_and_nothing_is_left(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("dream_edge_runtime.requantize.artifact._Shards.append", write_nothing)
-    with pytest.raises(NoRoomForCache, match="Make room"):
+    with pytest.raises(NotWritable, match=r"No space left.*XDG_CACHE_HOME"):
         cache.obtain(artifact, threads=1)
     assert list(cache.directory.iterdir()) == []
-    usage = cache_module.shutil.disk_usage(cache.directory)._replace(free=10)  # type: ignore[attr-defined]
-    monkeypatch.setattr(cache_module.shutil, "disk_usage", lambda _: usage)  # type: ignore[attr-defined]
-    with pytest.raises(NoRoomForCache, match=r"0\.00 GB are free"):
+    monkeypatch.setattr("dream_edge_runtime.files.writing.free_disk", lambda _: 10)
+    with pytest.raises(NotEnoughDisk, match=r"0\.00 GB are free.*XDG_CACHE_HOME"):
         cache.obtain(artifact, threads=1)
+
+
+def test_cache_that_cannot_be_made_is_said(artifact: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotWritable, match="XDG_CACHE_HOME"):
+        Int8Cache(tmp_path / "file" / "as-int8").obtain(artifact, threads=1)
 
 
 def test_artifact_that_was_cut_short_is_refused(tmp_path: Path, cache: Int8Cache) -> None:
