@@ -6,13 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import dream_edge
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import OnProgress, silent
 from dream_edge_runtime.requantize.artifact import derive_recipe
+
+from ..models import load, resolve_artifact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class Source:
 
     def load(self, threads: int | None, progress: OnProgress = silent) -> DreamModel:
         """Load the model, with `threads` for a pass."""
-        return dream_edge.load(
+        return load(
             self.name,
             device=self.device,
             threads=threads,
@@ -52,4 +53,4 @@ class Source:
         return estimate_memory(artifact.manifest.config, recipe.targets["cpu"]).total
 
     def _directory(self) -> Path:
-        return dream_edge.resolve_artifact(self.name)
+        return resolve_artifact(self.name)

@@ -30,7 +30,7 @@ from .formats import format_name, parse_format
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_export.reference.sensitivity_passes import PerturbedPlan
+    from dream_edge_export.quantize.sensitivity_passes import PerturbedPlan
 
 FORMATS = ("int4-128", "int4-32", "int8-128")
 SEQUENCES = 32
@@ -147,7 +147,7 @@ class Measuring:
 
         Raises: CheckpointError.
         """
-        from dream_edge_export.reference.sensitivity_passes import divergences
+        from dream_edge_export.quantize.sensitivity_passes import divergences
 
         known = self.known
         if not self.plan.variants:
@@ -184,8 +184,8 @@ def plan_measuring(
     """
     try:
         from dream_edge_export.checkpoint.provenance import fingerprint
+        from dream_edge_export.quantize.sensitivity_passes import PerturbedPlan
         from dream_edge_export.reference.batches import Canvas
-        from dream_edge_export.reference.sensitivity_passes import PerturbedPlan
     except ImportError:
         raise MissingExtra(_PURPOSE, "export") from None
     config = checkpoint.config

@@ -25,10 +25,10 @@ from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, layer_name, matrix_shapes, weight_of
 
 from ..checkpoint.checkpoint import Checkpoint
-from ..quantize.simulated import SimulatedLinear, rounded, rounded_table
-from .batches import TOKENS_AT_ONCE, Canvas, batches
-from .model import Layer
-from .streaming import embed, load_layer, norm
+from ..reference.batches import TOKENS_AT_ONCE, Canvas, batches
+from ..reference.model import Layer
+from ..reference.streaming import embed, load_layer, norm
+from .simulated import SimulatedLinear, rounded, rounded_table
 
 Variant = Mapping[str, WeightFormat]
 """The matrices that are stored otherwise, by name, and how; all others are exact."""

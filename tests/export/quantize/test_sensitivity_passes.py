@@ -13,9 +13,9 @@ from torch import nn
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.grid import encode_embedding, encode_linear
+from dream_edge_export.quantize.sensitivity_passes import PerturbedPlan, Variant, divergences
 from dream_edge_export.reference.batches import Canvas
 from dream_edge_export.reference.model import load_reference
-from dream_edge_export.reference.sensitivity_passes import PerturbedPlan, Variant, divergences
 from dream_edge_runtime.format.recipe import ROW, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 from support.arithmetic import block_rounded, dequantized, quantized_rows
@@ -141,7 +141,7 @@ def test_waves_of_one_variant_give_the_same(checkpoint: Checkpoint) -> None:
 
 def test_the_vocabulary_in_strips_gives_the_same(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measured(PerturbedPlan(checkpoint, canvases(), variants()))
-    monkeypatch.setattr("dream_edge_export.reference.sensitivity_passes._LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr("dream_edge_export.quantize.sensitivity_passes._LOGITS_AT_ONCE", 1)
     strips = measured(PerturbedPlan(checkpoint, canvases(), variants()))
     for ours, theirs in zip(whole, strips, strict=True):
         assert np.allclose(np.concatenate(ours), np.concatenate(theirs), rtol=1e-6, atol=1e-12)
