@@ -111,7 +111,7 @@ def sweep(
 
 
 def name_to_recipe(name: str, layers: int) -> Recipe:
-    """The recipe called e.g. "int8" or "int4-32", for a network of so many layers. Raises InvalidOption."""
+    """The recipe called e.g. "int8" or "int4-32", for a network of that many layers. Raises InvalidOption."""
     scheme, _, block = name.partition("-")
     if block.isdecimal():
         return Recipe.for_scheme(scheme, block_size=int(block), layers=layers)

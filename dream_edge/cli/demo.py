@@ -29,7 +29,7 @@ _COMPARED = 20  # masked texts for each scheme: enough to tell them apart
 
 
 @dataclass
-class Player:
+class Contender:
     """The tiny model in one scheme, and how it did."""
 
     artifact: Artifact
@@ -52,19 +52,19 @@ def demo(seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws other
     from .acts import acts
 
     with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
-        players = _players(Path(directory))
-        programme = acts(seed)
-        for act in programme:
-            _perform(act, players)
-        _time(programme[0], players)
-        _measure(players)
-        _report(players, len(programme))
+        contenders = _contenders(Path(directory))
+        cases = acts(seed)
+        for act in cases:
+            _perform(act, contenders)
+        _time(cases[0], contenders)
+        _measure(contenders)
+        _report(contenders, len(cases))
 
 
 _SCHEMES: tuple[Scheme, ...] = ("fp32", "int8", "int4")
 
 
-def _players(directory: Path) -> list[Player]:
+def _contenders(directory: Path) -> list[Contender]:
     """The tiny model in every scheme; without the libraries that export, in the one that comes with the package."""
     import dream_edge
     from dream_edge_runtime.artifact import Artifact
@@ -80,31 +80,31 @@ def _players(directory: Path) -> list[Player]:
     except MissingExtra as error:
         artifacts = [Artifact.open(dream_edge.resolve_artifact("tiny"))]
         typer.echo(f"{error} Until then: {_described(artifacts[0])}, which comes with the package.")
-    return [Player(artifact, dream_edge.load(artifact.path)) for artifact in artifacts]
+    return [Contender(artifact, dream_edge.load(artifact.path)) for artifact in artifacts]
 
 
 def _described(artifact: Artifact) -> str:
     return f"{artifact.manifest.recipe.scheme} of {size(artifact.size)}"
 
 
-def _perform(act: Act, players: list[Player]) -> None:
-    """Ask every player; those that are quantized are watched."""
+def _perform(act: Act, contenders: list[Contender]) -> None:
+    """Ask every contender; those that are quantized are shown."""
     from .terminal.run import watch
 
     typer.echo(f"\n── {act.title} {'─' * (66 - len(act.title))}\n{act.asked.rstrip()}\n")
-    for player in players:
-        watched = player.scheme != "fp32"
+    for contender in contenders:
+        watched = contender.scheme != "fp32"
         generation = watch(
-            lambda cancel, model=player.model: act.begin(model, cancel),  # type: ignore[misc]
-            player.model.tokenizer,
+            lambda cancel, model=contender.model: act.begin(model, cancel),  # type: ignore[misc]
+            contender.model.tokenizer,
             visual=watched,
             pace=_PACE if watched else 0.0,
         )
         right = act.solves(generation.text)
-        player.right += right
+        contender.right += right
         if watched:
             answer = printable(act.opening + generation.text).rstrip().replace("\n", "\n        ")
-            typer.echo(f"{player.scheme:<7} {answer}   {_verdict(right)}")
+            typer.echo(f"{contender.scheme:<7} {answer}   {_verdict(right)}")
 
 
 def _verdict(right: bool) -> str:
@@ -113,14 +113,14 @@ def _verdict(right: bool) -> str:
     return typer.style(text, fg=color) if colored else text
 
 
-def _time(act: Act, players: list[Player]) -> None:
+def _time(act: Act, contenders: list[Contender]) -> None:
     """How long a step takes while nothing is drawn."""
-    for player in players:
-        generation = act.begin(player.model, threading.Event()).result()
-        player.step_seconds = generation.seconds / max(generation.passes, 1)
+    for contender in contenders:
+        generation = act.begin(contender.model, threading.Event()).result()
+        contender.step_seconds = generation.seconds / max(generation.passes, 1)
 
 
-def _measure(players: list[Player]) -> None:
+def _measure(contenders: list[Contender]) -> None:
     """What each scheme lost, where the full-precision network can be run."""
     from dream_edge.models import open_checkpoint
     from dream_edge.quality import compare_artifact, evaluation_for, temporary_base
@@ -130,25 +130,25 @@ def _measure(players: list[Player]) -> None:
         checkpoint = open_checkpoint("tiny", "Comparing with the full-precision network")
         evaluation = evaluation_for(checkpoint, sequences=_COMPARED)
         with temporary_base(checkpoint, evaluation) as base, show_progress() as shown:
-            for player in players:
-                player.loss = compare_artifact(player.artifact, base, progress=shown).overall
+            for contender in contenders:
+                contender.loss = compare_artifact(contender.artifact, base, progress=shown).overall
     except MissingExtra as error:
         typer.echo(f"\n{error}")
 
 
-def _report(players: list[Player], asked: int) -> None:
+def _report(contenders: list[Contender], asked: int) -> None:
     rows = [("scheme", "size", "bits/weight", "ms/step", "KL (nats)", "same-top", "right")]
-    for player in players:
-        manifest, loss = player.artifact.manifest, player.loss
+    for contender in contenders:
+        manifest, loss = contender.artifact.manifest, contender.loss
         rows.append(
             (
-                player.scheme,
-                size(player.artifact.size),
+                contender.scheme,
+                size(contender.artifact.size),
                 f"{manifest.recipe.targets['cpu'].bits_per_weight(manifest.config):.2f}",
-                f"{1000 * player.step_seconds:.1f}",
+                f"{1000 * contender.step_seconds:.1f}",
                 f"{loss.kl_mean:.5f}" if loss else "–",
                 f"{loss.same_top:.1%}" if loss else "–",
-                f"{player.right} of {asked}",
+                f"{contender.right} of {asked}",
             )
         )
     typer.echo(f"\n── What quantization cost {'─' * 44}")

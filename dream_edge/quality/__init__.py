@@ -1,7 +1,7 @@
 """What quantization costs: an artifact measured against the network it was made from.
 
-That network is evaluated once (`build_base`, which needs PyTorch); any number of artifacts are held against what it
-said.
+That network is evaluated once (`build_base`, which needs PyTorch); any number of artifacts are compared with what it
+predicts. `dream_edge.compare` does all of it.
 """
 
 from __future__ import annotations

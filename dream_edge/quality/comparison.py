@@ -17,7 +17,7 @@ from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from .errors import MismatchedModels
-from .measure.differences import Differences, differences, joined
+from .measure.differences import Differences, concatenate, differences
 from .measure.figures import Bin, Figures, Measures, figures
 from .reference.base import Base
 from .reference.noise import noise_floor
@@ -26,7 +26,7 @@ from .texts.evaluation import asked_rows
 from .texts.masking import MaskedPassage
 from .trajectory.agreement import TrajectoryFigures
 from .trajectory.follow import follow, follow_count, trajectories
-from .trajectory.record import Trajectory
+from .trajectory.path import Trajectory
 
 _ROWS_AT_ONCE = 32
 
@@ -119,7 +119,7 @@ def _measure(network: Network, base: Base, index: int) -> Differences:
         part = slice(start, min(start + _ROWS_AT_ONCE, len(masked.targets)))
         log_p = base.log_probs(first + part.start, first + part.stop)
         parts.append(differences(log_p, logits[part], masked.targets[part]))
-    return joined(parts)
+    return concatenate(parts)
 
 
 def _logits(network: Network, masked: MaskedPassage, config: ModelConfig) -> FloatArray:

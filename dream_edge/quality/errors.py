@@ -47,7 +47,7 @@ def thousandth_above(bits: float) -> float:
 
 
 class BudgetOutOfRange(InvalidOption):
-    """No choice of formats has so few bits, or there is none with so many."""
+    """No choice of formats has this few bits, or none has this many."""
 
     def __init__(self, bits: float, least: float, most: float) -> None:
         self.least, self.most = thousandth_above(least), thousandth_above(most)

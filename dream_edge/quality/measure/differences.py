@@ -40,16 +40,16 @@ class Differences:
 def differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: IntArray) -> Differences:
     """Compare the reference's log-probabilities with the artifact's logits, both [masked, vocab].
 
-    `targets` [masked] are the tokens that were masked. Any slice of the rows may be given; `joined` puts the parts of
-    one sequence together.
+    `targets` [masked] are the tokens that were masked. Any slice of the rows may be given; `concatenate` puts the
+    parts of one sequence together.
     """
     starts = range(0, len(targets), ROWS_AT_ONCE)
     slices = [slice(start, start + ROWS_AT_ONCE) for start in starts]
-    return joined([_differences(log_p[part], logits[part], targets[part]) for part in slices])
+    return concatenate([_differences(log_p[part], logits[part], targets[part]) for part in slices])
 
 
-def joined(parts: list[Differences]) -> Differences:
-    """The positions of all `parts`, one after the other."""
+def concatenate(parts: list[Differences]) -> Differences:
+    """Put the positions of all `parts` one after the other."""
     names = [field.name for field in fields(Differences)]
     return Differences(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

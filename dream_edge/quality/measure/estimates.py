@@ -66,7 +66,7 @@ def resamples(count: int) -> NDArray[np.int64]:
 
 
 def _quantiles(ascending: DoubleArray, times: IntArray, shares: DoubleArray) -> DoubleArray:
-    """Those of the sample that holds each of the `ascending` values so many `times`."""
+    """The quantiles of the sample that holds the `ascending` values as many `times` each."""
     last = np.cumsum(times)
     place = shares * (last[-1] - 1)
     low = np.floor(place)
@@ -77,7 +77,7 @@ def _quantiles(ascending: DoubleArray, times: IntArray, shares: DoubleArray) -> 
 
 
 def _correlations(first: DoubleArray, second: DoubleArray, times: IntArray) -> DoubleArray:
-    """[samples] of the samples that hold each sequence so many `times` [samples, sequences]."""
+    """[samples] of samples that hold each sequence as often as `times` [samples, sequences] says."""
     count = times.sum(axis=1)
     x, y = (values - values.mean() for values in (first, second))  # nothing cancels that need not
     mean_x, mean_y = times @ x / count, times @ y / count

@@ -1,18 +1,18 @@
-"""What the full-precision network says of an evaluation set, kept in a file: no artifact needs it a second time."""
+"""Reference predictions: what the full-precision network says of an evaluation set, kept in a file and read by rows."""
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_runtime.files.regular import Stamp
 from dream_edge_runtime.files.writing import replace_file
 from dream_edge_runtime.format.model_config import ModelConfig
 
@@ -27,18 +27,9 @@ if TYPE_CHECKING:
 _COPIED = 1 << 24
 
 
-class _Stamp(NamedTuple):
-    """What tells a file from another one, and from itself before it was written to."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-
 @dataclass(frozen=True)
 class Base:
-    """The reference's log-probabilities at every masked position of an evaluation set.
+    """Reference predictions: log-probabilities at every masked position of an evaluation set.
 
     Make one with `build_base`, or open the file of one. Only the asked rows are read. The file may come from a
     stranger: it is data, and every size in it is checked.
@@ -49,14 +40,14 @@ class Base:
     evaluation: Evaluation
     _layout: Layout
     _start: int
-    _stamp: _Stamp
+    _stamp: Stamp
 
     @classmethod
     def open(cls, path: Path) -> Base:
         """Raises BaseNotFound, CorruptBase, UnsupportedBase."""
         path = Path(path)
         with _reading(path) as file:
-            stamp = _stamp(file)
+            stamp = Stamp.of(file.fileno())
             about, layout, start = read_header(file, stamp.size, path)
             arrays = {}
             for name in layout.arrays:
@@ -103,7 +94,7 @@ class Base:
             raise IndexError(f"rows {first} to {last} of {self._layout.rows}")
         vocab, count = self._layout.vocab, last - first
         with _reading(self.path) as file:
-            if _stamp(file) != self._stamp:
+            if Stamp.of(file.fileno()) != self._stamp:
                 raise CorruptBase(self.path, "it was replaced or written to after it was opened")
             data = _read(file, self._start + self._layout.span("codes")[0] + 2 * vocab * first, 2 * vocab * count)
             sums = _read(file, self._start + self._layout.span("checksums")[0] + 4 * first, 4 * count)
@@ -160,8 +151,3 @@ def _read(file: BinaryIO, start: int, size: int) -> bytes:
     if len(data) != size:
         raise EOFError
     return data
-
-
-def _stamp(file: BinaryIO) -> _Stamp:
-    status = os.fstat(file.fileno())
-    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

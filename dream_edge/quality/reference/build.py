@@ -1,4 +1,4 @@
-"""Make a base: the full-precision network over the evaluation set, streamed from its checkpoint, in files beside it.
+"""Compute reference predictions: the full-precision network, streamed from its checkpoint, in files beside the base.
 
     .NAME.partial/lock      held by the process that works there; the system releases it when that process dies
     .NAME.partial/journal   how many steps are finished: the stages of the network, then rows of log-probabilities

@@ -1,4 +1,4 @@
-"""How a base lies in its file: a safetensors file, which is data and never code, with checksums of its own.
+"""How reference predictions lie in their file, the base: safetensors, data and never code, with checksums.
 
 https://huggingface.co/docs/safetensors/index#format: the length of the header (u64, little endian), a JSON table of
 types, shapes and offsets, then the arrays, here these and in this order:
@@ -172,7 +172,7 @@ def read_header(file: BinaryIO, size: int, path: Path) -> tuple[About, Layout, i
 def _check_version(path: Path, version: str) -> None:
     match = _VERSION.fullmatch(version)
     if not match:
-        raise ValueError("its version is none")
+        raise ValueError("its version is not MAJOR.MINOR")
     major, minor = map(int, match.groups())
     if major != MAJOR or minor > MINOR:
         raise UnsupportedBase(path, version, f"{MAJOR}.{MINOR}")
@@ -183,7 +183,7 @@ def _layout(table: Mapping[str, Any]) -> Layout:
     sizes = {name: entry["shape"] for name, entry in table.items()}
     numbers = (*sizes["lengths"], *sizes["canvas"], *sizes["codes"])
     if len(numbers) != 4 or not all(type(number) is int and 0 < number < _LARGEST_NUMBER for number in numbers):
-        raise ValueError("sizes that are not sizes")
+        raise ValueError("shape and offsets must be positive integers")
     layout = Layout(*numbers)
     expected = {
         name: {"data_offsets": [*layout.span(name)], "dtype": dtype, "shape": [*shape]}

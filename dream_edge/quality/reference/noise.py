@@ -13,7 +13,7 @@ from dream_edge_runtime.errors import MissingExtra
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..errors import CorruptBase
-from ..measure.differences import ROWS_AT_ONCE, Differences, differences, joined
+from ..measure.differences import ROWS_AT_ONCE, Differences, concatenate, differences
 from ..measure.figures import Figures, figures
 from ..texts.evaluation import asked_rows
 from .base import Base
@@ -56,7 +56,7 @@ def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: OnProgress
             rounding=rounded,
         )
         layers = Meter(progress, "measuring the noise floor", reference.work, "layers")
-        found = joined([*_differences(base, reference, layers)])
+        found = concatenate([*_differences(base, reference, layers)])
     spans = zip(evaluation.starts[:-1].tolist(), evaluation.starts[1:].tolist(), strict=True)
     sequences = [
         (masked.bin, found.take(slice(first, last)))

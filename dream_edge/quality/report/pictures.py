@@ -204,7 +204,7 @@ def require_matplotlib() -> None:
 
 
 def _matplotlib() -> AbstractContextManager[Any]:
-    """Matplotlib's Figure, with settings of ours while it is used."""
+    """Matplotlib's Figure, with the report's settings while it is used."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure

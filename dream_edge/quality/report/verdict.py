@@ -97,7 +97,7 @@ def _on_tasks(tasks: TaskComparison) -> str:
 
 
 def explain_grades() -> list[tuple[str, str, str]]:
-    """The rules as rows: grade, what it takes, what is said."""
+    """The rules as rows: the grade, what it takes, what it is called."""
     rows = [
         (each.name, f"mean KL ≤ {each.kl:g} and same best token ≥ {each.same_top:.0%}", each.says)
         for each in GRADES[:-1]

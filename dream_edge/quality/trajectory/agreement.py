@@ -15,7 +15,7 @@ from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..measure.differences import DoubleArray
 from ..measure.estimates import mean_error
-from .record import Replay, Trajectory, Unmasking
+from .path import Replay, Trajectory, Unmasking
 
 PARTS = 5
 """Into how many equal parts the steps, and the text, are divided to say where commitments flip."""
@@ -61,7 +61,7 @@ class FreeRun:
     same_tokens: share of the filled positions with the same token at the end.
     same_texts: share of canvases whose texts, as a user reads them (up to the end of the turn), are the same.
     diverged: share of canvases where, at some step, something else was settled.
-    first_divergence: the step (from 1) of the first difference, for each canvas; None where there is none.
+    first_divergence: the step (from 1) of the first difference, for each canvas; None where both are the same.
     median_divergence: of those; None where at least half of the canvases never diverge.
     divergence_histogram: canvases by the part of the steps in which they diverged first, in `PARTS` equal parts.
     """
@@ -199,7 +199,7 @@ def _text(path: Unmasking, tokenizer: Tokenizer, ends: frozenset[int]) -> str:
 def _samples(
     reference: Trajectory, texts: Sequence[tuple[str, str]], first: Sequence[int | None], tokenizer: Tokenizer
 ) -> tuple[SampleTexts, ...]:
-    """Some of the texts, half of them that differ if there are so many, in the order of the paths."""
+    """Some of the texts, if possible half of them such that differ, in the order of the paths."""
     differing = [index for index, (ours, theirs) in enumerate(texts) if ours != theirs]
     alike = [index for index, (ours, theirs) in enumerate(texts) if ours == theirs]
     few = min(len(differing), max(SAMPLES // 2, SAMPLES - len(alike)))

@@ -22,7 +22,8 @@ from ..reference.base import Base
 from ..texts.default import default_texts
 from ..texts.read import Passage, Text, passages
 from .agreement import TrajectoryFigures, along
-from .record import AfterPass, Trajectory, nothing, official, openings, pass_count, record, replay
+from .path import Trajectory, draw_openings, official
+from .record import AfterPass, nothing, pass_count, record, replay
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -32,7 +33,7 @@ TRAJECTORIES = "trajectories"
 TEXTS = 32
 NEW_TOKENS = 32
 LARGEST_HELD = 1 << 30
-"""Bytes of weights in fp32 up to which the reference is held in memory; a larger one is read anew for every pass."""
+"""Bytes of weights in fp32 up to which the reference is held in memory; a larger one is read again for every pass."""
 
 
 _log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def with_trajectories(
 ) -> Base:
     """`base` with the trajectory of its own `checkpoint` from the same openings by each of `configs` kept in it.
 
-    What was kept before is given up. A network that is not held in memory is read once for each step, all canvases
+    What was kept before is replaced. A network that is not held in memory is read once for each step, all canvases
     going through it together: of 7B, 15 GB a step.
 
     Raises:
@@ -112,7 +113,7 @@ def with_chosen_trajectories(
     Raises: what `with_trajectories` does; NoData, PromptError, InvalidOption.
     """
     longest = min(base.evaluation.longest, base.config.context)
-    begun = openings(
+    begun = draw_openings(
         passages(default_texts(checkpoint) if texts is None else texts, tokenizer, longest),
         count=options.texts or TEXTS,
         new_tokens=options.new_tokens or NEW_TOKENS,
@@ -144,7 +145,7 @@ def trajectories(base: Base) -> tuple[Trajectory, ...]:
     try:
         found = tuple(Trajectory.from_dict(each) for each in base.extra(TRAJECTORIES) or ())
     except (KeyError, TypeError, ValueError, OverflowError, DreamEdgeError):
-        raise CorruptBase(base.path, "what it keeps as trajectories are none") from None
+        raise CorruptBase(base.path, "the stored trajectories are malformed") from None
     for path in (path for each in found for path in each.paths):
         for ids in (path.ids, path.tokens):
             if not (np.all(ids >= 0) and np.all(ids < base.config.vocab_size)) or len(ids) > base.config.context:

@@ -1,26 +1,26 @@
-"""The reference's own way from masks to text, and what an artifact would have done at each of its steps."""
+"""Fill canvases as the reference does, and see what an artifact would have done at each of its steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
+from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.kv_cache import NoCache
-from dream_edge_runtime.generation.logit_bias import apply_biases
 from dream_edge_runtime.generation.loop import SequencePlan, denoise
+from dream_edge_runtime.generation.reveal import Reveal
 from dream_edge_runtime.generation.reveal.scheduled import Origin
-from dream_edge_runtime.generation.schedule import BlockStep
+from dream_edge_runtime.generation.sampling import Proposal, UniformSource
+from dream_edge_runtime.generation.schedule import Timestep
 from dream_edge_runtime.generation.strategies import create_biases, create_reveal, create_sampler, plan_blocks
-from dream_edge_runtime.inference.network import Network
+from dream_edge_runtime.inference.network import Network, Rows
 
-from ..errors import NoData
 from ..texts.read import Passage
+from .path import Replay, Trajectory, Unmasking
 
 AfterPass = Callable[[], object]
 """Called after each pass."""
@@ -33,143 +33,6 @@ def nothing() -> None:
 _LOGITS_AT_ONCE = 1 << 27  # 512 MB of logits a pass
 
 
-@dataclass(frozen=True)
-class Unmasking:
-    """How one canvas was filled.
-
-    Attributes:
-        ids: [length] the canvas before the first step: the opening, then masks.
-        start: where the masks begin.
-        positions, tokens, steps: [commitments] which position became which token at which step (from 0), in the order
-            in which they were settled.
-        probability: [commitments] of the tokens, as the network that settled them saw it.
-    """
-
-    ids: IntArray
-    start: int
-    positions: IntArray
-    tokens: IntArray
-    steps: IntArray
-    probability: FloatArray
-
-    @property
-    def length(self) -> int:
-        """How many positions are filled."""
-        return len(self.ids) - self.start
-
-    def canvas(self, step: int) -> IntArray:
-        """The ids before `step`."""
-        ids, settled = self.ids.copy(), self.steps < step
-        ids[self.positions[settled]] = self.tokens[settled]
-        return ids
-
-    @property
-    def final(self) -> IntArray:
-        """The ids at the end."""
-        return self.canvas(int(self.steps.max(initial=-1)) + 1)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "ids": self.ids.tolist(),
-            "start": self.start,
-            "positions": self.positions.tolist(),
-            "tokens": self.tokens.tolist(),
-            "steps": self.steps.tolist(),
-            "probability": [round(value, 6) for value in self.probability.tolist()],
-        }
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Unmasking:
-        """The inverse of `to_dict`; ValueError, TypeError or KeyError unless a loop could have made it."""
-        ids, positions, tokens, steps = (
-            np.array(document[name], np.int64) for name in ("ids", "positions", "tokens", "steps")
-        )
-        start, probability = document["start"], np.array(document["probability"], np.float32)
-        shapes = {each.shape for each in (positions, tokens, steps, probability)}
-        if ids.ndim != 1 or shapes != {(len(positions),)}:
-            raise ValueError("its commitments are not lists of one length")
-        if type(start) is not int or not 0 < start < len(ids) or (steps < 0).any():
-            raise ValueError("its canvas has nothing to see or nothing to fill")
-        if len({*positions.tolist()} & {*range(start, len(ids))}) != len(positions):
-            raise ValueError("a position is not masked, or settled twice")
-        return cls(ids, start, positions, tokens, steps, probability)
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """The paths of several canvases, all filled by the same settings: the official loop, greedy."""
-
-    config: GenerationConfig
-    paths: tuple[Unmasking, ...]
-
-    @property
-    def begun(self) -> list[Passage]:
-        """The canvases before the first step: what comes after `start` is masked."""
-        return [Passage(path.ids, path.start) for path in self.paths]
-
-    def steps(self, path: Unmasking) -> int:
-        """Denoising steps of `path`: those of the configuration, or one a token."""
-        return self.config.steps or path.length
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"config": asdict(self.config), "paths": [path.to_dict() for path in self.paths]}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Trajectory:
-        """The inverse of `to_dict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it was written by something else.
-        """
-        return cls(
-            GenerationConfig(**document["config"]), tuple(Unmasking.from_dict(path) for path in document["paths"])
-        )
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What an artifact would have settled on each canvas of one path.
-
-    Attributes:
-        other_token: [commitments] whether it finds another token most probable where the reference settled one.
-        other_position: [commitments] whether it would not have settled that position at that step; None where the
-            algorithm draws positions by chance (`origin`), whatever the network thinks.
-    """
-
-    other_token: BoolArray
-    other_position: BoolArray | None
-
-
-def official(defaults: GenerationConfig, *, algorithm: str, steps: int | None, seed: int = 0) -> GenerationConfig:
-    """The official loop with a checkpoint's `defaults`, greedy, so that only the networks differ."""
-    return defaults.replace(algorithm=algorithm, steps=steps, temperature=0.0, seed=seed)
-
-
-def openings(passages: Sequence[Passage], *, count: int, new_tokens: int, longest: int, seed: int) -> list[Passage]:
-    """Up to `count` texts to be continued, drawn from `passages`: what comes after `start` is to be filled.
-
-    The prompt of a text that has one stays visible, of another text the first half. At most `new_tokens` are filled,
-    and at most `longest` positions are on a canvas: of a longer prompt the end is kept.
-
-    Raises:
-        NoData: no passage has two tokens.
-    """
-    rng = np.random.default_rng(seed)
-    usable = [each for each in passages if len(each.ids) > 1]
-    if not usable:
-        raise NoData("data", "no text has two tokens, one to see and one to fill")
-    found = []
-    for index in rng.permutation(len(usable))[:count]:
-        passage = usable[index]
-        start = passage.start or (len(passage.ids) + 1) // 2
-        end = start + min(new_tokens, len(passage.ids) - start, longest - 1)
-        begin = max(0, end - longest)
-        found.append(Passage(passage.ids[begin:end], start - begin))
-    return found
-
-
 def record(
     network: Network,
     begun: Sequence[Passage],
@@ -180,7 +43,7 @@ def record(
 ) -> Trajectory:
     """Fill every canvas by the runtime's own loop and remember each commitment.
 
-    A network that is read anew for each pass is asked `steps` times in all where `rows_at_once` holds every masked
+    A network that is read again for each pass is asked `steps` times in all where `rows_at_once` holds every masked
     position of all canvases; None = as many as make 512 MB of logits.
     """
     paths: list[Unmasking] = []
@@ -207,72 +70,59 @@ def record(
 
 def replay(network: Network, trajectory: Trajectory, *, after_pass: AfterPass = nothing) -> tuple[Replay, ...]:
     """Show `network` every canvas that the reference saw on its way, and see what it would have settled there."""
-    config = trajectory.config
-    batches = _batches(trajectory.begun, _LOGITS_AT_ONCE // network.config.vocab_size)
-    found: list[Replay] = []
-    for batch in batches:
+    config, vocab = trajectory.config, network.config.vocab_size
+    found: list[_Judge] = []
+    for batch in _batches(trajectory.begun, _LOGITS_AT_ONCE // vocab):
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
         canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
         plans = _plan(network, config, canvas, first=len(found))
-        seen = [_Seen.nothing(path) for path in paths]
-        for step in range(_steps(config, batch)):
-            _judge(network, config, canvas, plans, paths, seen, step)
+        judges = [
+            _Judge(plan.reveal, path, first) for plan, path, first in zip(plans, paths, canvas.first, strict=True)
+        ]
+        judged = [replace(plan, reveal=judge) for plan, judge in zip(plans, judges, strict=True)]
+        for step, _ in enumerate(denoise(NoCache(network), canvas, create_sampler(config), judged, vocab)):
+            for row, path in enumerate(paths):
+                due = path.steps == step
+                canvas.reveal(row, canvas.first[row] + path.positions[due], path.tokens[due])
             after_pass()
-        by_chance = isinstance(create_reveal(config), Origin)
-        found += [Replay(each.other_token, None if by_chance else each.other_position) for each in seen]
-    return tuple(found)
+        found += judges
+    return tuple(each.replay for each in found)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A replay while it is made."""
+class _Judge:
+    """Settles the positions that the reference settled along `path`, and remembers what `reveal` would have chosen.
 
-    other_token: BoolArray
-    other_position: BoolArray
+    `first` is where the sequence begins on its canvas.
+    """
 
-    @classmethod
-    def nothing(cls, path: Unmasking) -> _Seen:
-        return cls(np.zeros(len(path.steps), bool), np.zeros(len(path.steps), bool))
+    def __init__(self, reveal: Reveal, path: Unmasking, first: int) -> None:
+        self._reveal, self._path, self._first = reveal, path, first
+        self._is_by_chance = isinstance(reveal, Origin)
+        self._step = -1
+        self._other_token, self._other_position = (np.zeros(len(path.steps), bool) for _ in range(2))
 
+    @property
+    def replay(self) -> Replay:
+        return Replay(self._other_token, None if self._is_by_chance else self._other_position)
 
-def _judge(
-    network: Network,
-    config: GenerationConfig,
-    canvas: Canvas,
-    plans: Sequence[SequencePlan],
-    paths: Sequence[Unmasking],
-    seen: Sequence[_Seen],
-    step: int,
-) -> None:
-    """One step of the loop, except that the canvas then gets what the reference settled."""
-    due = {row: np.flatnonzero(path.steps == step) for row, path in enumerate(paths)}
-    block_steps = {
-        row: block_step for row, plan in enumerate(plans) if (block_step := plan.blocks.next(canvas.masked[row]))
-    }
-    asked = {
-        row: _asked(block_step, canvas, row, plans[row], paths[row].positions[due[row]])
-        for row, block_step in block_steps.items()
-    }
-    asked = {row: positions for row, positions in asked.items() if positions.size}
-    if not asked:
-        return
-    draw = create_sampler(config)
-    for row, rows in NoCache(network).compute(canvas, block_steps, asked, draw.temperature, None).items():
-        path, plan, commitments, timestep = paths[row], plans[row], due[row], block_steps[row].timestep
-        proposal = draw.propose(apply_biases(rows, plan.biases, canvas, row, timestep, draw.temperature), plan.draws)
-        chosen = plan.reveal.choose(proposal, rows, asked[row], timestep, plan.draws)
-        positions = canvas.first[row] + path.positions[commitments]
-        proposed = proposal.tokens[np.searchsorted(asked[row], positions)]
-        seen[row].other_token[commitments] = proposed != path.tokens[commitments]
-        seen[row].other_position[commitments] = ~np.isin(positions, asked[row][chosen])
-        canvas.reveal(row, positions, path.tokens[commitments])
+    def ask(self, masked: int, timestep: Timestep, draws: UniformSource) -> IntArray:
+        self._step += 1
+        if not self._is_by_chance:
+            return self._reveal.ask(masked, timestep, draws)
+        path = self._path
+        settled = path.positions[path.steps < self._step]
+        left = np.setdiff1d(np.arange(path.start, len(path.ids)), settled)
+        return np.searchsorted(left, np.sort(path.positions[path.steps == self._step]))
 
-
-def _asked(block_step: BlockStep, canvas: Canvas, row: int, plan: SequencePlan, due: IntArray) -> IntArray:
-    """The masked positions whose logits matter: those that were settled by chance, or all that could have been."""
-    if isinstance(plan.reveal, Origin):
-        return np.sort(canvas.first[row] + due)
-    return block_step.positions[plan.reveal.ask(len(block_step.positions), block_step.timestep, plan.draws)]
+    def choose(
+        self, proposal: Proposal, rows: Rows, positions: IntArray, timestep: Timestep, draws: UniformSource
+    ) -> IntArray:
+        due = np.flatnonzero(self._path.steps == self._step)
+        chosen = self._reveal.choose(proposal, rows, positions, timestep, draws)
+        found = np.searchsorted(positions, self._first + self._path.positions[due])
+        self._other_token[due] = proposal.tokens[found] != self._path.tokens[due]
+        self._other_position[due] = ~np.isin(found, chosen)
+        return found
 
 
 def _plan(network: Network, config: GenerationConfig, canvas: Canvas, first: int) -> list[SequencePlan]:

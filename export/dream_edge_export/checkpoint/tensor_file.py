@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from dream_edge_runtime.errors import CheckpointChanged, CheckpointNotFound, UnreadableFile
 from dream_edge_runtime.files.json import describe
+from dream_edge_runtime.files.regular import Stamp
 
 _WIDTHS = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 
@@ -33,20 +34,6 @@ class TensorEntry(NamedTuple):
     def nbytes(self) -> int:
         """Bytes in the file, of the types that are read."""
         return math.prod(self.shape) * _WIDTHS[self.dtype]
-
-
-class Stamp(NamedTuple):
-    """What tells a file from another one, and from itself before it was written to."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp:
-        status = path.stat()
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, eq=False)

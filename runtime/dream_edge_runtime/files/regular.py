@@ -5,11 +5,26 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import CorruptArtifact
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+
+class Stamp(NamedTuple):
+    """What tells a file from another one, and from itself before it was written to."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, file: Path | int) -> Stamp:
+        """That of a path or of an open descriptor. Raises OSError."""
+        status = os.stat(file)  # noqa: PTH116 - of a descriptor too
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def open_regular(path: Path) -> BinaryIO:

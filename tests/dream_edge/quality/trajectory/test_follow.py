@@ -20,7 +20,8 @@ from dream_edge.quality.measure.figures import measure
 from dream_edge.quality.reference.noise import NOISE, noise_floor, with_noise_floor
 from dream_edge.quality.texts.read import passages
 from dream_edge.quality.trajectory.follow import TRAJECTORIES, trajectories, with_trajectories
-from dream_edge.quality.trajectory.record import Trajectory, official, openings, record
+from dream_edge.quality.trajectory.path import Trajectory, draw_openings, official
+from dream_edge.quality.trajectory.record import record
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_export.reference.bf16 import round_activations
@@ -58,7 +59,7 @@ def base(plain: Base, tmp_path: Path) -> Base:
 
 
 def begun(artifact: Artifact, seed: int = 0) -> list:  # type: ignore[type-arg]
-    return openings(passages(TEXTS, artifact.tokenizer(), 64), count=2, new_tokens=6, longest=64, seed=seed)
+    return draw_openings(passages(TEXTS, artifact.tokenizer(), 64), count=2, new_tokens=6, longest=64, seed=seed)
 
 
 # --- noise floor -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from dream_edge.models import bundled
 from dream_edge.quality.errors import NoData
 from dream_edge.quality.texts.read import Passage
 from dream_edge.quality.trajectory.agreement import TrajectoryFigures, along, first_divergence
-from dream_edge.quality.trajectory.record import Replay, Trajectory, Unmasking, official, openings, record, replay
+from dream_edge.quality.trajectory.path import Replay, Trajectory, Unmasking, draw_openings, official
+from dream_edge.quality.trajectory.record import record, replay
 from dream_edge_runtime.arrays import BoolArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.generation.config import GenerationConfig
@@ -151,7 +152,7 @@ def test_trajectory_is_json_and_comes_back() -> None:
 
 def test_prompt_stays_visible_and_of_other_texts_the_first_half() -> None:
     given = [Passage(np.arange(10), 6), Passage(np.arange(100, 110), 0), Passage(np.array([7]), 0)]
-    found = sorted(openings(given, count=9, new_tokens=99, longest=99, seed=0), key=lambda each: each.ids[0])
+    found = sorted(draw_openings(given, count=9, new_tokens=99, longest=99, seed=0), key=lambda each: each.ids[0])
     assert [(each.ids.tolist(), each.start) for each in found] == [
         ([*range(10)], 6),
         ([*range(100, 110)], 5),
@@ -159,7 +160,7 @@ def test_prompt_stays_visible_and_of_other_texts_the_first_half() -> None:
 
 
 def test_long_texts_are_cut_on_both_sides() -> None:
-    (found,) = openings([Passage(np.arange(50), 30)], count=1, new_tokens=6, longest=16, seed=0)
+    (found,) = draw_openings([Passage(np.arange(50), 30)], count=1, new_tokens=6, longest=16, seed=0)
     assert found.ids.tolist() == [*range(20, 36)]
     assert found.start == 10
 
@@ -168,7 +169,7 @@ def test_openings_are_drawn_by_seed() -> None:
     given = [Passage(np.arange(index, index + 4), 1) for index in range(30)]
 
     def drawn(seed: int) -> list[int]:
-        return [int(each.ids[0]) for each in openings(given, count=5, new_tokens=4, longest=9, seed=seed)]
+        return [int(each.ids[0]) for each in draw_openings(given, count=5, new_tokens=4, longest=9, seed=seed)]
 
     one, again, other = map(drawn, (1, 1, 2))
     assert one == again != other
@@ -177,7 +178,7 @@ def test_openings_are_drawn_by_seed() -> None:
 
 def test_nothing_to_continue_is_refused() -> None:
     with pytest.raises(NoData):
-        openings([Passage(np.array([3]), 0)], count=1, new_tokens=4, longest=9, seed=0)
+        draw_openings([Passage(np.array([3]), 0)], count=1, new_tokens=4, longest=9, seed=0)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
