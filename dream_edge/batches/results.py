@@ -28,7 +28,9 @@ class Results:
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self.done, self._file = path, dict[int, str | None](), file
+        self.path: Path = path
+        self.done: dict[int, str | None] = {}
+        self._file = file
         whole = 0
         for number, data in enumerate(file, 1):
             if not data.endswith(b"\n"):  # it was not written to its end, and is cut off

@@ -23,7 +23,7 @@ from .serve import serve
 from .sweep import sweep
 from .verify import verify
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
@@ -32,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for verb in (
+for _verb in (
     generate,
     infill,
     chat,
@@ -49,7 +49,7 @@ for verb in (
     cache,
     demo,
 ):
-    app.command(cls=VerbWithSections)(verb)
+    app.command(cls=VerbWithSections)(_verb)
 
 
 def _print_version(wanted: bool) -> None:

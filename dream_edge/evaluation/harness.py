@@ -73,7 +73,7 @@ class DreamEdgeLM(LM):  # type: ignore[misc]
                 raise InvalidOption(
                     "cache", chosen["cache"], "does not go with a reference, which keeps no keys and values"
                 )
-        self.subject = Subject(
+        self.subject: Subject = Subject(
             model=model,
             mc_samples=mc_samples,
             seed=seed,

@@ -21,9 +21,9 @@ class Alternatives:
 
     def __init__(self, model: DreamModel, request: AlternativesRequest) -> None:
         self.found: list[dict[str, Any]] = []
-        self.cancel = threading.Event()
+        self.cancel: threading.Event = threading.Event()
         self._tokenizer, self._count = model.tokenizer, request.count
-        self.text = self._begin(model, request)
+        self.text: Denoising = self._begin(model, request)
 
     def _begin(self, model: DreamModel, request: AlternativesRequest) -> Denoising:
         chat = chat_ids(model.tokenizer, [each.turn() for each in request.messages]) if request.messages else []

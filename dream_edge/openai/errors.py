@@ -9,7 +9,7 @@ from typing import Any
 
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError, InvalidOption, PromptError, UnknownOption
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -34,7 +34,10 @@ class RequestRefused(DreamEdgeError, ValueError):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.param, self.code, self.headers = status, param, code, dict(headers or {})
+        self.status: int = status
+        self.param: str | None = param
+        self.code: str | None = code
+        self.headers: dict[str, str] = dict(headers or {})
 
     @classmethod
     def of(cls, error: Exception) -> RequestRefused:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -22,7 +22,9 @@ class Strict(BaseModel):
     """A JSON object whose fields are all known. Null asks for nothing, whatever the field: clients send it for all that
     they leave out, and for all that an answer of OpenAI's could have had besides its text."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"additionalProperties": {"type": "null"}})
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"additionalProperties": {"type": "null"}}
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -245,7 +247,7 @@ class AlternativesRequest(Strict):
 class InfillRequest(Strict):
     """POST /infill, as llama.cpp has it. Its other sampling fields are accepted and without effect."""
 
-    model_config = ConfigDict(extra="ignore", json_schema_extra={})
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore", json_schema_extra={})
 
     input_prefix: Text = ""
     input_suffix: Text = ""

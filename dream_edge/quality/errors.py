@@ -17,7 +17,7 @@ class MismatchedModels(CompareError):
     """What is compared has another vocabulary or geometry; `differences` lists them."""
 
     def __init__(self, artifact: Path, checkpoint: Path | str, differences: Sequence[str]) -> None:
-        self.differences = tuple(differences)
+        self.differences: tuple[str, ...] = tuple(differences)
         super().__init__(
             f"{artifact} was not exported from {checkpoint}: {'; '.join(differences)} (artifact / checkpoint). "
             "Name the checkpoint that the artifact was made from, or a base of it."
@@ -50,7 +50,8 @@ class BudgetOutOfRange(InvalidOption):
     """No choice of formats has this few bits, or none has this many."""
 
     def __init__(self, bits: float, least: float, most: float) -> None:
-        self.least, self.most = thousandth_above(least), thousandth_above(most)
+        self.least: float = thousandth_above(least)
+        self.most: float = thousandth_above(most)
         requirement = (
             f"must lie between {self.least} and {self.most}, which the measured formats take at least and at most"
         )

@@ -24,7 +24,7 @@ CLIENT_GONE = 499  # nginx' number for it; nobody sees the response, but logs an
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::\d{1,5})?")
 
 
-log = logging.getLogger("dream_edge.server")
+log: logging.Logger = logging.getLogger("dream_edge.server")
 
 
 class Logged:

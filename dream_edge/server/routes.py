@@ -62,7 +62,7 @@ Here = Annotated[Service, Depends(_service)]
 
 # --- texts -----------------------------------------------------------------------------------------------------------
 
-texts = APIRouter(route_class=StrictRoute)
+texts: APIRouter = APIRouter(route_class=StrictRoute)
 
 
 @texts.post("/v1/chat/completions", **describe("An answer to a conversation.", streams=True))
@@ -99,7 +99,7 @@ async def alternatives(request: Request, body: AlternativesRequest, service: Her
 
 # --- the state of the server -----------------------------------------------------------------------------------------
 
-state = APIRouter()
+state: APIRouter = APIRouter()
 
 
 @state.get("/v1/models", **describe("The model."))
@@ -130,7 +130,7 @@ async def counts(service: Here) -> Response:
 
 # --- the page: a few files of the package, and nothing from anywhere else --------------------------------------------
 
-page = APIRouter(include_in_schema=False)
+page: APIRouter = APIRouter(include_in_schema=False)
 
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _PAGE_HEADERS = {

@@ -31,7 +31,7 @@ from .metrics import Metrics
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _LONGEST_TOKEN = 256  # bytes of a body that one token may take
 
-log = logging.getLogger("dream_edge.server")
+log: logging.Logger = logging.getLogger("dream_edge.server")
 
 Body = TypeVar("Body", bound=Sampling | AlternativesRequest)
 Prepared = TypeVar("Prepared")

@@ -304,7 +304,8 @@ class InvalidOption(DreamEdgeError, ValueError):
     """An option `name` has a `value` that it cannot have."""
 
     def __init__(self, name: str, value: object, requirement: str) -> None:
-        self.name, self.value = name, value
+        self.name: str = name
+        self.value: object = value
         super().__init__(f"{name}={value!r}: {name} {requirement}.")
 
 
@@ -330,7 +331,8 @@ class CanvasTooLong(PromptError):
     """What is given and what is new exceed the model's context."""
 
     def __init__(self, length: int, context: int) -> None:
-        self.length, self.context = length, context
+        self.length: int = length
+        self.context: int = context
         super().__init__(
             f"prompt and new tokens make a canvas of {length} tokens; the model's context is {context}. "
             "Shorten the prompt, lower max_new_tokens (-n) or make the holes smaller."

@@ -20,7 +20,7 @@ def note(text: str) -> None:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        note(printable(record.getMessage()))
 
 
 @contextmanager

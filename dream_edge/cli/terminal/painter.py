@@ -21,7 +21,7 @@ class Painter:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console: Console = console or Console(stderr=True, highlight=False)
         self._widths: list[int] = []  # of the lines on the screen
 
     @property

@@ -58,14 +58,16 @@ class Checkpoint:
         tensor_files: Mapping[str, TensorFile],
         packed: Mapping[str, PackedMatrix],
     ) -> None:
-        self.path = path
-        self.config = config
-        self.generation_defaults = dict(generation_defaults)
-        self.tensor_files = tuple(sorted(set(tensor_files.values()), key=lambda file: file.path))
-        self.files = tuple(file.path for file in self.tensor_files)
+        self.path: Path = path
+        self.config: ModelConfig = config
+        self.generation_defaults: dict[str, Any] = dict(generation_defaults)
+        self.tensor_files: tuple[TensorFile, ...] = tuple(
+            sorted(set(tensor_files.values()), key=lambda file: file.path)
+        )
+        self.files: tuple[Path, ...] = tuple(file.path for file in self.tensor_files)
         self._tensor_files = MappingProxyType(dict(tensor_files))
         self._packed = MappingProxyType(dict(packed))
-        self.dtype = self._dtype(_EMBEDDING)
+        self.dtype: torch.dtype = self._dtype(_EMBEDDING)
         if self._has_copy:
             for row in {0, config.vocab_size // 2, config.vocab_size - 1}:  # the rest, as it is read
                 self._read(_EMBEDDING, row, row + 1)

@@ -59,9 +59,11 @@ class Canvas:
     def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int, shift: int) -> None:
         lengths = np.array([len(draft.ids) for draft in drafts], dtype=np.int64)
         length = int(lengths.max())
-        self.mask_id, self.pad_id, self.shift = mask_id, pad_id, shift
+        self.mask_id: int = mask_id
+        self.pad_id: int = pad_id
+        self.shift: int = shift
         self.holes: list[tuple[range, ...]] = [draft.holes for draft in drafts]
-        self.rearranged = 0
+        self.rearranged: int = 0
         self._align(lengths)
         self.ids: IntArray = np.full((len(drafts), length), pad_id, dtype=np.int64)
         self.masked: BoolArray = np.zeros((len(drafts), length), dtype=bool)

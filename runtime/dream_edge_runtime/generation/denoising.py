@@ -63,9 +63,11 @@ class DenoisingRun:
         self, network: Network, tasks: Sequence[Task], config: GenerationConfig, run_options: RunOptions
     ) -> None:
         model = network.config
-        self.canvas = Canvas([task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift)
-        self.seed = secrets.randbits(32) if config.seed is None else config.seed
-        self.steps = 0
+        self.canvas: Canvas = Canvas(
+            [task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift
+        )
+        self.seed: int = secrets.randbits(32) if config.seed is None else config.seed
+        self.steps: int = 0
         """How many steps are planned; known once the first is made."""
         self._network, self._tasks, self._config, self._run_options = network, tasks, config, run_options
         self._counts = [_Counts() for _ in tasks]

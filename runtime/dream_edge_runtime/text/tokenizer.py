@@ -86,8 +86,8 @@ class Tokenizer:
         tokenizer.encode_special_tokens = True  # "<|mask|>" in a text is eight characters, never a mask
         self._tokenizer = tokenizer
         self._special = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-        self.special_ids = frozenset(self._special.values())
-        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.special_ids: frozenset[int] = frozenset(self._special.values())
+        self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @classmethod
     def from_file(cls, path: Path) -> Tokenizer:
