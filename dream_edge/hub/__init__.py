@@ -92,16 +92,7 @@ def find_or_download(repository: Repository, kind: Kind | None = None, *, progre
 def plan_download(repository: Repository, kind: Kind | None = None) -> Plan:
     """Ask the hub what `repository` holds at which commit, and which of its files are needed.
 
-    Raises:
-        NotCached: HF_HUB_OFFLINE is set.
-        RepositoryNotFound: the hub has no such model, or does not show it.
-        RepositoryClosed: its terms have not been accepted, or the token does not open it.
-        RevisionNotFound: it has no such branch, tag or commit.
-        HubUnreachable: the hub does not answer.
-        NotADream: there is nothing in it that could be used.
-        PickleCheckpoint: its only weights are pickled.
-        UnsupportedArtifact: it is the other kind than `kind`.
-        MissingExtra: huggingface_hub is not installed.
+    Raises: as `pull`, before anything is downloaded; UnsupportedArtifact, it is the other kind than `kind`.
     """
     if is_offline():
         raise NotCached(repository, cache_directory())
@@ -113,14 +104,7 @@ def plan_download(repository: Repository, kind: Kind | None = None) -> Plan:
 
 
 def download(plan: Plan, *, progress: OnProgress = silent) -> Path:
-    """Download what is missing and return the directory. What is going to be downloaded is logged first.
-
-    Raises:
-        NotEnoughDisk: before anything is downloaded.
-        NoConnection, DownloadInterrupted: the files that arrived are kept.
-        DamagedDownload: a file has another digest than the hub lists.
-        NotWritable: the disk fails, or the place is read-only.
-    """
+    """Download what is missing and return the directory; what is going to be downloaded is logged. Raises as `pull`."""
     from .network import fetch_files
 
     _announce(plan)

@@ -20,7 +20,7 @@ def random_checkpoint(random_artifact: Path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, random_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub of our own on loopback that has an artifact, someone/dream; an empty cache; no pauses between attempts."""
+    """A hub of our own on loopback that has an artifact, someone/dream; an empty cache."""
     for name in (
         "HF_HUB_OFFLINE",
         "TRANSFORMERS_OFFLINE",
@@ -31,7 +31,6 @@ def hub(tmp_path: Path, random_artifact: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("dream_edge.hub.network.PAUSES", (0, 0, 0))
     with serving() as served:
         monkeypatch.setenv("HF_ENDPOINT", served.url)
         served.add("someone/dream", random_artifact)
