@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from dream_edge_export.quantize.grid import NF4_VALUES
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
 from dream_edge_runtime.format.tensors import matrix_shapes, vector_sizes
 
 Stored = Mapping[str, NDArray[Any]]

@@ -137,7 +137,7 @@ def test_damaged_tensor_leaves_nothing(tmp_path: Path) -> None:
     assert only(tmp_path, "checkpoint")
 
 
-@pytest.mark.parametrize("stage", ["_write_weights", "write_file", "model_card", "build_model"])
+@pytest.mark.parametrize("stage", ["_write_weights", "write_file", "model_card", "derive_graph"])
 def test_old_artifact_survives_a_failed_replacement(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dream_edge_export.quantize.grid import NF4_VALUES
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
 
 DoubleArray = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dream_edge_runtime.inference import devices, key_values, memory_check
+from dream_edge_runtime.inference import devices, memory_check
 from dream_edge_runtime.inference import onnx_network as session
 from dream_edge_runtime.inference.devices import import_onnxruntime
 
@@ -87,8 +87,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
             return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cpu", number)
 
     module = SimpleNamespace(**{**vars(onnxruntime), "InferenceSession": Session, "OrtValue": OrtValue})
-    for each in (session, key_values):
-        monkeypatch.setattr(each, "import_onnxruntime", lambda: module)
+    monkeypatch.setattr(session, "import_onnxruntime", lambda: module)
     monkeypatch.setattr(devices, "cuda_problem", lambda: None)
     monkeypatch.setattr(memory_check, "free_gpu_memory", lambda: free)
     return gpu

@@ -14,17 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
 
 Arrays = dict[str, NDArray[np.generic]]
-
-# Dettmers et al., "QLoRA" (arXiv 2305.14314), appendix E: quantiles of the normal distribution, scaled to [-1, 1].
-NF4_VALUES = (
-    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
-    -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
-    0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-)  # fmt: skip
 
 _SMALLEST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 _LARGEST_HALF = float(np.finfo(np.float16).max)

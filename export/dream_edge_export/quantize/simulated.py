@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
 from dream_edge_runtime.graph.signature import EIGHT_BITS
 
-from .grid import NF4_VALUES, encode_embedding, encode_linear
+from .grid import encode_embedding, encode_linear
 from .weights import rows_of_slice
 
 

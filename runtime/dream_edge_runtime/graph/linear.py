@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..format.recipe import WeightFormat
 from .op import Op, Value
-from .signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS
+from .signature import EIGHT_BITS, rounding_constants
 
 INT8_ACTIVATIONS = 4
 """MatMulNBits' accuracy_level: quantize activations to int8 for each group, the fast kernels; less is fp32."""
@@ -42,11 +40,8 @@ class Activations:
 
 def rounding(op: Op) -> tuple[Value, Value]:
     """The constants of W8A8 activations, by name so that they can be replaced."""
-    levels, zero_point = EIGHT_BITS
-    return (
-        op.constant(np.array(levels, "<f4"), ACTIVATION_LEVELS),
-        op.constant(np.array(zero_point, np.uint8), ACTIVATION_ZERO_POINT),
-    )
+    levels, zero_point = (op.constant(array, name) for name, array in rounding_constants(*EIGHT_BITS).items())
+    return levels, zero_point
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,24 @@ from .layers import Decoder, KeyValue
 from .linear import Activations, Linear
 from .onnx_writer import write_onnx
 from .op import Op, Value
-from .signature import activation_dtype, input_specs, output_specs, top_k
+from .signature import EIGHT_BITS, activation_dtype, input_specs, output_specs, rounding_constants, top_k
 
 GRAPH_REVISION = 1
 """Raised by every change of the bytes that `derive_graph` gives; what the weights mean never changes with it."""
 
 
-def derive_graph(config: ModelConfig, recipe: Recipe, target: Target, shards: Mapping[str, str] | None = None) -> bytes:
+def derive_graph(
+    config: ModelConfig,
+    recipe: Recipe,
+    target: Target,
+    *,
+    shards: Mapping[str, str] | None = None,
+    bits: tuple[int, int] = EIGHT_BITS,
+) -> bytes:
     """The ONNX file for `target`, with each of its weights pointed at its place in the shards.
 
-    `shards`: other names for the files of weights, by their own.
+    Those in an artifact have the defaults. `shards` are other names for the files of weights, by their own; `bits` are
+    the constants of W8A8 activations, if there are any.
     """
     places, formats = weight_places(config, recipe, target), recipe.targets[target]
     if shards:
@@ -45,6 +53,7 @@ def derive_graph(config: ModelConfig, recipe: Recipe, target: Target, shards: Ma
     for index, computed in enumerate(present):
         op.outputs[f"present_key_values.{index}.key"] = computed.key
         op.outputs[f"present_key_values.{index}.value"] = computed.value
+    op.constants |= {name: array for name, array in rounding_constants(*bits).items() if name in op.constants}
     return write_onnx(op, output_specs(config, target), name="dream_denoising_pass")
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..format.layout import TensorSpec
 from ..format.model_config import ModelConfig
@@ -15,10 +19,18 @@ ACTIVATION_ZERO_POINT = "activation_zero_point"
 """Two constants of graphs with W8A8 products, fp32 [] and u8 []: the code of a row's largest magnitude, and of 0.
 
 They are 127 and 128. A processor whose instruction adds two products u8 × s8 in 16 bits needs codes below 128, so that
-no pair can overflow: there the runtime replaces them by `SEVEN_BITS` before the graph is loaded.
+no pair can overflow: there the runtime runs a graph with `SEVEN_BITS`.
 """
 EIGHT_BITS = (127, 128)
 SEVEN_BITS = (63, 64)
+
+
+def rounding_constants(levels: int, zero_point: int) -> dict[str, NDArray[Any]]:
+    """The two constants by name."""
+    return {
+        ACTIVATION_LEVELS: np.array(levels, "<f4"),
+        ACTIVATION_ZERO_POINT: np.array(zero_point, np.uint8),
+    }
 
 
 def top_k(config: ModelConfig) -> int:

@@ -7,11 +7,13 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from ..artifact import Artifact
@@ -19,15 +21,13 @@ from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOptio
 from ..format.layout import TensorSpec, plan_layout
 from ..format.model_config import ModelConfig
 from ..format.recipe import Target
-from ..format.tensors import matrix_shapes
 from ..graph.model import derive_graph
 from ..graph.onnx_writer import write_onnx
 from ..graph.op import Op
-from ..graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, SEVEN_BITS, activation_dtype
+from ..graph.signature import EIGHT_BITS, SEVEN_BITS, activation_dtype
 from ..host import default_threads
 from . import cuda
 from .devices import choose_device, import_onnxruntime
-from .key_values import OnnxKeyValues, key_value_names
 from .memory_check import check_gpu_memory, check_memory
 from .network import KeyValues, Rows
 
@@ -36,6 +36,21 @@ _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
 _WEIGHTS_DIRECTORY = "session.model_external_initializers_file_folder_path"
 _REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
+
+
+@dataclass(frozen=True)
+class OnnxKeyValues:
+    """Keys and values that a pass computed, kept for later passes: [batch, kv_heads, positions, head_dim]."""
+
+    values: list[Any]
+    """Of each layer in turn, tensors of ONNX Runtime in the memory of the device that computed them."""
+
+    @classmethod
+    def empty(cls, config: ModelConfig, batch: int, dtype: npt.DTypeLike, device: Target) -> OnnxKeyValues:
+        """An empty cache."""
+        shape = [batch, config.num_key_value_heads, 0, config.head_dim]
+        tensor = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type(shape, np.dtype(dtype).type, device, 0)
+        return cls([tensor] * (2 * config.num_hidden_layers))
 
 
 class OnnxNetwork:
@@ -68,24 +83,19 @@ class OnnxNetwork:
         graphs = artifact.manifest.graphs
         self._device = choose_device(device, graphs if graph is None or device == "cuda" else {"cpu"}, artifact.path)
         if device == "auto" and self._device == "cuda" and memory_check and "cpu" in graphs:
-            self._device = self._roomier(artifact)
+            self._device = self._prefer_room(artifact)
         self._target: Target = graph or self._device
         if self._target not in graphs:
             raise DeviceUnavailable(self._target, f"{artifact.path} holds graphs for: {', '.join(sorted(graphs))}.")
         self.config: ModelConfig = artifact.manifest.config
         self._ort = import_onnxruntime()
-        self._replaced: list[Any] = []
-        self._threads = threads or default_threads()
-        formats = artifact.manifest.recipe.targets[self._target]
-        in_integers = any(formats.of(name).kind == "row" for name in matrix_shapes(self.config))
-        self._seven_bits = in_integers and saturates()
         if memory_check and self._device == "cuda":
             check_gpu_memory(artifact.path, artifact.manifest)
         elif memory_check:
             check_memory(artifact.path, artifact.manifest, self._target)
-        self._session = self._create(artifact)
+        self._session = self._create(artifact, threads or default_threads())
 
-    def _roomier(self, artifact: Artifact) -> Target:
+    def _prefer_room(self, artifact: Artifact) -> Target:
         """CUDA, or the CPU where the model does not fit the GPU's memory."""
         try:
             check_gpu_memory(artifact.path, artifact.manifest)
@@ -94,13 +104,18 @@ class OnnxNetwork:
             return "cpu"
         return "cuda"
 
-    def _create(self, artifact: Artifact) -> Any:
+    def _create(self, artifact: Artifact, threads: int) -> Any:
         """A session of the graph that the manifest implies; of the artifact's files only the weights are read."""
         config, recipe, path = self.config, artifact.manifest.recipe, artifact.path
         directory, shards = _resolve_links(path, plan_layout(config, recipe).sizes())
-        graph, options = derive_graph(config, recipe, self._target, shards), self._options()
+        options, on_cuda = self._ort.SessionOptions(), self._device == "cuda"
+        bits = SEVEN_BITS if not on_cuda and saturates() else EIGHT_BITS
+        graph = derive_graph(config, recipe, self._target, shards=shards, bits=bits)
+        options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
+        options.intra_op_num_threads = threads
         options.add_session_config_entry(_WEIGHTS_DIRECTORY, directory)
-        on_cuda = self._device == "cuda"
+        if on_cuda:
+            cuda.configure(options)
         providers = cuda.providers() if on_cuda else ["CPUExecutionProvider"]
         try:
             # its fallback would print to stdout and go on without CUDA
@@ -139,18 +154,18 @@ class OnnxNetwork:
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         if past is None:
-            past = OnnxKeyValues.none(self.config, len(input_ids), activation_dtype(self._target), self._device)
+            past = OnnxKeyValues.empty(self.config, len(input_ids), activation_dtype(self._target), self._device)
         assert isinstance(past, OnnxKeyValues)
-        for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
+        for name, value in zip(_key_value_names("past", self.config), past.values, strict=True):
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("logits", self._device, 0)
         for name in _REDUCED:
             binding.bind_output(name)
         if keep:  # each costs 25 µs to bind and fetch
-            for name in key_value_names("present", self.config):
+            for name in _key_value_names("present", self.config):
                 binding.bind_output(name, self._device, 0)
         options = self._ort.RunOptions()
-        with _terminated_by(cancel, options):
+        with _terminate_on(cancel, options):
             try:
                 self._session.run_with_iobinding(binding, options)
             except Exception as error:
@@ -166,24 +181,6 @@ class OnnxNetwork:
             fetch_logits=logits.numpy,
             key_values=OnnxKeyValues(present) if keep else None,
         )
-
-    def _options(self) -> Any:
-        options = self._ort.SessionOptions()
-        options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
-        options.intra_op_num_threads = self._threads
-        if self._device == "cuda":
-            cuda.configure(options)
-        if self._seven_bits:
-            levels, zero_point = SEVEN_BITS
-            self._replace(options, ACTIVATION_LEVELS, np.array(levels, np.float32))
-            self._replace(options, ACTIVATION_ZERO_POINT, np.array(zero_point, np.uint8))
-        return options
-
-    def _replace(self, options: Any, name: str, value: NDArray[Any]) -> None:
-        """Give the graph another constant than its own."""
-        replacement = self._ort.OrtValue.ortvalue_from_numpy(value)
-        self._replaced.append(replacement)  # ONNX Runtime does not keep it alive
-        options.add_initializer(name, replacement)
 
 
 @cache
@@ -217,7 +214,7 @@ def _resolve_links(directory: Path, names: Iterable[str]) -> tuple[str, dict[str
 
 
 @contextmanager
-def _terminated_by(cancel: threading.Event | None, options: Any) -> Iterator[None]:
+def _terminate_on(cancel: threading.Event | None, options: Any) -> Iterator[None]:
     """Ask ONNX Runtime to stop the pass that uses `options` soon after `cancel` is set."""
     if cancel is None:
         yield
@@ -239,3 +236,9 @@ def _terminated_by(cancel: threading.Event | None, options: Any) -> Iterator[Non
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def _key_value_names(kind: str, config: ModelConfig) -> list[str]:
+    """The graph's inputs ("past") or outputs ("present") in the order of `OnnxKeyValues`."""
+    layers = range(config.num_hidden_layers)
+    return [f"{kind}_key_values.{index}.{part}" for index in layers for part in ("key", "value")]

@@ -12,22 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import FloatArray
-from ..format.recipe import WeightFormat
+from ..format.recipe import NF4_VALUES, WeightFormat
 
 Parameters = Mapping[str, NDArray[Any]]
 """What is stored of some rows of a matrix, by last names: weight, scales, zero_points, absmax; rows come first."""
 
-# Dettmers et al., "QLoRA" (arXiv 2305.14314), appendix E
-_NF4_VALUES = np.array(
-    [
-        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453,
-        -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0,
-        0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-        0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-    ],
-    np.float32,
-)  # fmt: skip
-
+_NF4_VALUES = np.array(NF4_VALUES, np.float32)
 _SMALLEST_SCALE = np.float32(1e-30)  # an output of zeros must not divide by zero
 
 

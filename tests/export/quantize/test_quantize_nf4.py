@@ -7,9 +7,9 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-from dream_edge_export.quantize.grid import NF4_VALUES, encode_linear
+from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
 from support.arithmetic import dequantized, rounding_bound
 from support.graphs import multiply, single_product
 

@@ -16,9 +16,8 @@ from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfG
 from dream_edge_runtime.format.recipe import Recipe, WeightFormat
 from dream_edge_runtime.host import free_gpu_memory
 from dream_edge_runtime.inference import cuda
-from dream_edge_runtime.inference.key_values import OnnxKeyValues
 from dream_edge_runtime.inference.network import KeyValues, Rows
-from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.inference.onnx_network import OnnxKeyValues, OnnxNetwork
 from support.checkpoints import write_checkpoint
 from support.pretended_gpu import pretend_gpu
 
