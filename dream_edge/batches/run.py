@@ -91,6 +91,8 @@ def batch(
 
     Raises: as `run_batch` and `dream_edge.load`; InvalidOption where an option does not belong to the engine.
     """
+    if engine not in ("local", "ray"):
+        raise InvalidOption("engine", engine, "must be local or ray")
     for name, value in (("workers", workers), ("address", address)):
         if engine == "local" and value is not None:
             raise InvalidOption(name, value, "is for --engine ray")

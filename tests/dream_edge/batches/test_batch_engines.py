@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import dream_edge
 from dream_edge.batches import BatchSummary, NoRoomOnCluster, RayEngine, Source, UnreadableBatch, run_batch
 from dream_edge.batches.answers import Answer
 from dream_edge.batches.ray_engine import Machine, Placement, Worker, place
@@ -150,7 +151,10 @@ def test_options_that_make_no_sense(tmp_path: Path, arguments: list[str], part: 
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_options_from_python() -> None:
+def test_options_from_python(tmp_path: Path) -> None:
+    wrong: Any = "spark"
+    with pytest.raises(InvalidOption, match="must be local or ray"):
+        dream_edge.batch("tiny", tmp_path / "in.jsonl", tmp_path / "out.jsonl", engine=wrong)
     bad: tuple[dict[str, Any], ...] = ({"workers": 0}, {"threads": -1}, {"address": "http://head"})
     for named in bad:
         with pytest.raises(InvalidOption, match=next(iter(named))):
