@@ -18,7 +18,7 @@ import pytest
 from support.documents import ROOT
 
 PACKAGES = ["dream_edge", "dream_edge.batches", "dream_edge.hub", "dream_edge.quality", "dream_edge.server"]
-PACKAGES += ["dream_edge_export.quantize.calibrate", "dream_edge_export.graph"]
+PACKAGES += ["dream_edge_export.quantize.calibrate"]
 ERRORS = (
     "dream_edge_runtime.errors",
     "dream_edge.batches.errors",

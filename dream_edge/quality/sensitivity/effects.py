@@ -111,6 +111,7 @@ class Sensitivity:
         return losses
 
     def with_effects(self, effects: Iterable[Effect]) -> Sensitivity:
+        """With `effects` added to what is known."""
         return replace(self, effects=(*self.effects, *effects))
 
     def _found(self) -> dict[frozenset[tuple[str, str]], Effect]:
