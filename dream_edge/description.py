@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.files.json import read_json_object
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import CANVAS, MemoryEstimate, estimate_memory
-from dream_edge_runtime.format.model_config import ModelConfig, read_json_object
+from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
 from dream_edge_runtime.inference.gpu_memory import BLOCK, estimate_gpu_memory

@@ -118,15 +118,15 @@ def _spend(
 ) -> tuple[Recipe, Mapping[str, Any]]:
     """The mixed recipe by measurement, and its origin for the manifest."""
     from dream_edge_export.checkpoint.provenance import fingerprint
+    from dream_edge_export.output.staging import resolve_goal
     from dream_edge_export.plan import check_output
-    from dream_edge_export.staging import goal
 
     from .quality.errors import MeasurementsUnfit
     from .quality.sensitivity.budget import budget_recipe
     from .quality.sensitivity.effects import Sensitivity
     from .quality.sensitivity.measure import measure_sensitivity
 
-    check_output(checkpoint, goal(out), force=force)  # now, not after hours of measuring
+    check_output(checkpoint, resolve_goal(out), force=force)  # now, not after hours of measuring
     if file is None:
         path = out.absolute().with_name(f"{out.name}.sensitivity.json")
         _log.info("Measuring first which matrices matter, kept in %s", path)

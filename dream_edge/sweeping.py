@@ -120,14 +120,14 @@ def name_to_recipe(name: str, layers: int) -> Recipe:
 
 def _export(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool, progress: OnProgress) -> Artifact:
     """The artifact at `out`, made unless one of the same checkpoint, recipe and release is there."""
-    from dream_edge_export.checkpoint.provenance import provenance, version
+    from dream_edge_export.checkpoint.provenance import describe_origin, installed_version
     from dream_edge_export.export import export
 
     origin = source(checkpoint.path)
     if (out / MANIFEST).is_file():
         artifact = Artifact.open(out)
         made = artifact.manifest
-        wanted = (recipe, provenance(checkpoint, origin), f"{PRODUCER} {version()}")
+        wanted = (recipe, describe_origin(checkpoint, origin), f"{PRODUCER} {installed_version()}")
         if (made.recipe, dict(made.provenance), made.producer) == wanted:
             _log.info("%s is there already", out)
             return artifact

@@ -140,7 +140,7 @@ def _batch_size(given: int | str | None) -> int:
 def _reference(name: str) -> DreamModel:
     try:
         from dream_edge_export.checkpoint.checkpoint import Checkpoint
-        from dream_edge_export.reference.in_memory import reference_model
+        from dream_edge_export.reference.networks import reference_model
     except ImportError:
         raise MissingExtra("Evaluating the full-precision network", "export") from None
     return reference_model(Checkpoint.open(resolve_checkpoint(name)))

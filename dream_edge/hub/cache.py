@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.files.json import read_json_object
 from dream_edge_runtime.format.manifest import MANIFEST, Manifest
-from dream_edge_runtime.format.model_config import read_json_object
 
 DEFAULT_BRANCH = "main"
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from dream_edge_runtime.errors import PickleCheckpoint, UnsupportedArtifact
+from dream_edge_export.errors import PickleCheckpoint
+from dream_edge_runtime.errors import UnsupportedArtifact
 from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 
 from .cache import Repository

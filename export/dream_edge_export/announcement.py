@@ -1,20 +1,26 @@
-"""What an export tells the log: what it is going to take, and what is left of one that was stopped."""
+"""Messages of an export to the log: what it is going to take, and how to resume one that was stopped."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from dream_edge_runtime.errors import OutputBusy
 from dream_edge_runtime.files.writing import free_disk
 from dream_edge_runtime.format.tensors import parameter_count
 from dream_edge_runtime.units import counted, duration, number, size
 
+from .output.staging import locate_staging
 from .plan import ExportPlan
-from .staging import staging_of
+from .quantize.calibrate import costs
+from .quantize.weights import encode_weight, open_encoders
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +37,10 @@ def announce(plan: ExportPlan, out: Path) -> None:
             "Calibrating on %s: it takes up to %s of disk meanwhile and very roughly %s",
             plan.calibration,
             size(plan.calibration_disk),
-            duration(plan.calibration_seconds()),
+            duration(costs.estimate_seconds(plan.checkpoint.config, plan.calibration.tokens)),
         )
     if kept := plan.kept_bytes(out):
-        _log.info("Resuming after the %s that an earlier run left in %s", size(kept), staging_of(out))
+        _log.info("Resuming after the %s that an earlier run left in %s", size(kept), locate_staging(out))
     left = 1 - plan.finished_bytes(out) / plan.written_bytes
     _log.info(
         "Writing %s as %s to %s, where %s are free; it takes %s of memory and about %s",
@@ -43,13 +49,24 @@ def announce(plan: ExportPlan, out: Path) -> None:
         out,
         size(free_disk(out)),
         size(plan.memory),
-        duration(plan.seconds() * left),
+        duration(_estimate_seconds(plan) * left),
     )
+
+
+def _estimate_seconds(plan: ExportPlan) -> float:
+    """A rough guess, from one matrix of the first layer that is read, encoded and hashed here and now."""
+    at = next(index for index, weight in enumerate(plan.weights) if weight.name.endswith("self_attn.q_proj"))
+    with open_encoders() as pool:
+        for _ in range(2):  # the first time wakes threads and fills caches
+            start = time.perf_counter()
+            for _, array in encode_weight(plan.checkpoint, plan.weights[at], pool):
+                hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return (time.perf_counter() - start) / plan.read_bytes[at] * sum(plan.read_bytes)
 
 
 @contextmanager
 def tell_what_is_kept(plan: ExportPlan, out: Path) -> Iterator[None]:
-    """Where the export does not reach its end, log how to resume it and how to give it up."""
+    """Log how to resume the export, or to give it up, if it does not reach its end."""
     try:
         yield
     except OutputBusy:  # what lies there belongs to the other export
@@ -57,5 +74,5 @@ def tell_what_is_kept(plan: ExportPlan, out: Path) -> Iterator[None]:
     except BaseException:
         if kept := plan.kept_bytes(out):
             _log.info("%s are finished and kept: the same command resumes there. To give them up:", size(kept))
-            _log.info("  %s", shlex.join(["rm", "-r", str(staging_of(out))]))
+            _log.info("  %s", shlex.join(["rm", "-r", str(locate_staging(out))]))
         raise

@@ -17,7 +17,7 @@ _SCHEMES = {
 }
 
 
-def model_card(manifest: Manifest) -> str:
+def format_card(manifest: Manifest) -> str:
     """Markdown, the same for the same manifest."""
     config, recipe = manifest.config, manifest.recipe
     header = ["---", "library_name: dream-edge", "pipeline_tag: text-generation"]
@@ -31,7 +31,7 @@ def model_card(manifest: Manifest) -> str:
         for target, formats in recipe.targets.items()
     )
     chosen_by = manifest.provenance.get("recipe_chosen_by")
-    described = _by_measurement(chosen_by) if chosen_by else _SCHEMES[recipe.scheme]
+    described = _describe_budget(chosen_by) if chosen_by else _SCHEMES[recipe.scheme]
     return "\n".join(
         [
             *header,
@@ -42,7 +42,7 @@ def model_card(manifest: Manifest) -> str:
             "",
             "| | |",
             "|---|---|",
-            f"| exported from | {_from(source)}{manifest.provenance['dtype']} weights, "
+            f"| exported from | {_describe_source(source)}{manifest.provenance['dtype']} weights, "
             f"config.json {manifest.provenance['config_sha256'][:12]} |",
             f"| geometry | {config.num_hidden_layers} layers × {config.hidden_size}, "
             f"{config.num_attention_heads} heads, {config.num_key_value_heads} key-value heads, "
@@ -62,11 +62,11 @@ def model_card(manifest: Manifest) -> str:
     )
 
 
-def _from(source: Mapping[str, str] | None) -> str:
+def _describe_source(source: Mapping[str, str] | None) -> str:
     return f"{source['repository']} at commit {source['commit']}, " if source else ""
 
 
-def _by_measurement(chosen_by: Mapping[str, Any]) -> str:
+def _describe_budget(chosen_by: Mapping[str, Any]) -> str:
     return (
         f"each matrix in one of {', '.join(chosen_by['formats'])}, chosen by its measured loss within "
         f"{chosen_by['bits']:g} bits per weight"

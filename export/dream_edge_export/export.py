@@ -5,33 +5,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
-from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights
 from dream_edge_runtime.files.writing import check_disk, explain_write_errors, write_file
 from dream_edge_runtime.format.layout import Weight, tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.format.recipe import Recipe, Target
 from dream_edge_runtime.graph.model import GRAPH_REVISION, derive_graph
 from dream_edge_runtime.graph.onnx_writer import PRODUCER
-from dream_edge_runtime.progress import OnProgress, Progress, silent
+from dream_edge_runtime.progress import Meter, OnProgress, Progress, silent
 
 from .announcement import announce, tell_what_is_kept
-from .card import model_card
+from .card import format_card
 from .checkpoint.checkpoint import Checkpoint
-from .checkpoint.provenance import licence, provenance, version
+from .checkpoint.provenance import describe_origin, installed_version, read_licence
 from .checkpoint.tokenizer import convert_tokenizer
-from .journal import Journal
-from .plan import DISK_REMEDY, ExportPlan, check_memory, check_output
-from .quantize.calibrate import Calibrated, CalibrationSet, Store, calibrate
-from .quantize.weights import Part, encoded, encoders
-from .shards import ShardsDiffer, WeightWriter
-from .staging import Staging, goal, staging
+from .errors import CheckpointChanged, NonFiniteWeights
+from .output.journal import Journal
+from .output.shards import WeightWriter
+from .output.staging import Staging, claim_staging, resolve_goal
+from .plan import DISK_REMEDY, ExportPlan, check_memory, check_output, plan_export
+from .quantize.calibrate import CalibrationSet, Store, calibrate, encode_calibrated
+from .quantize.weights import Part, encode_weight, open_encoders
 
 JOURNAL_EVERY = 64 << 20
 """Bytes between two lines of the journal: what a power cut costs at most, besides the matrix that was being written."""
@@ -59,7 +59,7 @@ def export(
     without, they are rounded to nearest. Calibrated bytes are the same as long as PyTorch has as many threads.
 
     The artifact is built beside `out` and renamed when it is whole, so that an interrupted export leaves nothing that
-    loads. What it had finished is kept (`staging_of` says where), and the same call goes on there. With `force` an
+    loads. What it had finished is kept (`locate_staging` says where), and the same call resumes there. With `force` an
     existing artifact is replaced, but only then. `source` is kept in the manifest: the repository and the commit that
     the checkpoint was pulled from; and `chosen_by`: what the recipe was chosen by, where that was not its scheme alone.
     `progress` is told layers of calibrating and then bytes of the checkpoint read for exporting.
@@ -74,17 +74,17 @@ def export(
         NotEnoughDisk, NotEnoughMemory: known before anything is written.
         CheckpointError: a tensor is damaged, or a file changed meanwhile.
     """
-    named, out = out, goal(out)
-    plan = ExportPlan.of(checkpoint, recipe, calibration)
+    named, out = out, resolve_goal(out)
+    plan = plan_export(checkpoint, recipe, calibration)
     with explain_write_errors(out):
         check_output(checkpoint, out, force=force)
         check_memory(plan.memory)
-        documents = _documents(plan, source, chosen_by)
+        documents = _prepare(plan, source, chosen_by)
         announce(plan, named)
-        with tell_what_is_kept(plan, named), staging(out) as place:
+        with tell_what_is_kept(plan, named), claim_staging(out) as place:
             check_output(checkpoint, out, force=force)  # once more: an old artifact may have been put back
             try:
-                _fill(place, plan, documents, progress)
+                _Writing(plan, place, progress).write(documents)
             except (CheckpointChanged, NonFiniteWeights):
                 place.is_resumable = False  # nothing of it can be used
                 raise
@@ -106,118 +106,112 @@ class _Documents:
         return sum(map(len, self.files.values())) + len(self.card) + _MANIFEST_ROOM
 
 
-def _documents(plan: ExportPlan, source: Mapping[str, str] | None, chosen_by: Mapping[str, Any] | None) -> _Documents:
+def _prepare(plan: ExportPlan, source: Mapping[str, str] | None, chosen_by: Mapping[str, Any] | None) -> _Documents:
     checkpoint, config = plan.checkpoint, plan.checkpoint.config
     tokenizer = convert_tokenizer(checkpoint.path, config)  # first: it fails fast
     graphs: dict[Target, str] = {target: f"model_{target}.onnx" for target in plan.recipe.targets}
     manifest = Manifest(
-        producer=f"{PRODUCER} {version()}",
+        producer=f"{PRODUCER} {installed_version()}",
         files=tuple(FileEntry(name, size, "") for name, size in plan.layout.sizes().items()),
         graphs=graphs,
         graph_revision=GRAPH_REVISION,
         config=config,
         recipe=plan.recipe,
         generation=checkpoint.generation_defaults,
-        provenance=provenance(checkpoint, source, chosen_by),
-        license=licence(checkpoint.path),
+        provenance=describe_origin(checkpoint, source, chosen_by),
+        license=read_licence(checkpoint.path),
     )
     files = {name: derive_graph(config, plan.recipe, target) for target, name in graphs.items()}
-    return _Documents(manifest, {**files, TOKENIZER: tokenizer}, model_card(manifest).encode())
+    return _Documents(manifest, {**files, TOKENIZER: tokenizer}, format_card(manifest).encode())
 
 
-# --- the weights -----------------------------------------------------------------------------------------------------
+# --- what is written -------------------------------------------------------------------------------------------------
 
 
-def _fill(
-    place: Staging,
-    plan: ExportPlan,
-    documents: _Documents,
-    progress: OnProgress,
-) -> None:
-    """Write all files of the artifact, going on with what an earlier run left; the manifest last."""
-    encode: Encode = partial(encoded, plan.checkpoint)
-    if plan.calibration is not None:
-        encode = _calibrated(place, plan, plan.calibration, progress)
-    journal, writer = _continued(place, plan)
-    written = sum(plan.layout.sizes(journal.finished.count).values())
-    check_disk(place.path, plan.written_bytes - written + documents.size, DISK_REMEDY)
-    with journal, writer:
-        try:
-            _write_weights(place, plan, encode, journal, writer, progress)
-        except BaseException:
-            with suppress(OSError):
-                _record(place, journal, writer)
-            raise
-        shards = writer.files
-    entries = [_write_entry(place.artifact / name, data) for name, data in documents.files.items()]
-    write_file(place.artifact / CARD, documents.card)  # not listed: people edit the card of what they publish
-    manifest = replace(documents.manifest, files=(*shards, *entries))
-    write_file(place.artifact / MANIFEST, manifest.to_json())
+@dataclass(frozen=True)
+class _Writing:
+    """Fills the directory of an artifact, resuming after what an earlier run left there."""
+
+    plan: ExportPlan
+    place: Staging
+    progress: OnProgress
+
+    def write(self, documents: _Documents) -> None:
+        """Write all files; the manifest last."""
+        plan, directory = self.plan, self.place.artifact
+        encode = self._calibrate(plan.calibration) if plan.calibration else partial(encode_weight, plan.checkpoint)
+        with self._open() as (journal, writer):
+            written = sum(plan.layout.sizes(journal.finished.count).values())
+            check_disk(self.place.path, plan.written_bytes - written + documents.size, DISK_REMEDY)
+            try:
+                self._write_weights(encode, journal, writer)
+            except BaseException:
+                with suppress(OSError):
+                    self._record(journal, writer)
+                raise
+            shards = writer.files
+        entries = [_write_entry(directory / name, data) for name, data in documents.files.items()]
+        write_file(directory / CARD, documents.card)  # not listed: people edit the card of what they publish
+        manifest = replace(documents.manifest, files=(*shards, *entries))
+        write_file(directory / MANIFEST, manifest.to_json())
+
+    def _calibrate(self, calibration: CalibrationSet) -> Encode:
+        """Choose weights by `calibration`, unless an earlier run has; what encodes them."""
+        plan, layers = self.plan, self.plan.checkpoint.config.num_hidden_layers
+        store = Store.open(self.place.calibration, plan.key)
+        self.place.is_resumable = True
+        check_disk(self.place.path, plan.calibration_disk - store.stored_bytes, DISK_REMEDY)
+
+        def advance(done: float, layer: str) -> None:
+            self.progress(Progress("calibrating", done, layers, "layers", layer))
+
+        calibrate(plan.checkpoint, plan.recipe, calibration, store, advance)
+        return partial(encode_calibrated, plan.checkpoint, store)
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Journal, WeightWriter]]:
+        """The journal of this work and a writer that continues it; both empty if nothing sound is left of it."""
+        journal, writer = (
+            Journal(self.place.journal, self.plan.key),
+            WeightWriter(self.place.artifact, self.plan.layout),
+        )
+        if not writer.resume(journal.finished):
+            self.place.clear()
+            journal.reset()
+        for file in self.place.artifact.iterdir():
+            if file.name not in self.plan.layout.sizes(journal.finished.count):
+                file.unlink()
+        with journal, writer:
+            yield journal, writer
+
+    def _write_weights(self, encode: Encode, journal: Journal, writer: WeightWriter) -> None:
+        plan, unrecorded = self.plan, 0
+        remaining, total = plan.remaining(journal.finished.count), sum(plan.read_bytes)
+        done = total - sum(size for _, size in remaining)
+        meter = Meter(self.progress, "exporting", total, "bytes", done=done)
+        with open_encoders() as pool:
+            for weight, size in remaining:
+                stored, written = sum(map(tensor_bytes, weight.specs)), 0
+                for name, array in encode(weight, pool):
+                    writer.append(name, array)
+                    written += array.nbytes
+                    meter.reach(done + size * written // stored, weight.name)
+                writer.mark()
+                done += size
+                unrecorded += stored
+                if unrecorded >= JOURNAL_EVERY:
+                    self._record(journal, writer)
+                    unrecorded = 0
+        self._record(journal, writer)
+
+    def _record(self, journal: Journal, writer: WeightWriter) -> None:
+        """Have on the disk what is finished, and then that it is."""
+        if writer.finished.count:
+            writer.sync()
+            journal.record(writer.finished)
+            self.place.is_resumable = True
 
 
 def _write_entry(path: Path, data: bytes) -> FileEntry:
     write_file(path, data)
     return FileEntry(path.name, len(data), hashlib.sha256(data).hexdigest())
-
-
-def _continued(place: Staging, plan: ExportPlan) -> tuple[Journal, WeightWriter]:
-    """The journal of this very work and a writer that stands where it ends; both empty if there is none."""
-    journal, writer = Journal(place.journal, plan.key), WeightWriter(place.artifact, plan.layout)
-    try:
-        writer.resume(journal.finished)
-    except ShardsDiffer:
-        is_sound = False
-    else:
-        is_sound = journal.finished.count > 0
-    if not is_sound:
-        place.clear()
-        return Journal(place.journal, plan.key), WeightWriter(place.artifact, plan.layout)
-    for file in place.artifact.iterdir():
-        if file.name not in plan.layout.sizes(journal.finished.count):
-            file.unlink()
-    return journal, writer
-
-
-def _calibrated(place: Staging, plan: ExportPlan, calibration: CalibrationSet, progress: OnProgress) -> Encode:
-    """The weights as a calibration chooses them, which is done now where an earlier run has not finished it."""
-    store = Store.open(place.calibration, plan.key)
-    place.is_resumable = True
-    check_disk(place.path, plan.calibration_disk - store.stored_bytes, DISK_REMEDY)
-    layers = plan.checkpoint.config.num_hidden_layers
-
-    def advance(done: float, layer: str) -> None:
-        progress(Progress("calibrating", done, layers, "layers", layer))
-
-    calibrate(plan.checkpoint, plan.recipe, calibration, store, advance)
-    return Calibrated(plan.checkpoint, store).encoded
-
-
-def _write_weights(
-    place: Staging, plan: ExportPlan, encode: Encode, journal: Journal, writer: WeightWriter, progress: OnProgress
-) -> None:
-    total = plan.read_bytes
-    done = plan.read_bytes_of(journal.finished.count)
-    progress(Progress("exporting", done, total, "bytes"))
-    unrecorded = 0
-    with encoders() as pool:
-        for weight in plan.weights_after(journal.finished.count):
-            size, stored, written = plan.checkpoint.nbytes(weight.source), sum(map(tensor_bytes, weight.specs)), 0
-            for name, array in encode(weight, pool):
-                writer.append(name, array)
-                written += array.nbytes
-                progress(Progress("exporting", done + size * written // stored, total, "bytes", weight.name))
-            writer.mark()
-            done += size
-            unrecorded += stored
-            if unrecorded >= JOURNAL_EVERY:
-                _record(place, journal, writer)
-                unrecorded = 0
-    _record(place, journal, writer)
-
-
-def _record(place: Staging, journal: Journal, writer: WeightWriter) -> None:
-    """Have on the disk what is finished, and then that it is."""
-    if writer.finished.count:
-        writer.sync()
-        journal.record(writer.finished)
-        place.is_resumable = True

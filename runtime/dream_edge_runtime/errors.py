@@ -2,6 +2,28 @@
 
 Each class inherits `DreamEdgeError` and the builtin that fits, and builds its own message, so that callers can catch
 either and nobody formats messages at the place of the failure.
+
+    DreamEdgeError
+    ├── CheckpointError             more in dream_edge_export.errors
+    │   ├── CheckpointNotFound
+    │   ├── InvalidConfig
+    │   └── UnreadableFile
+    ├── ArtifactError
+    │   ├── ArtifactNotFound
+    │   ├── CorruptArtifact
+    │   └── UnsupportedArtifact
+    ├── PromptError
+    │   ├── EmptyPrompt, CanvasTooLong, InvalidText, InvalidTokenId
+    │   └── InvalidTemplate, InvalidConversation, NoChatTokens
+    ├── InvalidOption, UnknownOption
+    ├── NotWritable, OutputBusy, NotEnoughDisk
+    ├── MissingExtra, DeviceUnavailable
+    ├── TooLittleMemory
+    │   └── TooLittleGpuMemory
+    ├── OutOfGpuMemory
+    ├── UnsafeCache, CacheEntryNotFound, NothingToRequantize
+    ├── NonFiniteLogits
+    └── Cancelled
 """
 
 from __future__ import annotations
@@ -31,16 +53,6 @@ class CheckpointNotFound(CheckpointError, FileNotFoundError):
         )
 
 
-class PickleCheckpoint(CheckpointError):
-    """The weights are pickled, and so could be code."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path}: pickled weights can run code and are never opened. Convert them to safetensors first "
-            "(safetensors.torch.save_file), or download the safetensors revision of the model."
-        )
-
-
 class InvalidConfig(CheckpointError):
     """config.json or generation_config.json says something impossible; `problems` lists all of it."""
 
@@ -54,74 +66,6 @@ class UnreadableFile(CheckpointError, OSError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"{path}: {why}. The file is damaged or incomplete: download it again.")
-
-
-class CheckpointChanged(CheckpointError, OSError):
-    """A file was changed while it was being read."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path}: the file was replaced, cut off or written to while it was being read. "
-            "Wait until nothing changes it any more and run the command again."
-        )
-
-
-class TensorProblems(CheckpointError, KeyError):
-    """Everything that is wrong with a checkpoint's tensor table, named at once."""
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        missing: Sequence[str] = (),
-        unexpected: Sequence[str] = (),
-        misshaped: Mapping[str, str] | None = None,
-        mistyped: Mapping[str, str] | None = None,
-    ) -> None:
-        self.missing, self.unexpected = tuple(missing), tuple(unexpected)
-        self.misshaped, self.mistyped = dict(misshaped or {}), dict(mistyped or {})
-        parts = [
-            f"{len(names)} {label}: {', '.join(names)}"
-            for label, names in (
-                ("missing", self.missing),
-                ("unexpected", self.unexpected),
-                ("mis-shaped", [f"{name} {what}" for name, what in self.misshaped.items()]),
-                ("of a wrong type", [f"{name} {what}" for name, what in self.mistyped.items()]),
-            )
-            if names
-        ]
-        super().__init__(
-            f"{path}: tensors do not match config.json ({'; '.join(parts)}). "
-            "Check that the weights and config.json belong together and that every shard is there."
-        )
-
-
-class UntiedHead(CheckpointError):
-    """config.json ties lm_head to the embedding, and another lm_head is stored."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path}: config.json ties lm_head to the embedding (tie_word_embeddings), but the lm_head.weight that is "
-            "stored differs from it. If it is the trained one, set tie_word_embeddings to false in config.json; "
-            "otherwise remove lm_head.weight."
-        )
-
-
-class NonFiniteWeights(CheckpointError, ArithmeticError):
-    """A weight is not a number."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(f"{path}: {name} holds NaN or infinite weights. The checkpoint is damaged: download it again.")
-
-
-class InvalidTokenizer(CheckpointError):
-    """The tokenizer's files are missing, or do not fit the network."""
-
-    def __init__(self, path: Path | str, why: str) -> None:
-        super().__init__(
-            f"{path}: {why}. Copy vocab.json, merges.txt and tokenizer_config.json (or tokenizer.json) of the "
-            "original checkpoint beside the weights."
-        )
 
 
 class ArtifactError(DreamEdgeError, ValueError):
@@ -152,37 +96,11 @@ class UnsupportedArtifact(ArtifactError):
         super().__init__(f"{path}: {why}. {remedy}")
 
 
-class OutputExists(DreamEdgeError, FileExistsError):
-    """An export does not replace an artifact unless told to."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} already exists. Pass --force to replace it, or name another directory.")
-
-
-class OutputForeign(DreamEdgeError, FileExistsError):
-    """An export never removes files that are not an artifact's."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"{path} holds other files than an artifact's; they are not removed, even with --force. "
-            "Name another directory."
-        )
-
-
 class NotWritable(DreamEdgeError, OSError):
     """The disk is full or fails, or the place is read-only."""
 
     def __init__(self, path: Path, why: str, remedy: str = "Name a writable directory with enough free space.") -> None:
         super().__init__(f"{path}: cannot write there: {why}. {remedy}")
-
-
-class OutputInsideCheckpoint(DreamEdgeError, ValueError):
-    """An export does not write into the checkpoint it reads."""
-
-    def __init__(self, path: Path, checkpoint: Path) -> None:
-        super().__init__(
-            f"{path} lies inside the checkpoint {checkpoint}, which stays as it is. Name a directory elsewhere."
-        )
 
 
 class OutputBusy(DreamEdgeError, BlockingIOError):
@@ -202,17 +120,6 @@ class NotEnoughDisk(DreamEdgeError, OSError):
         super().__init__(
             f"{path}: about {needed / 1e9:.2f} GB are to be written there and {free / 1e9:.2f} GB are free. "
             f"Make room, or {remedy}."
-        )
-
-
-class NotEnoughMemory(DreamEdgeError, MemoryError):
-    """The export does not fit the memory: `needed` and `available`, in bytes."""
-
-    def __init__(self, needed: int, available: int) -> None:
-        self.needed, self.available = needed, available
-        super().__init__(
-            f"the export needs {needed / 1e9:.2f} GB of memory and {available / 1e9:.2f} GB are available. "
-            "Close other programs, or choose a scheme that holds less at once (--scheme int4)."
         )
 
 

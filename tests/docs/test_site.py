@@ -21,6 +21,7 @@ PACKAGES = ["dream_edge", "dream_edge.batches", "dream_edge.hub", "dream_edge.qu
 PACKAGES += ["dream_edge_export.quantize.calibrate"]
 ERRORS = (
     "dream_edge_runtime.errors",
+    "dream_edge_export.errors",
     "dream_edge.batches.errors",
     "dream_edge.hub.errors",
     "dream_edge.quality.errors",

@@ -25,7 +25,7 @@ def test_bundled_artifact_is_what_an_export_of_the_bundled_checkpoint_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer = Manifest.read(bundled("tiny_int8")).producer
-    monkeypatch.setattr("dream_edge_export.export.version", lambda: producer.removeprefix("dream-edge "))
+    monkeypatch.setattr("dream_edge_export.export.installed_version", lambda: producer.removeprefix("dream-edge "))
     fresh = export(Checkpoint.open(bundled("tiny")), tmp_path / "tiny_int8", Recipe.for_scheme("int8")).path
     names = sorted(path.name for path in fresh.iterdir())
     assert names == sorted(path.name for path in bundled("tiny_int8").iterdir())

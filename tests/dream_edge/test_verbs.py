@@ -13,7 +13,8 @@ import pytest
 import dream_edge
 from dream_edge.description import ArtifactInfo, CheckpointInfo
 from dream_edge.models import served_name
-from dream_edge_runtime.errors import CorruptArtifact, InvalidOption, OutputExists
+from dream_edge_export.errors import OutputExists
+from dream_edge_runtime.errors import CorruptArtifact, InvalidOption
 from dream_edge_runtime.progress import Progress
 
 

@@ -18,17 +18,11 @@ from typing import Any
 import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.errors import NotEnoughMemory, OutputInsideCheckpoint
 from dream_edge_export.export import export
-from dream_edge_export.staging import staging_of
+from dream_edge_export.output.staging import locate_staging
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import (
-    ArtifactError,
-    NotEnoughDisk,
-    NotEnoughMemory,
-    NotWritable,
-    OutputBusy,
-    OutputInsideCheckpoint,
-)
+from dream_edge_runtime.errors import ArtifactError, NotEnoughDisk, NotWritable, OutputBusy
 from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.progress import Progress
@@ -51,7 +45,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def nothing_loads(out: Path) -> bool:
-    for directory in (out, staging_of(out), staging_of(out) / "artifact"):
+    for directory in (out, locate_staging(out), locate_staging(out) / "artifact"):
         try:
             Artifact.open(directory)
         except ArtifactError:
@@ -129,7 +123,7 @@ def test_file_size_limits(checkpoint: Checkpoint, tmp_path: Path) -> None:
         with files_limited_to(limit), pytest.raises(NotWritable, match=os.strerror(errno.EFBIG)):
             export(checkpoint, out, INT4)
         assert nothing_loads(out)
-        assert staging_of(out).exists() == (limit > 40_000)  # nothing was finished before
+        assert locate_staging(out).exists() == (limit > 40_000)  # nothing was finished before
     assert contents(export(checkpoint, out, INT4).path) == undisturbed
 
 
@@ -214,8 +208,8 @@ def test_second_export_to_one_place_is_refused_and_the_first_ends_well(checkpoin
 
 
 def test_lock_of_a_dead_process_is_taken_over(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    staging_of(tmp_path / "out").mkdir()
-    (staging_of(tmp_path / "out") / "lock").write_text("1")  # a process that lives, but does not hold it
+    locate_staging(tmp_path / "out").mkdir()
+    (locate_staging(tmp_path / "out") / "lock").write_text("1")  # a process that lives, but does not hold it
     export(checkpoint, tmp_path / "out", INT4)
     assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint", "out"}
 

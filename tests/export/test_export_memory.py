@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.plan import ExportPlan
+from dream_edge_export.plan import plan_export
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.format.tensors import tensor_shapes
@@ -71,7 +71,7 @@ def test_peak_memory_is_bounded_and_no_more_than_planned(tmp_path: Path) -> None
         vocab_size=80000,
     )
     for scheme in SCHEMES:
-        planned = ExportPlan(checkpoint, Recipe.for_scheme(scheme, layers=1)).memory
+        planned = plan_export(checkpoint, Recipe.for_scheme(scheme, layers=1)).memory
         run = run_python(PEAK, checkpoint.path, tmp_path / scheme, scheme)
         assert run.returncode == 0, run.stderr
         peak = int(run.stdout)

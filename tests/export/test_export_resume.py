@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights, OutputExists
 from dream_edge_export.export import export
-from dream_edge_export.plan import ExportPlan
-from dream_edge_export.staging import staging_of
+from dream_edge_export.output.staging import locate_staging
+from dream_edge_export.plan import plan_export
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import ArtifactError, CheckpointChanged, NonFiniteWeights, OutputExists
+from dream_edge_runtime.errors import ArtifactError
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import random_weights, write_checkpoint, write_weights
@@ -46,7 +47,7 @@ def interrupted(
 
     with pytest.raises(type(error or KeyboardInterrupt())):
         export(checkpoint, out, recipe, progress=stop)
-    return staging_of(out)
+    return locate_staging(out)
 
 
 def first_step(checkpoint: Checkpoint, out: Path, recipe: Recipe = INT4) -> float:
@@ -95,7 +96,7 @@ def test_interrupted_many_times(checkpoint: Checkpoint, tmp_path: Path) -> None:
 
 
 def test_what_the_plan_calls_finished_is_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    plan = ExportPlan(checkpoint, INT4)
+    plan = plan_export(checkpoint, INT4)
     assert plan.finished_bytes(tmp_path / "out") == 0
     kept = interrupted(checkpoint, tmp_path / "out")
     finished = plan.finished_bytes(tmp_path / "out")
@@ -224,16 +225,16 @@ def test_damaged_weights_are_not_kept_for_another_try(checkpoint: Checkpoint, tm
 def test_old_artifact_comes_back_after_a_crash_between_the_renames(checkpoint: Checkpoint, tmp_path: Path) -> None:
     out = tmp_path / "out"
     old = contents(export(checkpoint, out, Recipe.for_scheme("int8")).path)
-    staging_of(out).mkdir()
-    out.rename(staging_of(out) / "replaced")
+    locate_staging(out).mkdir()
+    out.rename(locate_staging(out) / "replaced")
     with pytest.raises(OutputExists):
         export(checkpoint, out, INT4)
     assert contents(out) == old
-    assert not staging_of(out).exists()
+    assert not locate_staging(out).exists()
 
 
 def test_files_of_others_in_the_hidden_directory_are_left_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    staging_of(tmp_path / "out").mkdir()
-    (staging_of(tmp_path / "out") / "mine").write_text("mine")
+    locate_staging(tmp_path / "out").mkdir()
+    (locate_staging(tmp_path / "out") / "mine").write_text("mine")
     export(checkpoint, tmp_path / "out", INT4)
-    assert (staging_of(tmp_path / "out") / "mine").read_text() == "mine"
+    assert (locate_staging(tmp_path / "out") / "mine").read_text() == "mine"

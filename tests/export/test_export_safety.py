@@ -9,16 +9,10 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.errors import NonFiniteWeights, OutputExists, OutputForeign
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import (
-    ArtifactError,
-    DreamEdgeError,
-    NonFiniteWeights,
-    NotWritable,
-    OutputExists,
-    OutputForeign,
-)
+from dream_edge_runtime.errors import ArtifactError, DreamEdgeError, NotWritable
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.progress import Progress
@@ -137,7 +131,7 @@ def test_damaged_tensor_leaves_nothing(tmp_path: Path) -> None:
     assert only(tmp_path, "checkpoint")
 
 
-@pytest.mark.parametrize("stage", ["_write_weights", "write_file", "model_card", "derive_graph"])
+@pytest.mark.parametrize("stage", ["_Writing._write_weights", "write_file", "format_card", "derive_graph"])
 def test_old_artifact_survives_a_failed_replacement(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:

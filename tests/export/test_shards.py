@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dream_edge_export.journal import Finished
-from dream_edge_export.shards import ShardsDiffer, WeightWriter
+from dream_edge_export.output.journal import Finished
+from dream_edge_export.output.shards import WeightWriter
 from dream_edge_runtime.format.layout import Layout, TensorSpec
 
 SPECS = [
@@ -64,7 +64,7 @@ def test_bytes_lie_where_the_layout_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", range(len(SPECS) + 1))
-def test_writer_goes_on_after_what_is_finished(tmp_path: Path, count: int) -> None:
+def test_writer_resumes_after_what_is_finished(tmp_path: Path, count: int) -> None:
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     for directory in (whole, resumed):
         directory.mkdir()
@@ -81,7 +81,7 @@ def test_writer_goes_on_after_what_is_finished(tmp_path: Path, count: int) -> No
             writer.mark()
         finished = writer.finished
     with WeightWriter(resumed, LAYOUT) as writer:
-        writer.resume(finished)
+        assert writer.resume(finished) == (count > 0)
         for name, array in list(arrays().items())[count:]:
             writer.append(name, array)
         assert writer.files == expected
@@ -90,14 +90,14 @@ def test_writer_goes_on_after_what_is_finished(tmp_path: Path, count: int) -> No
     }
 
 
-def test_shards_that_differ_are_not_gone_on_with(tmp_path: Path) -> None:
-    with WeightWriter(tmp_path, LAYOUT) as writer, pytest.raises(ShardsDiffer):
-        writer.resume(Finished(1, {"weights-00001.bin": "0" * 64}))
-    (tmp_path / "weights-00001.bin").write_bytes(bytes(150))
-    with WeightWriter(tmp_path, LAYOUT) as writer, pytest.raises(ShardsDiffer):
-        writer.resume(Finished(1, {"weights-00001.bin": "0" * 64}))
+def test_shards_that_differ_are_not_continued(tmp_path: Path) -> None:
     with WeightWriter(tmp_path, LAYOUT) as writer:
-        writer.resume(Finished(1, {"weights-00001.bin": hashlib.sha256(bytes(150)).hexdigest()}))
+        assert not writer.resume(Finished(1, {"weights-00001.bin": "0" * 64}))
+    (tmp_path / "weights-00001.bin").write_bytes(bytes(150))
+    with WeightWriter(tmp_path, LAYOUT) as writer:
+        assert not writer.resume(Finished(1, {"weights-00001.bin": "0" * 64}))
+    with WeightWriter(tmp_path, LAYOUT) as writer:
+        assert writer.resume(Finished(1, {"weights-00001.bin": hashlib.sha256(bytes(150)).hexdigest()}))
 
 
 def test_what_does_not_fit_the_layout_is_a_mistake(tmp_path: Path) -> None:

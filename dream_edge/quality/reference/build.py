@@ -2,7 +2,7 @@
 
     .NAME.partial/lock      held by the process that works there; the system releases it when that process dies
     .NAME.partial/journal   how many steps are finished: the stages of the network, then rows of log-probabilities
-    .NAME.partial/stage-N   hidden states, see `StreamedReference`
+    .NAME.partial/stage-N   hidden states, see `StagedReference`
     .NAME.partial/base      becomes NAME when it is whole
 
 An interrupted call resumes after the last finished step, and gives the same bytes.
@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_edge_runtime.errors import CheckpointChanged, MissingExtra, NonFiniteWeights
+from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights
+from dream_edge_runtime.errors import MissingExtra
 from dream_edge_runtime.files.writing import (
     check_disk,
     explain_write_errors,
@@ -46,8 +47,8 @@ from .file import About
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_export.journal import Journal
-    from dream_edge_export.reference.layerwise import StreamedReference
+    from dream_edge_export.output.journal import Journal
+    from dream_edge_export.reference.staged import StagedReference
 
 _ROWS_ENCODED = 32  # of a vocabulary of 152064: 19 MB an array
 
@@ -138,12 +139,12 @@ class BasePlan:
         """All that is to be done, in layers over all sequences."""
         return self.reference(Path()).work
 
-    def reference(self, directory: Path) -> StreamedReference:
+    def reference(self, directory: Path) -> StagedReference:
         """The network to evaluate, whose states lie in `directory`."""
-        from dream_edge_export.reference.layerwise import StreamedReference
+        from dream_edge_export.reference.staged import StagedReference
 
         passages, config = self.evaluation.passages, self.checkpoint.config
-        return StreamedReference(
+        return StagedReference(
             self.checkpoint,
             [masked.canvas for masked in passages],
             [asked_rows(masked, config) for masked in passages],
@@ -155,10 +156,10 @@ class BasePlan:
         """Tells this work from other work: what is computed, and by which programs."""
         import torch
 
-        from dream_edge_export.checkpoint.provenance import version
+        from dream_edge_export.checkpoint.provenance import installed_version
 
         files = [(file.path.name, *file.stamp[2:]) for file in self.checkpoint.tensor_files]
-        tools = (version(), torch.__version__, np.__version__)
+        tools = (installed_version(), torch.__version__, np.__version__)
         return hashlib.sha256(self.head + repr((files, tools)).encode()).hexdigest()
 
     def is_made(self, path: Path) -> bool:
@@ -235,7 +236,7 @@ def _tell_what_is_kept(path: Path) -> Iterator[None]:
 
 
 def _make(plan: BasePlan, path: Path, progress: OnProgress) -> None:
-    from dream_edge_export.journal import Journal
+    from dream_edge_export.output.journal import Journal
     from dream_edge_runtime.files.lock import hold_lock
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +260,7 @@ def _make(plan: BasePlan, path: Path, progress: OnProgress) -> None:
 
 def _fill(plan: BasePlan, directory: Path, progress: OnProgress) -> None:
     """Leave the whole base in `directory`, after what an earlier run left there."""
-    from dream_edge_export.journal import Finished
+    from dream_edge_export.output.journal import Finished
 
     reference = plan.reference(directory)
     stages = reference.stages
@@ -268,15 +269,15 @@ def _fill(plan: BasePlan, directory: Path, progress: OnProgress) -> None:
         done = reference.work_before(min(finished, stages), max(0, finished - stages))
         layers = Meter(progress, "computing the reference", reference.work, "layers", done=done)
         for stage in range(finished, stages):
-            reference.run(stage, lambda done, _: layers.reach(done))
+            reference.run(stage, layers.reach)
             journal.record(Finished(stage + 1))
             reference.forget(stage)
         _write_rows(plan, reference, directory / "base", journal, layers)
 
 
-def _resume(plan: BasePlan, reference: StreamedReference, directory: Path) -> Journal:
+def _resume(plan: BasePlan, reference: StagedReference, directory: Path) -> Journal:
     """The journal of this very work, empty unless all that it speaks of is there."""
-    from dream_edge_export.journal import Journal
+    from dream_edge_export.output.journal import Journal
 
     journal = Journal(directory / "journal", plan.key)
     rows, base = journal.finished.count - reference.stages, directory / "base"
@@ -291,8 +292,8 @@ def _resume(plan: BasePlan, reference: StreamedReference, directory: Path) -> Jo
     return Journal(directory / "journal", plan.key)
 
 
-def _write_rows(plan: BasePlan, reference: StreamedReference, path: Path, journal: Journal, layers: Meter) -> None:
-    from dream_edge_export.journal import Finished
+def _write_rows(plan: BasePlan, reference: StagedReference, path: Path, journal: Journal, layers: Meter) -> None:
+    from dream_edge_export.output.journal import Finished
 
     vocab = plan.checkpoint.config.vocab_size
     done = journal.finished.count - reference.stages

@@ -20,7 +20,7 @@ from .base import Base
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_export.reference.layerwise import StreamedReference
+    from dream_edge_export.reference.staged import StagedReference
 
 NOISE = "noise_floor"
 """What it is called in a base."""
@@ -42,18 +42,18 @@ def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: OnProgress
     if noise_floor(base) is not None:
         return base
     try:
-        from dream_edge_export.reference.bf16 import rounded
-        from dream_edge_export.reference.layerwise import StreamedReference
+        from dream_edge_export.reference.bf16 import round_to_bf16
+        from dream_edge_export.reference.staged import StagedReference
     except ImportError:
         raise MissingExtra("Measuring the noise floor", "export") from None
     evaluation = base.evaluation
     with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
-        reference = StreamedReference(
+        reference = StagedReference(
             checkpoint,
             [masked.canvas for masked in evaluation.passages],
             [asked_rows(masked, base.config) for masked in evaluation.passages],
             Path(directory),
-            rounding=rounded,
+            rounding=round_to_bf16,
         )
         layers = Meter(progress, "measuring the noise floor", reference.work, "layers")
         found = concatenate([*_differences(base, reference, layers)])
@@ -78,9 +78,9 @@ def noise_floor(base: Base) -> Figures | None:
         raise CorruptBase(base.path, "the stored noise floor is malformed") from None
 
 
-def _differences(base: Base, reference: StreamedReference, layers: Meter) -> Iterator[Differences]:
+def _differences(base: Base, reference: StagedReference, layers: Meter) -> Iterator[Differences]:
     for stage in range(reference.stages):
-        reference.run(stage, lambda done, _: layers.reach(done))
+        reference.run(stage, layers.reach)
         reference.forget(stage)
     targets = np.concatenate([masked.targets for masked in base.evaluation.passages])
     first = 0

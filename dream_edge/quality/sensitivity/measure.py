@@ -30,7 +30,7 @@ from .formats import format_name, parse_format
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_export.quantize.sensitivity_passes import PerturbedPlan
+    from dream_edge_export.quantize.sensitivity_passes import SensitivityPlan
 
 FORMATS = ("int4-128", "int4-32", "int8-128")
 SEQUENCES = 32
@@ -123,8 +123,8 @@ def _announce(work: Measuring) -> None:
         len(plan.variants),
         done,
         plan.passes,
-        len(plan.canvases),
-        sum(len(canvas.ids) for canvas in plan.canvases),
+        len(plan.sequences),
+        sum(len(each.ids) for each in plan.sequences),
         size(plan.memory),
         duration(plan.seconds()),
     )
@@ -140,20 +140,21 @@ class Measuring:
     """
 
     known: Sensitivity
-    plan: PerturbedPlan
+    plan: SensitivityPlan
 
     def run(self, progress: OnProgress = silent) -> Iterator[Sensitivity]:
         """All that is known, again and again as it grows.
 
         Raises: CheckpointError.
         """
-        from dream_edge_export.quantize.sensitivity_passes import divergences
+
+        from dream_edge_export.quantize.sensitivity_passes import measure_divergences
 
         known = self.known
         if not self.plan.variants:
             return
         passes = Meter(progress, "measuring", self.plan.passes, "passes")
-        for wave in divergences(self.plan, passes.reach):
+        for wave in measure_divergences(self.plan, passes.reach):
             known = known.with_effects(
                 Effect(name_formats(self.plan.variants[index]), float(np.concatenate(kl).mean()), mean_error(kl))
                 for index, kl in wave
@@ -184,8 +185,7 @@ def plan_measuring(
     """
     try:
         from dream_edge_export.checkpoint.provenance import fingerprint
-        from dream_edge_export.quantize.sensitivity_passes import PerturbedPlan
-        from dream_edge_export.reference.batches import Canvas
+        from dream_edge_export.quantize.sensitivity_passes import MaskedSequence, SensitivityPlan
     except ImportError:
         raise MissingExtra(_PURPOSE, "export") from None
     config = checkpoint.config
@@ -210,8 +210,8 @@ def plan_measuring(
     done = {frozenset(effect.change.items()) for effect in known.effects}
     wanted = list_changes(config, formats, subsets=subsets, seed=seed)
     left = [change for change in wanted if frozenset(name_formats(change).items()) not in done]
-    canvases = [Canvas(each.canvas, np.maximum(each.positions - config.shift, 0)) for each in masked]
-    return Measuring(known, PerturbedPlan(checkpoint, canvases, left))
+    sequences = [MaskedSequence(each.canvas, np.maximum(each.positions - config.shift, 0)) for each in masked]
+    return Measuring(known, SensitivityPlan(checkpoint, sequences, left))
 
 
 def recipe_passages(

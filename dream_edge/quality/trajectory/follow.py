@@ -177,9 +177,8 @@ def follow_count(recorded: Sequence[Trajectory], vocab_size: int) -> int:
 def reference_network(checkpoint: Checkpoint) -> Network:
     """The full-precision network: in memory if it is small, else read from the disk for every pass."""
     try:
-        from dream_edge_export.reference.from_disk import StreamedNetwork
-        from dream_edge_export.reference.in_memory import ReferenceNetwork
         from dream_edge_export.reference.model import load_reference
+        from dream_edge_export.reference.networks import LayerwiseNetwork, ReferenceNetwork
     except ImportError:
         raise MissingExtra("Decoding with the reference", "export") from None
-    return ReferenceNetwork(load_reference(checkpoint)) if is_held(checkpoint) else StreamedNetwork(checkpoint)
+    return ReferenceNetwork(load_reference(checkpoint)) if is_held(checkpoint) else LayerwiseNetwork(checkpoint)

@@ -48,15 +48,15 @@ class PackedMatrix:
         """Raises UnreadableFile where the parts are not what bitsandbytes writes."""
         path = files[name].path
         try:
-            state = _state(files, name)
+            state = _read_state(files, name)
             shape, block_size = state["shape"], state["blocksize"]
             if state["quant_type"] != "nf4" or len(shape) != 2 or block_size < 2 or block_size % 2:
                 raise ValueError("it is not an nf4 matrix")
             weights = shape[0] * shape[1]
             _expect(files, name, "U8", -(-weights // 2))
-            values = _part(files, f"{name}.quant_map", "F32")
+            values = _read_part(files, f"{name}.quant_map", "F32")
             blocks = -(-weights // block_size)
-            absmax = _absmax(files, name, state, blocks)
+            absmax = _read_absmax(files, name, state, blocks)
             if len(values) != 16 or len(absmax) != blocks:
                 raise ValueError("its parts do not fit together")
         except (KeyError, ValueError, TypeError) as error:
@@ -80,35 +80,35 @@ class PackedMatrix:
         return (self.values[codes] * scales)[begin - start : end - start].reshape(-1, inputs)
 
 
-def packed_matrices(files: Files) -> dict[str, PackedMatrix]:
+def find_packed_matrices(files: Files) -> dict[str, PackedMatrix]:
     """The matrices of a checkpoint that are stored as NF4, by name. Raises UnreadableFile."""
     names = [name.removesuffix(_STATE) for name in files if name.endswith(_STATE)]
     return {name: PackedMatrix.open(name, files) for name in names if name in files}
 
 
-def _state(files: Files, name: str) -> dict[str, Any]:
+def _read_state(files: Files, name: str) -> dict[str, Any]:
     if math.prod(files[name + _STATE].entries[name + _STATE].shape) > _LARGEST_STATE:
         raise ValueError("its state is too long")
-    state = parse_json_object(bytes(_part(files, name + _STATE, "U8").tolist()))
+    state = parse_json_object(bytes(_read_part(files, name + _STATE, "U8").tolist()))
     for number in (state["blocksize"], *state["shape"], state.get("nested_blocksize", 1)):
         if type(number) is not int or not 0 < number < 1 << 31:
             raise ValueError("shape and block sizes must be positive integers")
     return state
 
 
-def _absmax(files: Files, name: str, state: Mapping[str, Any], blocks: int) -> Tensor:
+def _read_absmax(files: Files, name: str, state: Mapping[str, Any], blocks: int) -> Tensor:
     if "nested_offset" not in state:
-        return _part(files, f"{name}.absmax", "F32")
+        return _read_part(files, f"{name}.absmax", "F32")
     _expect(files, f"{name}.absmax", "U8", blocks)
-    codes = _part(files, f"{name}.absmax", "U8").int()
-    values = _part(files, f"{name}.nested_quant_map", "F32")
-    scales = _part(files, f"{name}.nested_absmax", "F32").repeat_interleave(state["nested_blocksize"])
+    codes = _read_part(files, f"{name}.absmax", "U8").int()
+    values = _read_part(files, f"{name}.nested_quant_map", "F32")
+    scales = _read_part(files, f"{name}.nested_absmax", "F32").repeat_interleave(state["nested_blocksize"])
     if len(values) != 256 or len(scales) < blocks:
         raise ValueError("its nested parts do not fit together")
     return values[codes] * scales[:blocks] + torch.tensor(float(state["nested_offset"]))
 
 
-def _part(files: Files, name: str, dtype: str) -> Tensor:
+def _read_part(files: Files, name: str, dtype: str) -> Tensor:
     _expect(files, name, dtype)
     return files[name].read(name).reshape(-1)
 

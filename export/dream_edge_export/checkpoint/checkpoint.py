@@ -7,25 +7,19 @@ asked rows are read, and a file that changes between two reads is an error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from dream_edge_runtime.errors import (
-    CheckpointNotFound,
-    DreamEdgeError,
-    NonFiniteWeights,
-    PickleCheckpoint,
-    TensorProblems,
-    UnreadableFile,
-    UntiedHead,
-)
-from dream_edge_runtime.format.model_config import ModelConfig, read_json_object
+from dream_edge_runtime.errors import CheckpointNotFound, DreamEdgeError, UnreadableFile
+from dream_edge_runtime.files.json import read_json_object
+from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, tensor_shapes, weight_of
 
-from .bnb_nf4 import PackedMatrix, packed_matrices
+from ..errors import NonFiniteWeights, PickleCheckpoint, TensorProblems, UntiedHead
+from .bnb_nf4 import PackedMatrix, find_packed_matrices
 from .config import read_checkpoint_config
 from .tensor_file import TensorEntry, TensorFile
 
@@ -38,6 +32,28 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _LARGEST_INDEX = 1 << 26
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor in one of the files."""
+
+    name: str
+    file: TensorFile
+    packed: PackedMatrix | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.packed.shape if self.packed else self.file.entries[self.name].shape
+
+    def read(self, first: int, last: int | None) -> torch.Tensor:
+        if self.packed:
+            tensor = self.packed.rows(first, self.packed.shape[0] if last is None else last)
+        else:
+            tensor = self.file.read(self.name, first, last)
+        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise NonFiniteWeights(self.file.path, self.name)
+        return tensor
+
+
 class Checkpoint:
     """The files of one checkpoint. Make one with `Checkpoint.open`; all its methods may be called from several threads.
 
@@ -48,6 +64,7 @@ class Checkpoint:
         files: the safetensors files.
         tensor_files: the same, with their tables.
         dtype: the type of the embedding, which the published checkpoints use for every tensor.
+        names: every tensor, in the order of the network; no lm_head where the configuration ties it to the embedding.
     """
 
     def __init__(
@@ -65,10 +82,16 @@ class Checkpoint:
             sorted(set(tensor_files.values()), key=lambda file: file.path)
         )
         self.files: tuple[Path, ...] = tuple(file.path for file in self.tensor_files)
-        self._tensor_files = MappingProxyType(dict(tensor_files))
-        self._packed = MappingProxyType(dict(packed))
-        self.dtype: torch.dtype = self._dtype(_EMBEDDING)
-        if self._has_copy:
+        # each with the copies that it must equal: some checkpoints store a tied lm_head too
+        stored: dict[str, tuple[_Stored, ...]] = {
+            name: (_Stored(name, file, packed.get(name)),) for name, file in tensor_files.items()
+        }
+        if config.tie_word_embeddings:
+            stored[_EMBEDDING] = stored[_EMBEDDING] + stored.pop(_LM_HEAD, ())
+        self.names: tuple[str, ...] = tuple(stored)
+        self._stored = stored | {_LM_HEAD: stored[_EMBEDDING]} if config.tie_word_embeddings else stored
+        self.dtype: torch.dtype = _DTYPES[tensor_files[_EMBEDDING].entries[_EMBEDDING].dtype]
+        if len(stored[_EMBEDDING]) > 1:
             for row in {0, config.vocab_size // 2, config.vocab_size - 1}:  # the rest, as it is read
                 self._read(_EMBEDDING, row, row + 1)
 
@@ -98,10 +121,10 @@ class Checkpoint:
         config = read_checkpoint_config(path)
         defaults_file = path / "generation_config.json"
         defaults = read_json_object(defaults_file) if defaults_file.exists() else {}
-        weight_map = _weight_map(path)
+        weight_map = _read_index(path)
         tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
         found = {name: file for file in tables.values() for name in file.entries}
-        packed = packed_matrices(found)
+        packed = find_packed_matrices(found)
         expected = tensor_shapes(config)
         optional = {_LM_HEAD} if config.tie_word_embeddings else set[str]()  # some tied checkpoints store both
         _check_tensors(path, expected, optional, found, packed)
@@ -109,21 +132,14 @@ class Checkpoint:
             _check_index(path / INDEX_FILE, weight_map, tables)
         return cls(path, config, defaults, {name: found[name] for name in expected if name in found}, packed)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every tensor, in the order of the network; no lm_head where the configuration ties it to the embedding."""
-        return tuple(name for name in self._tensor_files if name != _LM_HEAD or not self.config.tie_word_embeddings)
-
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of the tensor called `name`, unpacked."""
-        stored = self._stored(name)
-        packed = self._packed.get(stored)
-        return packed.shape if packed else self._tensor_files[stored].entries[stored].shape
+        """The shape of tensor `name`, unpacked."""
+        return self._stored[name][0].shape
 
     def nbytes(self, name: str) -> int:
         """Bytes of tensor `name` in its file."""
-        stored = self._stored(name)
-        return self._tensor_files[stored].entries[stored].nbytes
+        stored = self._stored[name][0]
+        return stored.file.entries[stored.name].nbytes
 
     def tensor(self, name: str) -> torch.Tensor:
         """The tensor `name` in its own type; fp32 if bitsandbytes packed it. A tied lm_head is the embedding.
@@ -143,38 +159,16 @@ class Checkpoint:
             raise IndexError(f"rows {start} to {stop} of {name} {list(self.shape(name))}")
         return self._read(name, start, stop)
 
-    def _stored(self, name: str) -> str:
-        return _EMBEDDING if name == _LM_HEAD and self.config.tie_word_embeddings else name
-
-    def _dtype(self, stored: str) -> torch.dtype:
-        return _DTYPES[self._tensor_files[stored].entries[stored].dtype]
-
-    @property
-    def _has_copy(self) -> bool:
-        """Whether a tied lm_head is stored too, as some checkpoints have it."""
-        return self.config.tie_word_embeddings and _LM_HEAD in self._tensor_files
-
     def _read(self, name: str, first: int, last: int | None) -> torch.Tensor:
-        stored = self._stored(name)
-        tensor = self._read_stored(stored, name, first, last)
-        if stored == _EMBEDDING and self._has_copy:
-            copy = self._read_stored(_LM_HEAD, _LM_HEAD, first, last)
-            if not torch.equal(tensor.float(), copy.float()):
+        stored, *copies = self._stored[name]
+        tensor = stored.read(first, last)
+        for copy in copies:
+            if not torch.equal(tensor.float(), copy.read(first, last).float()):
                 raise UntiedHead(self.path)
         return tensor
 
-    def _read_stored(self, stored: str, name: str, first: int, last: int | None) -> torch.Tensor:
-        file, packed = self._tensor_files[stored], self._packed.get(stored)
-        if packed:
-            tensor = packed.rows(first, packed.shape[0] if last is None else last)
-        else:
-            tensor = file.read(stored, first, last)
-        if tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
-            raise NonFiniteWeights(file.path, name)
-        return tensor
 
-
-def _weight_map(path: Path) -> dict[str, str]:
+def _read_index(path: Path) -> dict[str, str]:
     """Tensor name → shard, from the index; empty for a checkpoint in a single file."""
     if (path / SINGLE_FILE).is_file():
         return {}

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: config.json first, then the files beside it for what config.json leaves out.
+"""The configuration of a checkpoint: config.json first, then the files beside it for what config.json leaves out.
 
 The published checkpoints of this architecture differ in what they state where (docs/relatives.md).
 """
@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dream_edge_runtime.format.model_config import IDS, ModelConfig, read_json_object
+from dream_edge_runtime.files.json import read_json_object
+from dream_edge_runtime.format.model_config import IDS, ModelConfig
 from dream_edge_runtime.text.tokenizer import LARGEST_FILE
 
 EXPAND = "<|expand|>"

@@ -1,4 +1,4 @@
-"""What an artifact says of where it came from, wherever that lay: the same checkpoint gives the same bytes."""
+"""The origin of an artifact, as its manifest states it: the same checkpoint gives the same bytes wherever it lies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dream_edge_runtime.artifact import CARD
 from .checkpoint import Checkpoint
 
 
-def provenance(
+def describe_origin(
     checkpoint: Checkpoint, source: Mapping[str, str] | None = None, chosen_by: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Digest of config.json, type of the weights, names and sizes of their files; `source`, where it is known.
@@ -46,7 +47,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def licence(checkpoint_dir: Path) -> str | None:
+def read_licence(checkpoint_dir: Path) -> str | None:
     """The licence that the checkpoint's model card names in its metadata block."""
     try:
         card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
@@ -57,7 +58,6 @@ def licence(checkpoint_dir: Path) -> str | None:
     return found.group(1) if found else None
 
 
-def version() -> str:
-    from importlib.metadata import version as installed
-
-    return installed("dream-edge")
+def installed_version() -> str:
+    """The version of dream-edge."""
+    return version("dream-edge")

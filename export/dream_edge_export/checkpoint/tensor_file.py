@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from dream_edge_runtime.errors import CheckpointChanged, CheckpointNotFound, UnreadableFile
+from dream_edge_runtime.errors import CheckpointNotFound, UnreadableFile
 from dream_edge_runtime.files.json import describe
 from dream_edge_runtime.files.regular import Stamp
+
+from ..errors import CheckpointChanged
 
 _WIDTHS = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dream_edge_runtime.errors import CorruptArtifact, InvalidTokenizer, UnreadableFile
+from dream_edge_runtime.errors import CorruptArtifact, UnreadableFile
 from dream_edge_runtime.format.model_config import IDS, ModelConfig
 from dream_edge_runtime.text.tokenizer import BPE, BYTES, LARGEST_FILE, PIPELINE, Tokenizer
 
+from ..errors import InvalidTokenizer
 from .config import as_token_id, content_of, list_added_tokens, read_object
 
 # Special even where the files forget to say so: text must never be able to spell them.
@@ -38,7 +39,7 @@ def convert_tokenizer(checkpoint_dir: Path, config: ModelConfig) -> bytes:
     try:
         vocabulary = _read(directory)
         vocabulary.check(config)
-        data = _tokenizer_json(vocabulary)
+        data = _format_tokenizer(vocabulary)
         Tokenizer.from_bytes(data)
     except (CorruptArtifact, _Problem) as error:
         raise InvalidTokenizer(directory, str(error)) from None
@@ -99,7 +100,7 @@ class _Vocabulary:
 def _read(directory: Path) -> _Vocabulary:
     vocab_file, merges_file, fast_file = (directory / name for name in ("vocab.json", "merges.txt", "tokenizer.json"))
     if vocab_file.is_file() and merges_file.is_file():
-        vocabulary = _Vocabulary(_tokens(read_object(vocab_file)), list(_merges(merges_file)))
+        vocabulary = _Vocabulary(_check_tokens(read_object(vocab_file)), list(_read_merges(merges_file)))
     elif fast_file.is_file():
         vocabulary = _read_fast(fast_file)
     else:
@@ -112,7 +113,7 @@ def _read(directory: Path) -> _Vocabulary:
         raise _Problem("added_tokens_decoder of tokenizer_config.json is not an object")
     for index, token in list_added_tokens(directory, settings):
         vocabulary.add(index, token)
-    for content in {*_named(settings), *_named(special_map)} & vocabulary.tokens.keys():
+    for content in {*_list_named(settings), *_list_named(special_map)} & vocabulary.tokens.keys():
         vocabulary.add(vocabulary.tokens[content], content)
         vocabulary.added[vocabulary.tokens[content]]["special"] = True
     return vocabulary
@@ -122,7 +123,7 @@ def _read_fast(file: Path) -> _Vocabulary:
     """A tokenizer.json whose pipeline is Dream's. What only shapes offsets, padding or pairs of texts is let be."""
     raw = read_object(file)
     for part in ("normalizer", "pre_tokenizer"):
-        if _essence(raw.get(part)) != _essence(PIPELINE[part]):
+        if _strip_offsets(raw.get(part)) != _strip_offsets(PIPELINE[part]):
             raise _Problem(f"the {part} of tokenizer.json is not the one of Dream's tokenizer")
     decoder = raw.get("decoder")
     if not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel":  # its other fields mean nothing in it
@@ -137,14 +138,14 @@ def _read_fast(file: Path) -> _Vocabulary:
     if not isinstance(merges, list) or not isinstance(added, list):
         raise _Problem("merges or added_tokens of tokenizer.json is not a list")
     vocabulary = _Vocabulary(
-        _tokens(model.get("vocab")), [_pair(merge, f"merge {ascii(merge)[:80]}") for merge in merges]
+        _check_tokens(model.get("vocab")), [_parse_pair(merge, f"merge {ascii(merge)[:80]}") for merge in merges]
     )
     for token in added:
         vocabulary.add(token.get("id") if isinstance(token, dict) else None, token)
     return vocabulary
 
 
-def _tokenizer_json(vocabulary: _Vocabulary) -> bytes:
+def _format_tokenizer(vocabulary: _Vocabulary) -> bytes:
     """Canonical JSON. Added tokens stand in the vocabulary too, so that the library keeps their ids, gaps or not."""
     raw = {
         **PIPELINE,
@@ -161,13 +162,13 @@ def _tokenizer_json(vocabulary: _Vocabulary) -> bytes:
         raise _Problem("a token holds a lone surrogate") from None
 
 
-def _tokens(vocab: object) -> dict[str, int]:
+def _check_tokens(vocab: object) -> dict[str, int]:
     if not isinstance(vocab, dict) or not vocab or not all(type(index) is int for index in vocab.values()):
         raise _Problem("the vocabulary is not a table of tokens and ids")
     return dict(vocab)
 
 
-def _merges(file: Path) -> Iterator[tuple[str, str]]:
+def _read_merges(file: Path) -> Iterator[tuple[str, str]]:
     """The lines of merges.txt: two tokens and a space between. A first line may name the version."""
     if file.stat().st_size > LARGEST_FILE:
         raise _Problem("merges.txt is too large")
@@ -178,10 +179,10 @@ def _merges(file: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\r")
         if line and not (number == 1 and line.startswith("#version")):
-            yield _pair(line, f"line {number} of merges.txt")
+            yield _parse_pair(line, f"line {number} of merges.txt")
 
 
-def _pair(merge: object, where: str) -> tuple[str, str]:
+def _parse_pair(merge: object, where: str) -> tuple[str, str]:
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
         raise _Problem(f"{where} is not a pair of tokens")
@@ -190,7 +191,7 @@ def _pair(merge: object, where: str) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _named(settings: Mapping[str, Any]) -> Iterator[str]:
+def _list_named(settings: Mapping[str, Any]) -> Iterator[str]:
     """Contents of the tokens that have a role (`pad_token` …) or are listed as special."""
     for name, value in settings.items():
         if name.endswith("_token") or name == "additional_special_tokens":
@@ -199,8 +200,8 @@ def _named(settings: Mapping[str, Any]) -> Iterator[str]:
                     yield content
 
 
-def _essence(part: object) -> object:
+def _strip_offsets(part: object) -> object:
     """A stage of a pipeline without what does not change ids."""
     if isinstance(part, dict):
-        return {name: _essence(value) for name, value in part.items() if name != "trim_offsets"}
-    return [_essence(value) for value in part] if isinstance(part, list) else part
+        return {name: _strip_offsets(value) for name, value in part.items() if name != "trim_offsets"}
+    return [_strip_offsets(value) for value in part] if isinstance(part, list) else part

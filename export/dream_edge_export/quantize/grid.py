@@ -43,7 +43,7 @@ class Grid:
         if weights.kind == "row":
             steps = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=_SMALLEST_SCALE)
             return cls(weights, steps, torch.zeros_like(steps))
-        grouped = _grouped(weight, weights)
+        grouped = _group(weight, weights)
         if weights.kind == "nf4":
             absmax = grouped.abs().amax(dim=2)
             return cls(weights, absmax, torch.zeros_like(absmax))
@@ -52,17 +52,17 @@ class Grid:
             # the extreme value lands on -middle exactly, so that no code is wasted
             middle = 1 << (weights.bits - 1)
             extreme = grouped.gather(2, grouped.abs().argmax(dim=2, keepdim=True)).squeeze(2)
-            steps = _stored_scale(extreme / -middle)
+            steps = _round_scale(extreme / -middle)
             return cls(weights, steps, torch.full_like(steps, middle))
         low, high = grouped.amin(dim=2).clamp(max=0), grouped.amax(dim=2).clamp(min=0)
-        steps = _stored_scale((high - low) / largest)
+        steps = _round_scale((high - low) / largest)
         return cls(weights, steps, (-low / steps).round_().clamp_(0, largest))
 
     def codes(self, weight: Tensor) -> Tensor:
         """The codes [out, in] of the numbers nearest to `weight`: int8 for "row", else uint8."""
         if self.weights.kind == "row":
             return self.nearest(weight.float(), self.steps, self.zero_points).to(torch.int8)
-        grouped = _grouped(weight.float(), self.weights)
+        grouped = _group(weight.float(), self.weights)
         codes = self.nearest(grouped, self.steps[:, :, None], self.zero_points[:, :, None])
         return codes.to(torch.uint8).flatten(1)[:, : weight.shape[1]]
 
@@ -77,16 +77,16 @@ class Grid:
         return (weight / steps).round_().add_(zero_points).clamp_(lowest, highest)
 
     def numbers(self, codes: Tensor, steps: Tensor, zero_points: Tensor) -> Tensor:
-        """What `codes` (floats) stand for."""
+        """The numbers that `codes` (floats) stand for."""
         if self.weights.kind == "nf4":
             return torch.tensor(NF4_VALUES)[codes.int()] * steps
         return (codes - zero_points) * steps
 
-    def dequantized(self, codes: Tensor) -> Tensor:
+    def dequantize(self, codes: Tensor) -> Tensor:
         """The weights [out, in], fp32, that `codes` [out, in] stand for."""
         if self.weights.kind == "row":
             return self.numbers(codes.float(), self.steps, self.zero_points)
-        grouped = _grouped(codes.float(), self.weights)
+        grouped = _group(codes.float(), self.weights)
         return self.numbers(grouped, self.steps[:, :, None], self.zero_points[:, :, None]).flatten(1)[
             :, : codes.shape[1]
         ]
@@ -120,6 +120,14 @@ def encode_linear(weight: Tensor, weights: WeightFormat) -> Arrays:
     return grid.encode(grid.codes(weight))
 
 
+def round_weights(weight: Tensor, weights: WeightFormat) -> Tensor:
+    """The numbers, fp32 [out, in], that the parameters of `encode_linear` stand for."""
+    if weights.kind == "float":
+        return torch.from_numpy(_encode_floats(weight, weights)["weight"]).float()
+    grid = Grid.of(weight, weights)
+    return grid.dequantize(grid.codes(weight))
+
+
 def encode_embedding(weight: Tensor, weights: WeightFormat) -> Arrays:
     """The parameters of a lookup table [rows, width], by their last name."""
     if weights.kind == "float":
@@ -136,14 +144,14 @@ def _encode_floats(weight: Tensor, weights: WeightFormat) -> Arrays:
     return {"weight": weight.float().clamp(-_LARGEST_HALF, _LARGEST_HALF).to(torch.float16).contiguous().numpy()}
 
 
-def _grouped(weight: Tensor, weights: WeightFormat) -> Tensor:
+def _group(weight: Tensor, weights: WeightFormat) -> Tensor:
     """[out, in] as [out, groups, block_size]; the last group is filled with zeros."""
     groups = weights.blocks(weight.shape[1])
     padded = F.pad(weight, (0, groups * weights.block_size - weight.shape[1]))
     return padded.reshape(len(padded), groups, weights.block_size)
 
 
-def _stored_scale(scale: Tensor) -> Tensor:
+def _round_scale(scale: Tensor) -> Tensor:
     """`scale` as fp16 will hold it, never zero and never infinite; its sign is kept."""
     rounded = scale.clamp(-_LARGEST_HALF, _LARGEST_HALF).to(torch.float16).float()
     return torch.where(rounded == 0, torch.full_like(rounded, _SMALLEST_SCALE), rounded)

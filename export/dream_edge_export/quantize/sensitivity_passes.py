@@ -1,4 +1,4 @@
-"""What other formats of some matrices do to the predictions, with one layer of the network in memory at a time.
+"""Measure how other formats of some matrices change the predictions, one layer of the network in memory at a time.
 
 A variant is the full-precision network but for the matrices it names. Until its first such matrix it computes what the
 clean network computes, so it starts there, from the clean network's hidden states. Variants that start at one layer
@@ -20,21 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, layer_name, matrix_shapes, weight_of
 
 from ..checkpoint.checkpoint import Checkpoint
-from ..reference.batches import TOKENS_AT_ONCE, Canvas, batches
+from ..reference.layerwise import TOKENS_AT_ONCE, Batch, embed, load_layer, make_batches, normalize
 from ..reference.model import Layer
-from ..reference.streaming import embed, load_layer, norm
-from .simulated import SimulatedLinear, rounded, rounded_table
+from .grid import round_weights
+from .simulated import SimulatedLinear, round_matrix
 
 Variant = Mapping[str, WeightFormat]
 """The matrices that are stored otherwise, by name, and how; all others are exact."""
 
 Progress = Callable[[float], None]
-"""Called with how many of `PerturbedPlan.passes` are done."""
+"""Called with how many of `SensitivityPlan.passes` are done."""
 
 STATES_BYTES = 750 << 20
 """Hidden states of the variants of one wave, at most (but one variant is always computed)."""
@@ -45,11 +46,24 @@ _LIBRARIES = 450 << 20
 
 
 @dataclass(frozen=True)
-class PerturbedPlan:
+class MaskedSequence:
+    """A sequence, and the rows whose predictions count.
+
+    Attributes:
+        ids: int64 [length].
+        rows: int64 [rows] of the network's output: with the shift, one before the masked positions.
+    """
+
+    ids: IntArray
+    rows: IntArray
+
+
+@dataclass(frozen=True)
+class SensitivityPlan:
     """The variants, what they are tried on, and what that takes; known before anything is computed."""
 
     checkpoint: Checkpoint
-    canvases: Sequence[Canvas]
+    sequences: Sequence[MaskedSequence]
     variants: Sequence[Variant]
     states_bytes: int = STATES_BYTES
 
@@ -58,10 +72,13 @@ class PerturbedPlan:
         return self.checkpoint.config.num_hidden_layers
 
     @cached_property
+    def batches(self) -> list[Batch]:
+        return make_batches([each.ids for each in self.sequences], self.checkpoint.config, pad=True)
+
+    @cached_property
     def state_bytes(self) -> int:
         """Hidden states of one variant."""
-        padded = sum(batch.ids.numel() for batch in batches(self.canvases, self.checkpoint.config))
-        return 4 * self.checkpoint.config.hidden_size * padded
+        return 4 * self.checkpoint.config.hidden_size * sum(batch.tokens for batch in self.batches)
 
     @cached_property
     def waves(self) -> list[tuple[int, list[int]]]:
@@ -76,20 +93,20 @@ class PerturbedPlan:
 
     @cached_property
     def layer_share(self) -> float:
-        """What one layer is of a pass through the network."""
-        layer = layer_weights(self.checkpoint.config) * sum(len(canvas.ids) for canvas in self.canvases)
+        """The share of one layer in a pass through the network."""
+        layer = count_layer_weights(self.checkpoint.config) * sum(len(each.ids) for each in self.sequences)
         rows, columns = matrix_shapes(self.checkpoint.config)[LM_HEAD]
-        head = rows * columns * sum(len(canvas.rows) for canvas in self.canvases)
+        head = rows * columns * sum(len(each.rows) for each in self.sequences)
         return layer / (layer * self.layers + head)
 
     @property
     def head_share(self) -> float:
-        """What lm_head is of a pass."""
+        """The share of lm_head in a pass."""
         return 1 - self.layers * self.layer_share
 
     @property
     def passes(self) -> float:
-        """The work, in passes of the network over all canvases: two at most for the clean one, and the variants'."""
+        """The work, in passes of the network over all sequences: two at most for the clean one, and the variants'."""
         clean = 1 + self.layer_share * max((layer for layer, _ in self.waves if layer < self.layers), default=0)
         return clean + sum(
             len(wave) * (self.layer_share * (self.layers - layer) + self.head_share) for layer, wave in self.waves
@@ -97,7 +114,7 @@ class PerturbedPlan:
 
     def seconds(self) -> float:
         """A rough guess, from the first layer read, applied and rounded in part here and now."""
-        batch = max(batches(self.canvases, self.checkpoint.config), key=lambda each: each.ids.numel())
+        batch = max(self.batches, key=lambda each: each.tokens)
         state = torch.zeros(1, *batch.ids.shape, self.checkpoint.config.hidden_size)
         start = time.perf_counter()
         layer = load_layer(self.checkpoint, 0)
@@ -106,13 +123,13 @@ class PerturbedPlan:
         with torch.inference_mode():
             for _ in range(2):  # the first time wakes threads and fills caches
                 start = time.perf_counter()
-                batch.apply(layer, state, [0])
+                _apply(batch, layer, state, [0])
                 times.append(time.perf_counter() - start)
         computed = min(times) * self.state_bytes / state.nbytes / self.layer_share * self.passes
         return computed + self._rounding_seconds() + read * sum(self.layers - start for start, _ in self.waves)
 
     def _rounding_seconds(self) -> float:
-        """Of all matrices of all variants, from some rows of one."""
+        """A guess for all matrices of all variants, from some rows of one."""
         shapes = matrix_shapes(self.checkpoint.config)
         rows = self.checkpoint.rows(weight_of(_SAMPLE), 0, min(256, shapes[_SAMPLE][0]))
         weights: Counter[WeightFormat] = Counter()
@@ -123,15 +140,15 @@ class PerturbedPlan:
         seconds = 0.0
         for format_, count in weights.items():
             start = time.perf_counter()
-            rounded(rows, format_)
+            round_matrix(rows, format_)
             seconds += (time.perf_counter() - start) * count / rows.numel()
         return seconds
 
     @property
     def memory(self) -> int:
         """The most that is going to be resident, libraries included."""
-        config, tokens = self.checkpoint.config, max(TOKENS_AT_ONCE, *(len(canvas.ids) for canvas in self.canvases))
-        shapes, layer = matrix_shapes(config), 4 * layer_weights(config)
+        config, tokens = self.checkpoint.config, max(TOKENS_AT_ONCE, *(len(each.ids) for each in self.sequences))
+        shapes, layer = matrix_shapes(config), 4 * count_layer_weights(config)
         replaced = 0
         for variant in self.variants:
             for index in range(self.layers):
@@ -142,25 +159,25 @@ class PerturbedPlan:
         return _LIBRARIES + layer + replaced + activations + states
 
 
-def divergences(
-    plan: PerturbedPlan, progress: Progress = lambda _: None
+def measure_divergences(
+    plan: SensitivityPlan, progress: Progress = lambda _: None
 ) -> Iterator[list[tuple[int, list[NDArray[np.float64]]]]]:
-    """For each wave the index of each of its variants and KL(clean ‖ variant) in nats: for each canvas [rows].
+    """For each wave the index of each of its variants and KL(clean ‖ variant) in nats: for each sequence [rows].
 
     Raises: CheckpointError for a tensor that cannot be read.
     """
-    streamed = _Streamed(plan, progress)
-    clean = streamed.embedded({})
-    final = streamed.advanced([state.clone() for state in clean], 0, plan.layers, [{}])
-    target = streamed.asked(final)[0]
-    streamed.worked(plan.head_share)
+    passes = _Passes(plan, progress)
+    clean = passes.embed({})
+    final = passes.run_layers([state.clone() for state in clean], 0, plan.layers, [{}])
+    target = passes.read_rows(final)[0]
+    passes.report(plan.head_share)
     at = 0
     for start, wave in plan.waves:
-        clean, at = streamed.advanced(clean, at, start, [{}]) if start < plan.layers else final, start
+        clean, at = passes.run_layers(clean, at, start, [{}]) if start < plan.layers else final, start
         variants = [plan.variants[index] for index in wave]
-        states = streamed.advanced(streamed.started(clean, variants), start, plan.layers, variants)
-        found = streamed.divergences(target, streamed.asked(states), variants)
-        streamed.worked(plan.head_share * len(wave))
+        states = passes.run_layers(passes.start(clean, variants), start, plan.layers, variants)
+        found = passes.measure_divergences(target, passes.read_rows(states), variants)
+        passes.report(plan.head_share * len(wave))
         yield list(zip(wave, found, strict=True))
 
 
@@ -170,54 +187,56 @@ States = list[Tensor]
 """Hidden states fp32 [variants, sequences, length, hidden] of each batch."""
 
 
-class _Streamed:
-    def __init__(self, plan: PerturbedPlan, progress: Progress) -> None:
+class _Passes:
+    """Passes of the network over all sequences, one layer in memory at a time."""
+
+    def __init__(self, plan: SensitivityPlan, progress: Progress) -> None:
         self._plan, self._checkpoint, self._config = plan, plan.checkpoint, plan.checkpoint.config
-        self._batches = batches(plan.canvases, self._config)
+        self._batches = plan.batches
         self._progress, self._done = progress, 0.0
 
-    def worked(self, passes: float) -> None:
+    def report(self, passes: float) -> None:
         self._done += passes
         self._progress(self._done)
 
-    def embedded(self, variant: Variant) -> States:
+    def embed(self, variant: Variant) -> States:
         rows = [embed(self._checkpoint, batch.ids) for batch in self._batches]
         if EMBEDDING in variant:
-            rows = [rounded_table(each.flatten(0, 1), variant[EMBEDDING]).view_as(each) for each in rows]
+            rows = [round_weights(each.flatten(0, 1), variant[EMBEDDING]).view_as(each) for each in rows]
         return [each[None] for each in rows]
 
-    def started(self, clean: States, variants: Sequence[Variant]) -> States:
-        """Where each of `variants` begins."""
-        parts = [self.embedded(variant) if EMBEDDING in variant else clean for variant in variants]
+    def start(self, clean: States, variants: Sequence[Variant]) -> States:
+        """The states from which each of `variants` begins."""
+        parts = [self.embed(variant) if EMBEDDING in variant else clean for variant in variants]
         return [torch.cat(states) for states in zip(*parts, strict=True)]
 
     @torch.inference_mode()
-    def advanced(self, states: States, start: int, stop: int, variants: Sequence[Variant]) -> States:
+    def run_layers(self, states: States, start: int, stop: int, variants: Sequence[Variant]) -> States:
         """`states`, changed in place into those after layers `start` to `stop`."""
         for index in range(start, stop):
             layer = load_layer(self._checkpoint, index)
-            for change, members in _by_change(index, variants):
-                with _changed(layer, change):
+            for change, members in _group_by_change(index, variants):
+                with _replace_products(layer, change):
                     for state, batch in zip(states, self._batches, strict=True):
-                        batch.apply(layer, state, members)
-                self.worked(self._plan.layer_share * len(members))
+                        _apply(batch, layer, state, members)
+                self.report(self._plan.layer_share * len(members))
         return states
 
     @torch.inference_mode()
-    def asked(self, states: States) -> Tensor:
-        """The rows that count, normalised: fp32 [variants, all rows, hidden], canvas by canvas."""
+    def read_rows(self, states: States) -> Tensor:
+        """The rows that count, normalised: fp32 [variants, all rows, hidden], sequence by sequence."""
         rows: dict[int, Tensor] = {}
         for state, batch in zip(states, self._batches, strict=True):
             for place, index in enumerate(batch.members):
-                rows[index] = state[:, place, torch.from_numpy(self._plan.canvases[index].rows)]
+                rows[index] = state[:, place, torch.from_numpy(self._plan.sequences[index].rows)]
         found = torch.cat([rows[index] for index in range(len(rows))], dim=1)
-        return norm(self._checkpoint, found)
+        return normalize(self._checkpoint, found)
 
     @torch.inference_mode()
-    def divergences(
+    def measure_divergences(
         self, target: Tensor, asked: Tensor, variants: Sequence[Variant]
     ) -> list[list[NDArray[np.float64]]]:
-        """KL of each variant's rows from those of `target` [all rows, hidden], by canvas.
+        """KL of each variant's rows from those of `target` [all rows, hidden], by sequence.
 
         The vocabulary is gone through in strips. With running normalizers Z, KL(p ‖ q) = Σ p (x - y) - log Zx + log Zy
         of the logits x and y, in float64.
@@ -242,19 +261,30 @@ class _Streamed:
                 others[index] = torch.logaddexp(others[index], changed.logsumexp(dim=1))
                 gaps[index] += (shares * (logits - changed)).sum(dim=1)
         found = (gaps - normalizer + others).clamp(min=0).numpy()
-        ends = np.cumsum([len(canvas.rows) for canvas in self._plan.canvases])
+        ends = np.cumsum([len(each.rows) for each in self._plan.sequences])
         return [np.split(row, ends[:-1]) for row in found]
 
 
-def layer_weights(config: ModelConfig) -> int:
+def _apply(batch: Batch, layer: Layer, state: Tensor, members: list[int]) -> None:
+    """Replace the states [variants, sequences, length, hidden] of `members` by what `layer` makes of them."""
+    sequences = len(batch.ids)
+    key_mask = batch.key_mask.expand(sequences, -1, -1, -1)
+    at_once = max(1, TOKENS_AT_ONCE // batch.tokens)
+    for first in range(0, len(members), at_once):
+        chosen = members[first : first + at_once]
+        hidden = layer(state[chosen].flatten(0, 1), batch.angles, key_mask.repeat(len(chosen), 1, 1, 1))
+        state[chosen] = hidden.unflatten(0, (len(chosen), sequences))
+
+
+def count_layer_weights(config: ModelConfig) -> int:
     """Weights of the matrices of one layer."""
     shapes = matrix_shapes(config)
     return sum(shapes[name][0] * shapes[name][1] for name in layer_matrices(0))
 
 
 @contextmanager
-def _changed(layer: Layer, change: Variant) -> Iterator[None]:
-    """`layer` with other products, by their names within it."""
+def _replace_products(layer: Layer, change: Variant) -> Iterator[None]:
+    """Give `layer` other products within the block, by their names in it."""
     before = {name: layer.get_submodule(name) for name in change}
     for name, format_ in change.items():
         exact = before[name]
@@ -267,8 +297,8 @@ def _changed(layer: Layer, change: Variant) -> Iterator[None]:
             layer.set_submodule(name, module)
 
 
-def _by_change(index: int, variants: Sequence[Variant]) -> list[tuple[Variant, list[int]]]:
-    """What becomes of layer `index`, and the variants that want this of it."""
+def _group_by_change(index: int, variants: Sequence[Variant]) -> list[tuple[Variant, list[int]]]:
+    """The changes of layer `index`, and the variants that want each."""
     prefix = f"{layer_name(index)}."
     found: dict[frozenset[tuple[str, WeightFormat]], list[int]] = {}
     for number, variant in enumerate(variants):

@@ -1,4 +1,4 @@
-"""What an artifact stores of each matrix and vector, encoded part by part so that a slice is in memory at a time."""
+"""Encode the matrices and vectors of an artifact part by part, so that one slice is in memory at a time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Part = tuple[str, NDArray[np.generic]]
 
 
 @contextmanager
-def encoders() -> Iterator[Executor]:
-    """As many threads as PyTorch uses; each encodes a slice by itself.
+def open_encoders() -> Iterator[Executor]:
+    """A pool of as many threads as PyTorch uses; each encodes a slice by itself.
 
     Reading, encoding, hashing and writing then overlap, and no thread waits for another within an operator, which on a
     busy machine takes longer than the operator.
@@ -45,7 +45,7 @@ def encoders() -> Iterator[Executor]:
         torch.set_num_threads(threads)  # new threads would take over ours
 
 
-def encoded(
+def encode_weight(
     checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None = None
 ) -> Iterator[Part]:
     """The bytes of `weight` in the order of its tensors, encoded in `pool`; its `columns` [in] are multiplied by these.
@@ -56,7 +56,7 @@ def encoded(
         yield weight.name, checkpoint.tensor(weight.name).to(torch.float32).numpy()
         return
     first, *others = weight.specs
-    slices = (_transposed if weight.format.kind == "row" else _slices)(checkpoint, weight, pool, columns)
+    slices = (_encode_transposed if weight.format.kind == "row" else _encode_slices)(checkpoint, weight, pool, columns)
     held: dict[str, list[NDArray[np.generic]]] = {}
     for arrays in slices:
         if "weight" in arrays:
@@ -68,26 +68,28 @@ def encoded(
             yield spec.name, array
 
 
-def rows_of_slice(inputs: int) -> int:
-    """How many rows of a matrix with so many inputs are encoded at once."""
+def count_slice_rows(inputs: int) -> int:
+    """Rows that are encoded at once of a matrix with `inputs`."""
     return max(1, _SLICE_WEIGHTS // inputs // _ROWS) * _ROWS
 
 
-def _slices(checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None) -> Iterator[Arrays]:
+def _encode_slices(
+    checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None
+) -> Iterator[Arrays]:
     format_ = weight.format
     assert format_ is not None
     encode = encode_embedding if weight.name == EMBEDDING else encode_linear
     outputs, inputs = checkpoint.shape(weight.source)
-    rows = rows_of_slice(inputs)
+    rows = count_slice_rows(inputs)
 
     def slice_from(start: int) -> Arrays:
         part = checkpoint.rows(weight.source, start, min(start + rows, outputs))
         return encode(part if columns is None else part.float() * columns, format_)
 
-    return _in_order(pool, slice_from, range(0, outputs, rows))
+    return _map_in_order(pool, slice_from, range(0, outputs, rows))
 
 
-def _in_order(pool: Executor, work: Callable[[int], Arrays], items: Iterable[int]) -> Iterator[Arrays]:
+def _map_in_order(pool: Executor, work: Callable[[int], Arrays], items: Iterable[int]) -> Iterator[Arrays]:
     """Like map, but only a few results are waiting at any time."""
     pending: deque[Future[Arrays]] = deque()
     for item in items:
@@ -98,7 +100,7 @@ def _in_order(pool: Executor, work: Callable[[int], Arrays], items: Iterable[int
         yield pending.popleft().result()
 
 
-def _transposed(
+def _encode_transposed(
     checkpoint: Checkpoint, weight: Weight, pool: Executor, columns: torch.Tensor | None
 ) -> Iterator[Arrays]:
     """Rows of a matrix stored as [in, out], whose slices are columns of it; it is read again for each strip of rows."""
@@ -109,7 +111,7 @@ def _transposed(
         strip = np.empty((min(height, inputs - first), outputs), dtype)
         others: list[Arrays] = []
         column = 0
-        for arrays in _slices(checkpoint, weight, pool, columns):
+        for arrays in _encode_slices(checkpoint, weight, pool, columns):
             part = arrays.pop("weight")
             strip[:, column : column + part.shape[1]] = part[first : first + height]
             column += part.shape[1]

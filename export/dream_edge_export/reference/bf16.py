@@ -19,12 +19,12 @@ Rounding = Callable[[Tensor], Tensor]
 """Gives each value as a coarser format holds it."""
 
 
-def rounded(values: Tensor) -> Tensor:
+def round_to_bf16(values: Tensor) -> Tensor:
     """The nearest bf16 numbers, in fp32."""
     return values.to(torch.bfloat16).to(torch.float32)
 
 
-def round_activations(network: nn.Module, rounding: Rounding = rounded) -> None:
+def round_activations(network: nn.Module, rounding: Rounding = round_to_bf16) -> None:
     """From now on the matrices and normalisations of `network` round what they take and what they give."""
 
     def inputs(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,159 +1,189 @@
-"""The full-precision network over many sequences, on a machine that can hold one of its layers.
+"""The full-precision network one layer at a time, for a machine that cannot hold it.
 
-All sequences go through one layer before the next is read. In between, their hidden states lie in a file, so that
-memory does not grow with the number of sequences, and whoever was interrupted goes on after the last finished stage:
+All sequences go through one layer before the next is read. In between, their hidden states are kept: in memory, or in
+files (`HiddenStates`).
 
-    stage 0         the embedding
-    stage 1 … n     layer 0 … n - 1
-    stage n + 1     the asked rows, normalised: what lm_head takes
-
-A sequence is computed by itself, in fp32, with the operations of `load_reference`: hidden states have the same bits.
+    batches = make_batches(sequences, checkpoint.config, pad=False)
+    hidden = [embed(checkpoint, batch.ids) for batch in batches]
+    for index in range(checkpoint.config.num_hidden_layers):
+        layer = load_layer(checkpoint, index)
+        hidden = [batch.apply(layer, states) for batch, states in zip(batches, hidden, strict=True)]
+        del layer  # or two of them are in memory while the next one is read
+    logits = compute_logits(checkpoint, normalize(checkpoint, hidden[0])[0, rows])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from dream_edge_runtime.arrays import FloatArray, IntArray
-from dream_edge_runtime.files.writing import replace_file
-from dream_edge_runtime.format.tensors import LM_HEAD, weight_of
+from dream_edge_runtime.arrays import IntArray
+from dream_edge_runtime.files.writing import open_to_append, write_all
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, NORM, layer_name, weight_of
 
 from ..checkpoint.checkpoint import Checkpoint
-from .bf16 import Rounding, round_activations
-from .streaming import embed, lm_head_logits, load_layer, norm, run_layer
+from .model import Layer, rotary_angles
 
-LARGEST_LOGITS = 1 << 28  # bytes of logits at a time; lm_head is read once for each
+TOKENS_AT_ONCE = 1024
+"""In one application of a layer, unless one sequence is longer: of the 7B they take 0.3 GB of activations."""
+LARGEST_SLICE = 1 << 28  # bytes of lm_head in fp32 at a time
 
-Progress = Callable[[float, float], None]
-"""Called with how much is done, and with all there is; one layer over all sequences counts as 1."""
+
+# --- parts of the network --------------------------------------------------------------------------------------------
+
+
+def load_layer(checkpoint: Checkpoint, index: int) -> Layer:
+    """Layer `index` with its weights in fp32, ready for inference; of 7B it takes 0.93 GB.
+
+    Raises:
+        NonFiniteWeights, CheckpointChanged, UnreadableFile: as `Checkpoint.tensor`.
+    """
+    with torch.device("meta"):  # no memory or time for random weights that are replaced at once
+        layer = Layer(checkpoint.config)
+    prefix = f"{layer_name(index)}."
+    weights = {name: checkpoint.tensor(prefix + name).to(torch.float32) for name in layer.state_dict()}
+    layer.load_state_dict(weights, strict=True, assign=True)
+    return layer.eval().requires_grad_(False)
+
+
+def embed(checkpoint: Checkpoint, ids: Tensor) -> Tensor:
+    """Rows of the embedding in fp32 [..., hidden] for `ids` int64 [...]; only these rows are read."""
+    tokens = sorted(set(ids.flatten().tolist()))
+    rows = torch.cat([checkpoint.rows(weight_of(EMBEDDING), token, token + 1) for token in tokens])
+    return rows.to(torch.float32)[torch.searchsorted(torch.tensor(tokens), ids)]
+
+
+def normalize(checkpoint: Checkpoint, hidden: Tensor) -> Tensor:
+    """The normalisation before lm_head."""
+    weight, eps = checkpoint.tensor(NORM).to(torch.float32), checkpoint.config.rms_norm_eps
+    return F.rms_norm(hidden, weight.shape, weight, eps)
+
+
+def compute_logits(checkpoint: Checkpoint, hidden: Tensor) -> Tensor:
+    """Logits fp32 [rows, vocab] of normalised states [rows, hidden]; lm_head is read slice by slice.
+
+    Every call reads all of lm_head (1.09 GB of 7B), so that many rows at a time are worth their memory: 0.6 MB a row.
+    """
+    vocab, width = checkpoint.shape(weight_of(LM_HEAD))
+    logits = torch.empty(len(hidden), vocab)
+    step = max(1, LARGEST_SLICE // (4 * width))
+    for first in range(0, vocab, step):
+        rows = checkpoint.rows(weight_of(LM_HEAD), first, min(first + step, vocab)).to(torch.float32)
+        torch.mm(hidden, rows.T, out=logits[:, first : first + step])
+    return logits
+
+
+# --- sequences and their hidden states -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class StreamedReference:
-    """What is asked of the network, and the directory in which the work lies.
+class Batch:
+    """Sequences that go through a layer together, padded on the right to one length.
 
     Attributes:
-        sequences: ids [length] of each.
-        rows: of each sequence, whose hidden states go through lm_head [asked].
-        directory: for files called stage-N; for this work alone.
-        rounding: what every activation goes through; None = they stay as they are, in fp32.
+        members: indices of the sequences.
+        ids: int64 [sequences, length].
+        key_mask: bool [sequences or 1, 1, 1, length] false for padding.
+        angles: fp32 [1, 1, length, head_dim / 2].
+        first: how many tokens the batches before it have, padding counted.
     """
 
-    checkpoint: Checkpoint
-    sequences: Sequence[IntArray]
-    rows: Sequence[IntArray]
-    directory: Path
-    rounding: Rounding | None = None
+    members: list[int]
+    ids: Tensor
+    key_mask: Tensor
+    angles: Tensor
+    first: int
 
     @property
-    def stages(self) -> int:
-        return self.checkpoint.config.num_hidden_layers + 2
+    def tokens(self) -> int:
+        """Padding counts."""
+        return self.ids.numel()
 
-    @property
-    def row_count(self) -> int:
-        return sum(map(len, self.rows))
-
-    @property
-    def file_bytes(self) -> int:
-        """Of the hidden states; two such files exist while a stage is at work."""
-        return 4 * self.checkpoint.config.hidden_size * sum(map(len, self.sequences))
-
-    @cached_property
-    def work(self) -> float:
-        """All of it, as `Progress` counts."""
-        return self.checkpoint.config.num_hidden_layers + self._head_work * self.row_count
-
-    def work_before(self, stage: int, rows: int = 0) -> float:
-        """What is done before `stage`, and once logits of so many rows are."""
-        return min(max(stage - 1, 0), self.checkpoint.config.num_hidden_layers) + self._head_work * rows
-
-    @property
-    def _head_work(self) -> float:
-        """A row of logits, of one layer over all sequences: multiplications against multiplications."""
-        config = self.checkpoint.config
-        layer = config.hidden_size * (2 * config.hidden_size + 2 * config.kv_size + 3 * config.intermediate_size)
-        return config.vocab_size * config.hidden_size / layer / sum(map(len, self.sequences))
-
-    def run(self, stage: int, progress: Progress = lambda _done, _all: None) -> None:
-        """Write the file of `stage` from that of the stage before, which may be given up then (see `forget`).
-
-        Raises:
-            CheckpointError: as `Checkpoint.tensor`.
-            OSError: the disk is full or fails.
-        """
-        states = self._states(stage)
-        done = self.work_before(stage)
-        with replace_file(self._file(stage)) as file, torch.inference_mode():
-            for index, state in enumerate(states):
-                file.write(state.contiguous().numpy().reshape(-1).view(np.uint8).data)
-                progress(done + (self.work_before(stage + 1) - done) * (index + 1) / len(self.sequences), self.work)
-
-    def is_there(self, stage: int) -> bool:
-        """Whether `stage` has left its file."""
-        return self._file(stage).is_file()
-
-    def forget(self, stage: int) -> None:
-        """Remove all files of stages before `stage`."""
-        for earlier in range(stage):
-            self._file(earlier).unlink(missing_ok=True)
-
-    def logits(self, start: int = 0) -> Iterator[FloatArray]:
-        """Logits fp32 [some, vocab] of the asked rows from `start` on, some at a time; the last stage must be there."""
-        width, vocab = self.checkpoint.shape(weight_of(LM_HEAD))[1], self.checkpoint.config.vocab_size
-        step = max(1, LARGEST_LOGITS // (4 * vocab))
-        step -= step % 32 if step > 32 else 0
-        with closing(_Reader(self._file(self.stages - 1), width)) as reader, torch.inference_mode():
-            for first in range(start, self.row_count, step):
-                hidden = reader.rows(first, min(step, self.row_count - first))
-                found: FloatArray = self._rounded(lm_head_logits(self.checkpoint, hidden)).numpy()
-                yield found
-
-    def _states(self, stage: int) -> Iterator[Tensor]:
-        checkpoint = self.checkpoint
-        if stage == 0:
-            return (embed(checkpoint, torch.from_numpy(ids)) for ids in self.sequences)
-        if stage < self.stages - 1:
-            layer = load_layer(checkpoint, stage - 1)
-            if self.rounding:
-                round_activations(layer, self.rounding)
-            states = (run_layer(layer, state[None], checkpoint.config)[0] for state in self._stored(stage - 1))
-            return map(self._rounded, states)
-        asked = zip(self._stored(stage - 1), self.rows, strict=True)
-        return (self._rounded(norm(checkpoint, state)[torch.from_numpy(rows)]) for state, rows in asked)
-
-    def _rounded(self, state: Tensor) -> Tensor:
-        return self.rounding(state) if self.rounding else state
-
-    def _stored(self, stage: int) -> Iterator[Tensor]:
-        first = 0
-        with closing(_Reader(self._file(stage), self.checkpoint.config.hidden_size)) as reader:
-            for ids in self.sequences:
-                yield reader.rows(first, len(ids))
-                first += len(ids)
-
-    def _file(self, stage: int) -> Path:
-        return self.directory / f"stage-{stage}"
+    def apply(self, layer: Layer, hidden: Tensor) -> Tensor:
+        """Hidden states [sequences, length, hidden] after `layer`; every token attends to all of its sequence."""
+        result: Tensor = layer(hidden, self.angles, self.key_mask)
+        return result
 
 
-class _Reader:
-    """Rows of a file of fp32 [rows, width]."""
+def make_batches(sequences: Sequence[IntArray], config: ModelConfig, *, pad: bool) -> list[Batch]:
+    """All `sequences`, the shortest first, as many in a batch as are computed at once; of one length unless `pad`."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(sequences)), key=lambda index: len(sequences[index])):
+        length = len(sequences[index])
+        fits = groups and length * (len(groups[-1]) + 1) <= TOKENS_AT_ONCE
+        if fits and (pad or len(sequences[groups[-1][0]]) == length):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return lay_batches(groups, sequences, config)
+
+
+def lay_batches(groups: Iterable[list[int]], sequences: Sequence[IntArray], config: ModelConfig) -> list[Batch]:
+    """A batch for each of `groups`, which hold indices of `sequences`."""
+    batches: list[Batch] = []
+    first = 0
+    for members in groups:
+        batches.append(_make_batch(members, [sequences[index] for index in members], config, first))
+        first += batches[-1].tokens
+    return batches
+
+
+def _make_batch(members: list[int], sequences: Sequence[IntArray], config: ModelConfig, first: int) -> Batch:
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    longest = int(lengths.max())
+    ids = torch.zeros(len(members), longest, dtype=torch.int64)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.from_numpy(sequence)
+    valid = torch.arange(longest) < lengths[:, None]
+    key_mask = (valid[:1] if valid.all() else valid)[:, None, None, :]
+    return Batch(members, ids, key_mask, rotary_angles(config, torch.arange(longest)[None]), first)
+
+
+class HiddenStates:
+    """fp32 [tokens, width] in a file, in the order of the batches, so that memory does not grow with their number.
+
+    Nothing is mapped: it would count as resident memory.
+    """
 
     def __init__(self, path: Path, width: int) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._width = width
+        self.path, self.width = path, width
 
     def rows(self, first: int, count: int) -> Tensor:
-        self._file.seek(4 * self._width * first)
-        values = np.fromfile(self._file, np.float32, count * self._width)
-        return torch.from_numpy(values.reshape(count, self._width))
+        """[count, width]; EOFError where they were not written."""
+        values = np.fromfile(self.path, "<f4", count * self.width, offset=4 * first * self.width)
+        if len(values) < count * self.width:
+            raise EOFError(self.path)
+        return torch.from_numpy(values.reshape(count, self.width))
 
-    def close(self) -> None:
-        self._file.close()
+    def read(self, batch: Batch) -> Tensor:
+        """[sequences, length, width]; EOFError where they were not written."""
+        return self.rows(batch.first, batch.tokens).view(*batch.ids.shape, self.width)
+
+    def append(self, batch: Batch, values: Tensor) -> None:
+        """Write the states of `batch`, cutting off what came after it."""
+        fd = open_to_append(self.path, 4 * self.width * batch.first)
+        try:
+            write_all(fd, as_bytes(values))
+        finally:
+            os.close(fd)
+
+    def sync(self) -> None:
+        """Have them on the disk."""
+        fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def as_bytes(values: Tensor) -> memoryview:
+    """`values` as a file of hidden states holds them."""
+    return np.ascontiguousarray(values.numpy(), "<f4").reshape(-1).view(np.uint8).data

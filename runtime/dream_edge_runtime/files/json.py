@@ -8,12 +8,38 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any, NoReturn
+
+from ..errors import CheckpointNotFound, UnreadableFile
 
 DEEPEST = 8
 """Levels of canonical JSON."""
 LARGEST_INTEGER = (1 << 63) - 1
+_LARGEST_FILE = 1 << 20
 _LONGEST_NUMBER = 32  # characters: as many as a float needs, and more than an integer of 64 bits
+
+
+def read_json_object(path: Path, *, limit: int = _LARGEST_FILE) -> dict[str, Any]:
+    """The JSON object in a checkpoint's file `path` of at most `limit` bytes.
+
+    Raises:
+        CheckpointNotFound: there is no such file.
+        UnreadableFile: it cannot be read, or holds anything but one JSON object.
+    """
+    if not path.is_file():
+        raise CheckpointNotFound(path.parent, path.name)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UnreadableFile(path, f"cannot be read ({error.strerror})") from None
+    if len(data) > limit:
+        raise UnreadableFile(path, f"is larger than {limit} bytes")
+    try:
+        return parse_json_object(data)
+    except ValueError as error:
+        raise UnreadableFile(path, str(error)) from None
 
 
 def parse_json_object(data: bytes | str, *, deepest: int = 64) -> dict[str, Any]:
@@ -35,7 +61,7 @@ def canonical_json(value: object) -> bytes:
 
 
 def parse_canonical(data: bytes) -> Any:
-    """The value whose canonical form is exactly `data`. `ValueError` or `RecursionError` where there is none."""
+    """The value whose canonical form is exactly `data`. `ValueError` or `RecursionError` if it is no canonical form."""
     value = json.loads(
         data.decode(),
         object_pairs_hook=_unique_keys,

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointNotFound, InvalidConfig, UnreadableFile
-from ..files.json import describe, parse_json_object
+from ..errors import InvalidConfig
+from ..files.json import describe, read_json_object
 
 MODEL_TYPE = "Dream"
 SHIFTS = {"DreamModel": 1}
@@ -16,7 +16,6 @@ SHIFTS = {"DreamModel": 1}
 
 _LARGEST = 1 << 24  # no dimension of a network that fits a machine comes near this
 _MOST_LAYERS = 1 << 12
-_LARGEST_JSON = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,30 +144,6 @@ _SIZES = (
 IDS = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
 _NUMBERS = ("rms_norm_eps", "rope_theta")
 _DERIVED = ("expand_token_id", "context", "shift")  # not, or not always, in config.json
-
-
-def read_json_object(path: Path, *, limit: int = _LARGEST_JSON) -> dict[str, Any]:
-    """The JSON object in the file `path` of at most `limit` bytes.
-
-    Stricter than `json.loads`: NaN, infinities and repeated keys are refused.
-
-    Raises:
-        CheckpointNotFound: there is no such file.
-        UnreadableFile: it cannot be read, or holds anything but one JSON object.
-    """
-    if not path.is_file():
-        raise CheckpointNotFound(path.parent, path.name)
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise UnreadableFile(path, f"cannot be read ({error.strerror})") from None
-    if len(data) > limit:
-        raise UnreadableFile(path, f"is larger than {limit} bytes")
-    try:
-        return parse_json_object(data)
-    except ValueError as error:
-        raise UnreadableFile(path, str(error)) from None
 
 
 def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:

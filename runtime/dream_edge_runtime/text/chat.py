@@ -40,10 +40,10 @@ def chat_ids(
         InvalidText: a lone surrogate in a content.
         NoChatTokens: the vocabulary has no `<|im_start|>` and `<|im_end|>`.
     """
-    turns = _turns(messages)
+    turns = _check_turns(messages)
     if turns[0][0] != "system":
         turns.insert(0, ("system", default_system))
-    start, end = (_marker(tokenizer, content) for content in (TURN_START, TURN_END))
+    start, end = (_find_marker(tokenizer, content) for content in (TURN_START, TURN_END))
     line_end = tokenizer.encode("\n")
     ids: list[int] = []
     for role, content in turns:
@@ -58,7 +58,7 @@ def end_ids(tokenizer: Tokenizer, eos_token_id: int) -> frozenset[int]:
     return frozenset({eos_token_id} if turn_end is None else {eos_token_id, turn_end})
 
 
-def _turns(messages: Sequence[Message | Mapping[str, object]]) -> list[tuple[str, str]]:
+def _check_turns(messages: Sequence[Message | Mapping[str, object]]) -> list[tuple[str, str]]:
     """Role and content of every message, checked."""
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
         raise InvalidConversation(f"a conversation is a list of messages, not a {type(messages).__name__}")
@@ -79,7 +79,7 @@ def _turns(messages: Sequence[Message | Mapping[str, object]]) -> list[tuple[str
     return turns
 
 
-def _marker(tokenizer: Tokenizer, content: str) -> int:
+def _find_marker(tokenizer: Tokenizer, content: str) -> int:
     index = tokenizer.special_id(content)
     if index is None:
         raise NoChatTokens(content)

@@ -33,7 +33,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int, *, raw: bo
         raise InvalidOption("prompt", type(prompt), "must be text or a sequence of token ids")
     if not len(prompt):
         raise EmptyPrompt
-    return [_checked(token, vocab_size) for token in prompt]
+    return [_check_token(token, vocab_size) for token in prompt]
 
 
 def align_argument(tokenizer: Tokenizer, name: str, text: str) -> AlignedText:
@@ -43,7 +43,7 @@ def align_argument(tokenizer: Tokenizer, name: str, text: str) -> AlignedText:
     return tokenizer.align(text)
 
 
-def _checked(token: Any, vocab_size: int) -> int:
+def _check_token(token: Any, vocab_size: int) -> int:
     is_bool = isinstance(token, bool | np.bool_)
     try:
         number = -1 if is_bool else operator.index(token)

@@ -22,16 +22,16 @@ def parse_template(template: Template) -> list[str | int]:
         InvalidTemplate: no hole, or one whose size is not a sensible number.
     """
     if isinstance(template, list | tuple):
-        return _checked(template)
+        return _check_pieces(template)
     if not isinstance(template, str):
         raise InvalidTemplate(f"a template is a text or a list of pieces, not {type(template).__name__}")
     pieces = _HOLE.split(template)  # text, size, text, size, … text
     if len(pieces) == 1:
         raise InvalidTemplate("the template has no hole")
-    return [_size(piece) if number % 2 else piece for number, piece in enumerate(pieces) if number % 2 or piece]
+    return [_parse_size(piece) if number % 2 else piece for number, piece in enumerate(pieces) if number % 2 or piece]
 
 
-def _checked(pieces: Sequence[str | int]) -> list[str | int]:
+def _check_pieces(pieces: Sequence[str | int]) -> list[str | int]:
     for piece in pieces:
         if isinstance(piece, bool) or not isinstance(piece, str | int):
             raise InvalidTemplate(f"a piece is a text or the size of a hole, not {type(piece).__name__}")
@@ -42,7 +42,7 @@ def _checked(pieces: Sequence[str | int]) -> list[str | int]:
     return [piece for piece in pieces if piece != ""]
 
 
-def _size(digits: str) -> int:
+def _parse_size(digits: str) -> int:
     shown = digits if len(digits) <= 20 else f"{digits[:20]}…"
     if not (digits.isascii() and digits.isdecimal()):
         raise InvalidTemplate(f"the hole [[{shown}]] does not name a number of tokens")

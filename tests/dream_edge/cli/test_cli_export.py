@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from dream_edge.cli.app import app
 from dream_edge.cli.terminal.progress import show_progress
-from dream_edge_export.staging import staging_of
+from dream_edge_export.output.staging import locate_staging
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
 
@@ -61,11 +61,11 @@ def test_stopped_export_says_how_to_go_on_or_to_give_it_up(
     assert result.exit_code == 130
     *_, kept, remove, last = result.stderr.splitlines()
     assert "the same command resumes there" in kept
-    assert (remove, last) == (f"  rm -r '{staging_of(out)}'", "Stopped.")
+    assert (remove, last) == (f"  rm -r '{locate_staging(out)}'", "Stopped.")
     result = run(random_checkpoint, out, "--scheme", "int4")
     assert result.exit_code == 0
-    assert f"left in {staging_of(out)}" in result.stderr
-    assert not staging_of(out).exists()
+    assert f"left in {locate_staging(out)}" in result.stderr
+    assert not locate_staging(out).exists()
 
 
 def test_speed_is_counted_from_where_a_task_begins(
@@ -98,7 +98,7 @@ def test_ctrl_c_of_a_process_keeps_the_work_and_the_next_one_ends_the_same(tmp_p
         encoding="utf-8",
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    shard = staging_of(tmp_path / "out") / "artifact" / "weights-00001.bin"
+    shard = locate_staging(tmp_path / "out") / "artifact" / "weights-00001.bin"
     while not shard.exists() or shard.stat().st_size < 3_000_000:
         assert process.poll() is None
         time.sleep(0.002)

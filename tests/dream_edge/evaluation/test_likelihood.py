@@ -18,8 +18,8 @@ from dream_edge.evaluation.likelihood import (
     log_likelihood,
     split_windows,
 )
-from dream_edge_export.reference.in_memory import ReferenceNetwork
 from dream_edge_export.reference.model import Dream, shift
+from dream_edge_export.reference.networks import ReferenceNetwork
 from dream_edge_runtime.errors import NonFiniteLogits
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.text.chat import chat_ids

@@ -17,14 +17,9 @@ import dream_edge
 from dream_edge.hub import Repository, find_cached, parse_repository, source
 from dream_edge.hub import errors as hub_errors
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.errors import PickleCheckpoint
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import (
-    DreamEdgeError,
-    InvalidOption,
-    MissingExtra,
-    PickleCheckpoint,
-    UnsupportedArtifact,
-)
+from dream_edge_runtime.errors import DreamEdgeError, InvalidOption, MissingExtra, UnsupportedArtifact
 from support.hub import Hub
 from support.processes import run_python
 

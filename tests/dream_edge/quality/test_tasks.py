@@ -16,7 +16,7 @@ from dream_edge.quality.task_report import TaskScores
 from dream_edge.quality.tasks import compare_tasks, reference_model, score_tasks, usual_shots
 from dream_edge.tasks import sudoku
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.reference.from_disk import StreamedNetwork
+from dream_edge_export.reference.networks import LayerwiseNetwork
 from dream_edge_runtime.errors import InvalidOption
 
 
@@ -63,7 +63,7 @@ def test_a_reference_read_from_the_disk_solves_what_the_one_in_memory_does(monke
     checkpoint = Checkpoint.open(bundled("tiny"))
     monkeypatch.setattr("dream_edge.quality.trajectory.follow.LARGEST_HELD", 0)
     streamed = reference_model(checkpoint)
-    assert isinstance(streamed.network, StreamedNetwork)
+    assert isinstance(streamed.network, LayerwiseNetwork)
     assert score_tasks(streamed, "streamed", tasks=["sudoku"], cases=2, shots=0, together=True).solved == {
         "sudoku": "11"
     }

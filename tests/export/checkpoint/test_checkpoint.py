@@ -17,18 +17,9 @@ from safetensors import safe_open
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.checkpoint.tensor_file import TensorFile
+from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights, PickleCheckpoint, TensorProblems, UntiedHead
 from dream_edge_export.export import export
-from dream_edge_runtime.errors import (
-    CheckpointChanged,
-    CheckpointNotFound,
-    DreamEdgeError,
-    InvalidConfig,
-    NonFiniteWeights,
-    PickleCheckpoint,
-    TensorProblems,
-    UnreadableFile,
-    UntiedHead,
-)
+from dream_edge_runtime.errors import CheckpointNotFound, DreamEdgeError, InvalidConfig, UnreadableFile
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import tensor_shapes

@@ -14,9 +14,10 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import Tensor
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.errors import TensorProblems
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import TensorProblems, UnreadableFile
+from dream_edge_runtime.errors import UnreadableFile
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
@@ -83,9 +84,11 @@ def test_export_to_nf4_keeps_the_codes(tmp_path: Path, double: bool) -> None:
     write_packed(tmp_path / "checkpoint", double=double)
     checkpoint = Checkpoint.open(tmp_path / "checkpoint")
     artifact = export(checkpoint, tmp_path / "out", Recipe.for_scheme("nf4"))
-    raw = checkpoint._tensor_files[f"{UP}.weight"].read(f"{UP}.weight").numpy().reshape(-1)
+    (matrix,) = checkpoint._stored[f"{UP}.weight"]
+    assert matrix.packed is not None
+    raw = matrix.file.read(matrix.name).numpy().reshape(-1)
     assert (stored(artifact, f"{UP}.weight", np.uint8) == raw).all()
-    absmax = checkpoint._packed[f"{UP}.weight"].absmax.numpy()
+    absmax = matrix.packed.absmax.numpy()
     assert (stored(artifact, f"{UP}.absmax", np.float32) == absmax).all()
 
 

@@ -15,7 +15,8 @@ from transformers import Qwen2Tokenizer
 
 from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
-from dream_edge_runtime.errors import DreamEdgeError, InvalidTokenizer, UnreadableFile
+from dream_edge_export.errors import InvalidTokenizer
+from dream_edge_runtime.errors import DreamEdgeError, UnreadableFile
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import config_dict, write_checkpoint

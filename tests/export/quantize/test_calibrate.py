@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_export.plan import ExportPlan
+from dream_edge_export.output.staging import locate_staging
+from dream_edge_export.plan import plan_export
 from dream_edge_export.quantize.calibrate import CalibrationSet
-from dream_edge_export.quantize.calibrate import inputs as inputs_module
+from dream_edge_export.reference import layerwise
 from dream_edge_export.reference.model import load_reference
-from dream_edge_export.staging import staging_of
 from dream_edge_runtime.arrays import FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
@@ -24,6 +24,7 @@ from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
+from support.networks import small_config
 from support.outliers import write_with_outliers
 
 INT4 = Recipe.for_scheme("int4", block_size=32)
@@ -129,14 +130,14 @@ def test_next_run_goes_on_and_ends_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         export(checkpoint, out, INT4, calibration=SEEN, progress=stop)
     assert not out.exists()
-    assert ExportPlan.of(checkpoint, INT4, SEEN).kept_bytes(out) > 0
+    assert plan_export(checkpoint, INT4, SEEN).kept_bytes(out) > 0
     seen: list[Progress] = []
     export(checkpoint, out, INT4, calibration=SEEN, progress=seen.append)
     assert seen[0].task == "calibrating"
     assert seen[0].done == int(at * 2)  # whole layers
     assert seen[-1].task == "exporting"
     assert contents(out) == contents(calibrated.path)
-    assert not staging_of(out).exists()
+    assert not locate_staging(out).exists()
 
 
 def test_finished_calibration_is_not_repeated(checkpoint: Checkpoint, calibrated: Artifact, tmp_path: Path) -> None:
@@ -164,8 +165,9 @@ def test_other_sequences_begin_anew(checkpoint: Checkpoint, calibrated: Artifact
 
 
 def test_batches_hold_every_canvas_once_and_none_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs_module, "TOKENS_AT_ONCE", 64)
-    batches = list(SEEN.batches())
+    monkeypatch.setattr(layerwise, "TOKENS_AT_ONCE", 64)
+    batches = layerwise.make_batches(SEEN.canvases, small_config(), pad=False)
+    assert all(batch.key_mask.all() for batch in batches)
     rows = [tuple(row.tolist()) for batch in batches for row in batch.ids]
     assert sorted(rows) == sorted(tuple(canvas.tolist()) for canvas in SEEN.canvases)
     assert [batch.first for batch in batches] == [

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from dream_edge_export.quantize.calibrate.folding import (
     Activity,
-    by_value,
+    find_scales,
     fold_into_norm,
     fold_into_up,
     fold_into_value,
-    shared_by_queries,
-    smoothing,
+    group_by_value,
+    repeat_for_queries,
 )
 from dream_edge_export.reference.model import Dream, Layer
 from dream_edge_runtime.format.model_config import ModelConfig
@@ -95,7 +95,7 @@ def test_values_reach_the_query_heads_that_share_them() -> None:
     fold_into_value(folded.self_attn, scales)
     hidden, angles = torch.randn(1, 6, CONFIG.hidden_size), torch.zeros(1, 1, 6, CONFIG.head_dim // 2)
     mask = torch.ones(1, 1, 1, 6, dtype=torch.bool)
-    expected = layer.self_attn.attend(hidden, angles, mask) / shared_by_queries(scales, layer.self_attn)
+    expected = layer.self_attn.attend(hidden, angles, mask) / repeat_for_queries(scales, layer.self_attn)
     torch.testing.assert_close(folded.self_attn.attend(hidden, angles, mask), expected)
 
 
@@ -103,7 +103,7 @@ def test_a_value_is_smoothed_by_the_largest_of_the_heads_that_read_it() -> None:
     attention = first_layer().self_attn
     seen = torch.arange(1.0, CONFIG.hidden_size + 1)
     repeats, width = CONFIG.num_attention_heads // CONFIG.num_key_value_heads, CONFIG.head_dim
-    largest, sets = by_value(seen, attention)
+    largest, sets = group_by_value(seen, attention)
     for channel in range(CONFIG.kv_size):
         head, place = divmod(channel, width)
         readers = [(head * repeats + repeat) * width + place for repeat in range(repeats)]
@@ -118,8 +118,8 @@ def test_smoothing_undoes_outliers_that_change_nothing(strength: float) -> None:
     inputs, matrix = torch.rand(30, 256) + 0.1, torch.randn(64, 256)
     outliers = torch.ones(256)
     outliers[3] = 64
-    plain = smoothing(inputs.amax(dim=0), [matrix], strength)
-    shifted = smoothing((inputs * outliers).amax(dim=0), [matrix / outliers], strength)
+    plain = find_scales(inputs.amax(dim=0), [matrix], strength)
+    shifted = find_scales((inputs * outliers).amax(dim=0), [matrix / outliers], strength)
     # one column of many changes what is usual in a row, but hardly
     torch.testing.assert_close(shifted / plain, outliers / 64 ** (1 / 256), rtol=0.01, atol=0)
 
@@ -127,13 +127,13 @@ def test_smoothing_undoes_outliers_that_change_nothing(strength: float) -> None:
 def test_the_size_of_a_row_does_not_matter() -> None:
     matrix, largest = torch.randn(20, 12), torch.rand(12) + 0.1
     sizes = torch.logspace(-3, 3, 20)[:, None]
-    torch.testing.assert_close(smoothing(largest, [matrix * sizes], 0.5), smoothing(largest, [matrix], 0.5))
+    torch.testing.assert_close(find_scales(largest, [matrix * sizes], 0.5), find_scales(largest, [matrix], 0.5))
 
 
 def test_channels_that_nobody_uses_are_left_alone() -> None:
     matrix = torch.randn(8, 4)
     matrix[:, 2] = 0
-    scales = smoothing(torch.tensor([1.0, 0.0, 3.0, 2.0]), [matrix], 0.5)
+    scales = find_scales(torch.tensor([1.0, 0.0, 3.0, 2.0]), [matrix], 0.5)
     assert scales[1] == scales[2] == 1
     assert scales.isfinite().all()
 

@@ -76,8 +76,8 @@ def test_codes_are_those_of_the_textbook(weights_format: WeightFormat) -> None:
 def test_products_come_nearer_than_those_of_the_nearest_weights(weights_format: WeightFormat) -> None:
     weight, inputs = weights(), correlated()
     grid = Grid.of(weight, weights_format)
-    fed_back = grid.dequantized(Feedback.of(moments_of(inputs)).round(weight, grid))
-    nearest = grid.dequantized(grid.codes(weight))
+    fed_back = grid.dequantize(Feedback.of(moments_of(inputs)).round(weight, grid))
+    nearest = grid.dequantize(grid.codes(weight))
     new = correlated(seed=0)[::3]
 
     def error(chosen: torch.Tensor) -> float:
@@ -93,7 +93,7 @@ def test_codes_stand_for_what_is_stored(weights_format: WeightFormat) -> None:
     codes = Feedback.of(moments_of(correlated())).round(weight, grid)
     stored = grid.encode(codes.to(torch.int8 if weights_format.kind == "row" else torch.uint8))
     np.testing.assert_allclose(
-        grid.dequantized(codes).numpy(), dequantized(stored, weights_format, INPUTS), rtol=1e-6, atol=1e-9
+        grid.dequantize(codes).numpy(), dequantized(stored, weights_format, INPUTS), rtol=1e-6, atol=1e-9
     )
 
 
@@ -102,7 +102,7 @@ def test_shifted_weights_are_the_least_squares_for_the_original_products() -> No
     ours = original + 0.2 * correlated(seed=7)
     moments = moments_of(ours, original - ours)
     feedback = Feedback.of(moments)
-    shifted = feedback.shifted(weight, weight @ moments.drift)
+    shifted = feedback.shift(weight, weight @ moments.drift)
 
     x, y = ours.double().numpy(), original.double().numpy() @ weight.double().numpy().T
     damping = np.sqrt(DAMPING * np.square(x).sum(axis=0).mean())

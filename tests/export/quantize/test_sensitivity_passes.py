@@ -13,8 +13,7 @@ from torch import nn
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.grid import encode_embedding, encode_linear
-from dream_edge_export.quantize.sensitivity_passes import PerturbedPlan, Variant, divergences
-from dream_edge_export.reference.batches import Canvas
+from dream_edge_export.quantize.sensitivity_passes import MaskedSequence, SensitivityPlan, Variant, measure_divergences
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.recipe import ROW, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
@@ -35,9 +34,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return Checkpoint.open(path)
 
 
-def canvases(lengths: tuple[int, ...] = (9, 30, 14, 9, 1)) -> list[Canvas]:
+def canvases(lengths: tuple[int, ...] = (9, 30, 14, 9, 1)) -> list[MaskedSequence]:
     rng = np.random.default_rng(3)
-    return [Canvas(rng.integers(0, 400, size=n), np.sort(rng.choice(n, -(-n // 2), replace=False))) for n in lengths]
+    return [
+        MaskedSequence(rng.integers(0, 400, size=n), np.sort(rng.choice(n, -(-n // 2), replace=False))) for n in lengths
+    ]
 
 
 def variants() -> list[dict[str, WeightFormat]]:
@@ -55,8 +56,8 @@ def variants() -> list[dict[str, WeightFormat]]:
     ]
 
 
-def measured(plan: PerturbedPlan, progress: Callable[[float], None] = lambda _: None) -> list[Kl]:
-    found = dict(entry for wave in divergences(plan, progress) for entry in wave)
+def measured(plan: SensitivityPlan, progress: Callable[[float], None] = lambda _: None) -> list[Kl]:
+    found = dict(entry for wave in measure_divergences(plan, progress) for entry in wave)
     return [found[index] for index in range(len(plan.variants))]
 
 
@@ -88,7 +89,7 @@ class Table(nn.Module):
         return self.rows[ids]
 
 
-def by_brute_force(checkpoint: Checkpoint, variant: Variant, sequences: list[Canvas]) -> Kl:
+def by_brute_force(checkpoint: Checkpoint, variant: Variant, sequences: list[MaskedSequence]) -> Kl:
     network, changed = load_reference(checkpoint), load_reference(checkpoint)
     for name, weights in variant.items():
         module: Any = changed.get_submodule(name)
@@ -117,7 +118,7 @@ def test_a_variant_diverges_as_the_whole_network_with_those_matrices_replaced(
 
     Now and then an activation lies between two codes and falls to the other side: a thousandth of the loss.
     """
-    found = measured(PerturbedPlan(checkpoint, canvases(), variants()))[index]
+    found = measured(SensitivityPlan(checkpoint, canvases(), variants()))[index]
     expected = by_brute_force(checkpoint, variants()[index], canvases())
     assert [len(part) for part in found] == [len(part) for part in expected]
     assert np.concatenate(expected).mean() > 1e-7
@@ -126,13 +127,13 @@ def test_a_variant_diverges_as_the_whole_network_with_those_matrices_replaced(
 
 
 def test_nothing_changed_diverges_by_nothing(checkpoint: Checkpoint) -> None:
-    found = measured(PerturbedPlan(checkpoint, canvases(), [{}]))
+    found = measured(SensitivityPlan(checkpoint, canvases(), [{}]))
     assert np.concatenate(found[0]).max() < 1e-12
 
 
 def test_waves_of_one_variant_give_the_same(checkpoint: Checkpoint) -> None:
-    together = PerturbedPlan(checkpoint, canvases(), variants())
-    apart = PerturbedPlan(checkpoint, canvases(), variants(), states_bytes=1)
+    together = SensitivityPlan(checkpoint, canvases(), variants())
+    apart = SensitivityPlan(checkpoint, canvases(), variants(), states_bytes=1)
     assert len(together.waves) == 4
     assert len(apart.waves) == len(variants())
     for ours, theirs in zip(measured(together), measured(apart), strict=True):
@@ -140,18 +141,18 @@ def test_waves_of_one_variant_give_the_same(checkpoint: Checkpoint) -> None:
 
 
 def test_the_vocabulary_in_strips_gives_the_same(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = measured(PerturbedPlan(checkpoint, canvases(), variants()))
+    whole = measured(SensitivityPlan(checkpoint, canvases(), variants()))
     monkeypatch.setattr("dream_edge_export.quantize.sensitivity_passes._LOGITS_AT_ONCE", 1)
-    strips = measured(PerturbedPlan(checkpoint, canvases(), variants()))
+    strips = measured(SensitivityPlan(checkpoint, canvases(), variants()))
     for ours, theirs in zip(whole, strips, strict=True):
         assert np.allclose(np.concatenate(ours), np.concatenate(theirs), rtol=1e-6, atol=1e-12)
 
 
 def test_a_sequence_does_not_depend_on_those_beside_it(checkpoint: Checkpoint) -> None:
     """Shorter ones are padded; nobody may attend to that."""
-    every = measured(PerturbedPlan(checkpoint, canvases(), variants()[6:8]))
+    every = measured(SensitivityPlan(checkpoint, canvases(), variants()[6:8]))
     for index, canvas in enumerate(canvases()):
-        alone = measured(PerturbedPlan(checkpoint, [canvas], variants()[6:8]))
+        alone = measured(SensitivityPlan(checkpoint, [canvas], variants()[6:8]))
         for ours, theirs in zip(every, alone, strict=True):
             assert np.allclose(ours[index], theirs[0], rtol=5e-3, atol=1e-10)
 
@@ -159,29 +160,29 @@ def test_a_sequence_does_not_depend_on_those_beside_it(checkpoint: Checkpoint) -
 def test_a_tied_lm_head_changes_alone(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, hidden_size=64, intermediate_size=128, tie_word_embeddings=True)
     tied = Checkpoint.open(tmp_path)
-    found = measured(PerturbedPlan(tied, canvases(), [{LM_HEAD: INT4}, {EMBEDDING: INT8}]))
+    found = measured(SensitivityPlan(tied, canvases(), [{LM_HEAD: INT4}, {EMBEDDING: INT8}]))
     assert np.concatenate(found[0]).mean() > 1e-7
     assert np.concatenate(found[1]).mean() > 1e-9
 
 
 def test_progress_ends_where_the_plan_said(checkpoint: Checkpoint) -> None:
     seen: list[float] = []
-    plan = PerturbedPlan(checkpoint, canvases(), variants())
+    plan = SensitivityPlan(checkpoint, canvases(), variants())
     measured(plan, seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(plan.passes, rel=1e-9)
 
 
 def test_a_variant_of_the_last_layer_costs_less_than_one_of_the_first(checkpoint: Checkpoint) -> None:
-    first = PerturbedPlan(checkpoint, canvases(), [{"model.layers.0.mlp.up_proj": INT4}])
-    last = PerturbedPlan(checkpoint, canvases(), [{LM_HEAD: INT4}])
+    first = SensitivityPlan(checkpoint, canvases(), [{"model.layers.0.mlp.up_proj": INT4}])
+    last = SensitivityPlan(checkpoint, canvases(), [{LM_HEAD: INT4}])
     assert first.passes == pytest.approx(2)
     assert last.passes < 2
     assert first.seconds() > 0
 
 
 def test_memory_said_covers_the_largest_layer_and_the_states(checkpoint: Checkpoint) -> None:
-    plan = PerturbedPlan(checkpoint, canvases(), variants())
+    plan = SensitivityPlan(checkpoint, canvases(), variants())
     shapes = matrix_shapes(checkpoint.config)
     layer = sum(4 * rows * columns for name, (rows, columns) in shapes.items() if ".layers.0." in name)
     assert plan.memory > layer + plan.state_bytes * max(len(wave) for _, wave in plan.waves)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dream_edge_export.quantize.grid import encode_embedding, encode_linear
-from dream_edge_export.quantize.simulated import SimulatedLinear, decoded, rounded, rounded_table
+from dream_edge_export.quantize.grid import encode_embedding, encode_linear, round_weights
+from dream_edge_export.quantize.simulated import SimulatedLinear, round_matrix
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.format.recipe import FLOAT, HALF, ROW, WeightFormat
 from support.arithmetic import dequantized, rounding_bound
@@ -31,33 +31,34 @@ def normal(*shape: int, seed: int = 0) -> FloatArray:
 
 @pytest.mark.parametrize("weights", BLOCKS, ids=name)
 @pytest.mark.parametrize("width", [256, 200, 33])
-def test_groups_are_decoded_exactly(weights: WeightFormat, width: int) -> None:
-    arrays = encode_linear(torch.from_numpy(normal(24, width)), weights)
-    assert (decoded(arrays, weights, width).numpy() == dequantized(arrays, weights, width)).all()
+def test_groups_stand_for_what_is_stored(weights: WeightFormat, width: int) -> None:
+    matrix = torch.from_numpy(normal(24, width))
+    arrays = encode_linear(matrix, weights)
+    assert (round_weights(matrix, weights).numpy() == dequantized(arrays, weights, width)).all()
 
 
 @pytest.mark.parametrize("weights", [FLOAT, HALF, ROW, NF4], ids=name)
-def test_other_formats_are_decoded_with_one_rounding(weights: WeightFormat) -> None:
-    arrays = encode_linear(torch.from_numpy(normal(24, 128)), weights)
-    exact = dequantized(arrays, weights, 128)
-    assert (np.abs(decoded(arrays, weights, 128).numpy() - exact) <= 2.0**-24 * np.abs(exact)).all()
+def test_other_formats_stand_for_it_but_for_one_rounding(weights: WeightFormat) -> None:
+    matrix = torch.from_numpy(normal(24, 128))
+    exact = dequantized(encode_linear(matrix, weights), weights, 128)
+    assert (np.abs(round_weights(matrix, weights).numpy() - exact) <= 2.0**-24 * np.abs(exact)).all()
 
 
 @pytest.mark.parametrize("width", [256, 96])
-def test_a_table_is_decoded_as_it_is_looked_up(width: int) -> None:
+def test_a_table_is_rounded_as_it_is_looked_up(width: int) -> None:
     weights = WeightFormat(kind="block", bits=8, block_size=128)
     table = normal(10, width)
     arrays = encode_embedding(torch.from_numpy(table), weights)
     steps = np.repeat(arrays["scales"].astype(np.float64), 128, axis=1)[:, :width]
     expected = (arrays["weight"].astype(np.float64) - 128) * steps
-    assert (rounded_table(torch.from_numpy(table), weights).numpy() == expected).all()
+    assert (round_weights(torch.from_numpy(table), weights).numpy() == expected).all()
 
 
 @pytest.mark.parametrize("weights", [ROW, BLOCKS[0], NF4], ids=name)
 def test_a_matrix_rounded_in_slices_is_that_of_an_export(weights: WeightFormat) -> None:
     matrix = normal(700, 2048)  # slices have 512 rows of this width
     whole = dequantized(encode_linear(torch.from_numpy(matrix), weights), weights, 2048)
-    assert np.allclose(rounded(torch.from_numpy(matrix), weights).numpy(), whole, rtol=2.0**-23, atol=0)
+    assert np.allclose(round_matrix(torch.from_numpy(matrix), weights).numpy(), whole, rtol=2.0**-23, atol=0)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -9,7 +9,7 @@ from torch import nn
 
 from dream_edge.models import TINY, bundled
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.reference.bf16 import round_activations, rounded
+from dream_edge_export.reference.bf16 import round_activations, round_to_bf16
 from dream_edge_export.reference.model import Dream, load_reference
 
 
@@ -21,8 +21,8 @@ def checkpoint() -> Checkpoint:
 def test_rounded_values_are_those_of_bf16() -> None:
     """8 bits of mantissa, ties to even: 1 + 2⁻⁸ lies halfway between 1 and 1 + 2⁻⁷."""
     given = torch.tensor([1 + 2**-8, 1 + 2**-8 + 2**-20, 1 + 3 * 2**-8, -3.0, 0.0])
-    assert rounded(given).tolist() == [1, 1 + 2**-7, 1 + 2**-6, -3, 0]
-    assert rounded(given).dtype == torch.float32
+    assert round_to_bf16(given).tolist() == [1, 1 + 2**-7, 1 + 2**-6, -3, 0]
+    assert round_to_bf16(given).dtype == torch.float32
 
 
 def test_every_matrix_and_normalisation_takes_and_gives_rounded_values(checkpoint: Checkpoint) -> None:
@@ -30,8 +30,8 @@ def test_every_matrix_and_normalisation_takes_and_gives_rounded_values(checkpoin
 
     def check(module: nn.Module, given: tuple[torch.Tensor, ...], found: torch.Tensor) -> None:
         seen.append(module)
-        assert torch.equal(rounded(given[0]), given[0])
-        assert torch.equal(rounded(found), found)
+        assert torch.equal(round_to_bf16(given[0]), given[0])
+        assert torch.equal(round_to_bf16(found), found)
 
     round_activations(network)
     for module in network.modules():

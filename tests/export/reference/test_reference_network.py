@@ -13,8 +13,8 @@ from dream_edge import load
 from dream_edge.models import TINY, bundled
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_export.reference.in_memory import ReferenceNetwork
 from dream_edge_export.reference.model import load_reference
+from dream_edge_export.reference.networks import ReferenceNetwork
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.format.recipe import Recipe
 

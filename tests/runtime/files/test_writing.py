@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dream_edge_runtime.errors import CheckpointChanged, NotEnoughDisk, NotWritable
+from dream_edge_export.errors import CheckpointChanged
+from dream_edge_runtime.errors import NotEnoughDisk, NotWritable
 from dream_edge_runtime.files.writing import check_disk, free_disk, replace_file
 
 

@@ -2,21 +2,20 @@
 
 What it is made of, each in a file of its own: masked sequences to run through the network (`inputs`), scales folded
 from activations into weights (`folding`), GPTQ (`gptq`), one layer (`layer`), all of them in turn (`network`), and
-what is kept so that it can go on after an interruption (`store`, `states`).
+what is kept so that it can resume (`store`).
 """
 
 from __future__ import annotations
 
-from .calibrated import Calibrated
 from .inputs import CalibrationSet
-from .network import calibrate, calibrated_recipe, check_calibration
+from .network import calibrate, check_calibration, encode_calibrated, name_rounding
 from .store import Store
 
 __all__ = [
-    "Calibrated",
     "CalibrationSet",
     "Store",
     "calibrate",
-    "calibrated_recipe",
     "check_calibration",
+    "encode_calibrated",
+    "name_rounding",
 ]

@@ -1,4 +1,4 @@
-"""What a calibration takes, known before it starts."""
+"""Estimates of the work, disk and memory of a calibration, before it starts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 
-from .inputs import TOKENS_AT_ONCE
+from ...reference.layerwise import TOKENS_AT_ONCE
 
 _STATES = 8  # before, within (two places) and after a layer; of each stream
 _FLOAT = 4
 
 
-def work_per_token(config: ModelConfig) -> dict[str, int]:
+def count_work_per_token(config: ModelConfig) -> dict[str, int]:
     """Multiply-adds of a layer for each token, by what they are done for: see `LayerCalibration`."""
     hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
     qkv, projection = hidden * (hidden + 2 * kv), hidden * inner
@@ -29,7 +29,7 @@ def work_per_token(config: ModelConfig) -> dict[str, int]:
     }
 
 
-def work_of_rounding(config: ModelConfig) -> dict[str, int]:
+def count_rounding_work(config: ModelConfig) -> dict[str, int]:
     """Multiply-adds of factoring the moments, and of shifting and rounding the matrices, by stage."""
     hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
     outputs = {"qkv": (hidden + 2 * kv, hidden), "o": (hidden, hidden), "gate_up": (2 * inner, hidden)}
@@ -37,12 +37,12 @@ def work_of_rounding(config: ModelConfig) -> dict[str, int]:
     return {stage: width**3 // 6 + 3 * count * width**2 // 2 for stage, (count, width) in outputs.items()}
 
 
-def work_of_layer(config: ModelConfig, tokens: int) -> int:
-    """All of them, for so many tokens."""
-    return tokens * sum(work_per_token(config).values()) + sum(work_of_rounding(config).values())
+def count_layer_work(config: ModelConfig, tokens: int) -> int:
+    """Multiply-adds of calibrating a layer on `tokens`."""
+    return tokens * sum(count_work_per_token(config).values()) + sum(count_rounding_work(config).values())
 
 
-def seconds(config: ModelConfig, tokens: int) -> float:
+def estimate_seconds(config: ModelConfig, tokens: int) -> float:
     """A rough guess, from one product of matrices that is computed here and now."""
     size, start = 1024, 0.0
     matrix = torch.rand(size, size)
@@ -50,15 +50,15 @@ def seconds(config: ModelConfig, tokens: int) -> float:
         start = time.perf_counter()
         torch.mm(matrix, matrix)
     rate = size**3 / (time.perf_counter() - start)
-    return config.num_hidden_layers * work_of_layer(config, tokens) / rate
+    return config.num_hidden_layers * count_layer_work(config, tokens) / rate
 
 
-def disk(config: ModelConfig, recipe: Recipe, tokens: int) -> int:
+def estimate_disk(config: ModelConfig, recipe: Recipe, tokens: int) -> int:
     """The most bytes that a calibration has on disk: all layers' weights, and hidden states."""
     return recipe.stored_bytes(config) + _STATES * _FLOAT * tokens * config.hidden_size
 
 
-def memory(config: ModelConfig) -> int:
+def estimate_memory(config: ModelConfig) -> int:
     """The most bytes that it holds, libraries not counted."""
     hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
     attention, matrix = 2 * hidden * (hidden + kv), hidden * inner

@@ -28,7 +28,7 @@ those of a group share a step; which of them matter more, GPTQ knows better.
 _LEAST, _MOST = 1e-3, 1e3  # of a scale, whose mean is 1: outliers in trained networks are far from it
 
 
-def strength_for(*readers: WeightFormat) -> float:
+def choose_strength(*readers: WeightFormat) -> float:
     """The α for matrices of these formats."""
     return ROW_STRENGTH if any(each.kind == "row" for each in readers) else STRENGTH
 
@@ -46,13 +46,13 @@ class Activity:
         self.largest = torch.maximum(self.largest, flat.abs().amax(dim=0))
         self.squares = self.squares + flat.square().sum(dim=0)
 
-    def divided(self, scales: Tensor) -> Activity:
+    def divide(self, scales: Tensor) -> Activity:
         """As if every channel had been divided by its scale."""
         return Activity(self.largest / scales, self.squares / scales.square())
 
 
-def smoothing(largest_input: Tensor, matrices: Sequence[Tensor], strength: float) -> Tensor:
-    """What to divide each channel by [in]: x^α / w^(1-α), of geometric mean 1; equation 4 of the paper.
+def find_scales(largest_input: Tensor, matrices: Sequence[Tensor], strength: float) -> Tensor:
+    """Find what to divide each channel by [in]: x^α / w^(1-α), of geometric mean 1; equation 4 of the paper.
 
     x is the largest input of the channel; w the root mean square of its column, where each row counts in units of its
     own, since it has steps of its own. 1 for a channel that is always 0 or that nothing reads.
@@ -85,18 +85,18 @@ def fold_into_value(attention: Attention, scales: Tensor) -> None:
     values, output = attention.v_proj, attention.o_proj
     _replace(values, values.weight / scales[:, None])
     values.bias = nn.Parameter(values.bias / scales, requires_grad=False)
-    _replace(output, output.weight * shared_by_queries(scales, attention))
+    _replace(output, output.weight * repeat_for_queries(scales, attention))
 
 
-def shared_by_queries(scales: Tensor, attention: Attention) -> Tensor:
+def repeat_for_queries(scales: Tensor, attention: Attention) -> Tensor:
     """[kv_heads * head_dim] as what o_proj gets has it: [heads * head_dim]."""
     heads = scales.view(-1, 1, attention.head_dim)
     repeats = attention.o_proj.in_features // len(scales)
     return heads.expand(-1, repeats, -1).reshape(-1)
 
 
-def by_value(largest_input: Tensor, attention: Attention) -> tuple[Tensor, list[Tensor]]:
-    """By channel of v_proj: the largest of what o_proj gets of it, and o_proj's columns, one set a query head."""
+def group_by_value(largest_input: Tensor, attention: Attention) -> tuple[Tensor, list[Tensor]]:
+    """Group by channel of v_proj: the largest input of o_proj, and o_proj's columns, one set a query head."""
     kv_heads, head_dim = attention.v_proj.out_features // attention.head_dim, attention.head_dim
     columns = attention.o_proj.weight.view(attention.o_proj.out_features, kv_heads, -1, head_dim)
     sets = columns.transpose(1, 2).flatten(2).unbind(1)

@@ -26,7 +26,7 @@ _BLOCK = 128
 
 
 class Moments:
-    """What is known of the inputs of a matrix, summed over tokens. `order` [in]: from the least active to the most.
+    """Statistics of the inputs of a matrix, summed over tokens. `order` [in]: from the least active to the most.
 
     Attributes:
         second: Σ x xᵀ [in, in], x being what the quantized network computes, in that order.
@@ -65,7 +65,7 @@ class Feedback:
                 return cls(moments.order, factor)
             damping *= 10  # fp32 can lose a definite matrix of many nearly equal inputs
 
-    def shifted(self, weight: Tensor, shift: Tensor) -> Tensor:
+    def shift(self, weight: Tensor, shift: Tensor) -> Tensor:
         """W + S H⁻¹, for W [out, in] and S [out, in] in our order: what comes nearest to W X + Y where S = Y Xᵀ.
 
         Li et al., "GPTAQ" (arXiv 2504.02692): what the quantized layers before have lost is asked of this one.

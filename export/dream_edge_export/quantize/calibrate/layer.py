@@ -14,22 +14,21 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Formats, WeightFormat
 from dream_edge_runtime.format.tensors import READERS
 
-from ...reference.model import Layer, rotary_angles
+from ...reference.layerwise import Batch, HiddenStates
+from ...reference.model import Layer
 from ..grid import Arrays, Grid
-from .costs import work_of_rounding, work_per_token
+from .costs import count_rounding_work, count_work_per_token
 from .folding import (
     Activity,
-    by_value,
+    choose_strength,
+    find_scales,
     fold_into_norm,
     fold_into_up,
     fold_into_value,
-    shared_by_queries,
-    smoothing,
-    strength_for,
+    group_by_value,
+    repeat_for_queries,
 )
 from .gptq import Feedback, Moments
-from .inputs import Batch
-from .states import States
 
 Advance = Callable[[float], None]
 """Called with what was done since the last call, in multiply-adds."""
@@ -39,14 +38,14 @@ Advance = Callable[[float], None]
 class Streams:
     """The hidden states of the original network and of the one quantized so far, at one place between layers."""
 
-    original: States
-    quantized: States
+    original: HiddenStates
+    quantized: HiddenStates
 
     @classmethod
     def at(cls, directory: Path, place: str, width: int) -> Streams:
-        return cls(States(directory / f"{place}.original", width), States(directory / f"{place}.quantized", width))
+        return cls(*(HiddenStates(directory / f"{place}.{network}", width) for network in ("original", "quantized")))
 
-    def __iter__(self) -> Iterator[States]:
+    def __iter__(self) -> Iterator[HiddenStates]:
         return iter((self.original, self.quantized))
 
 
@@ -80,7 +79,7 @@ class LayerCalibration:
         self._batches, self._advance = batches, advance
         self._attended = Streams.at(directory, "attended", config.hidden_size)
         self._middle = Streams.at(directory, "middle", config.hidden_size)
-        self._per_token = work_per_token(config)
+        self._per_token = count_work_per_token(config)
         self._activity = {stage: Activity() for stage in READERS}
         self._chosen = Chosen()
 
@@ -96,13 +95,13 @@ class LayerCalibration:
         self._mlp(after.quantized)
         return self._chosen
 
-    def _observe(self, before: States, after: States) -> None:
+    def _observe(self, before: HiddenStates, after: HiddenStates) -> None:
         """Take the original stream through the layer."""
         layer, seen = self._original, self._activity
         for batch in self._batches:
             hidden = before.read(batch)
             normed = layer.input_layernorm(hidden)
-            attended = layer.self_attn.attend(normed, *self._places(batch))
+            attended = layer.self_attn.attend(normed, batch.angles, batch.key_mask)
             middle = hidden + layer.self_attn.o_proj(attended)
             seen["qkv"].see(normed)
             seen["o"].see(attended)
@@ -116,23 +115,23 @@ class LayerCalibration:
 
     def _fold(self) -> None:
         layer, seen, attention, mlp = self._original, self._activity, self._original.self_attn, self._original.mlp
-        scales = smoothing(*by_value(seen["o"].largest, attention), self._strength("o"))
+        scales = find_scales(*group_by_value(seen["o"].largest, attention), self._strength("o"))
         fold_into_value(attention, scales)
-        seen["o"] = seen["o"].divided(shared_by_queries(scales, attention))
+        seen["o"] = seen["o"].divide(repeat_for_queries(scales, attention))
 
-        scales = smoothing(seen["down"].largest, [mlp.down_proj.weight], self._strength("down"))
+        scales = find_scales(seen["down"].largest, [mlp.down_proj.weight], self._strength("down"))
         fold_into_up(mlp, scales)
-        seen["down"] = seen["down"].divided(scales)
+        seen["down"] = seen["down"].divide(scales)
 
         readers = [attention.q_proj, attention.k_proj, attention.v_proj]
-        scales = smoothing(seen["qkv"].largest, [reader.weight for reader in readers], self._strength("qkv"))
+        scales = find_scales(seen["qkv"].largest, [reader.weight for reader in readers], self._strength("qkv"))
         fold_into_norm(layer.input_layernorm, readers, scales)
-        seen["qkv"] = seen["qkv"].divided(scales)
+        seen["qkv"] = seen["qkv"].divide(scales)
 
         readers = [mlp.gate_proj, mlp.up_proj]
-        scales = smoothing(seen["gate_up"].largest, [reader.weight for reader in readers], self._strength("gate_up"))
+        scales = find_scales(seen["gate_up"].largest, [reader.weight for reader in readers], self._strength("gate_up"))
         fold_into_norm(layer.post_attention_layernorm, readers, scales)
-        seen["gate_up"] = seen["gate_up"].divided(scales)
+        seen["gate_up"] = seen["gate_up"].divide(scales)
 
         for name, weight in layer.named_parameters():
             if weight.ndim == 1:
@@ -151,17 +150,19 @@ class LayerCalibration:
         def attended() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in self._batches:
                 theirs, ours = (states.read(batch) for states in before)
-                places = self._places(batch)
-                attended = quantized.self_attn.attend(quantized.input_layernorm(ours), *places)
+                attended = quantized.self_attn.attend(quantized.input_layernorm(ours), batch.angles, batch.key_mask)
                 self._attended.quantized.append(batch, attended)
-                yield original.self_attn.attend(original.input_layernorm(theirs), *places), attended
+                yield (
+                    original.self_attn.attend(original.input_layernorm(theirs), batch.angles, batch.key_mask),
+                    attended,
+                )
 
         self._choose("o", attended())
         for batch in self._batches:
             product = quantized.self_attn.o_proj(self._attended.quantized.read(batch))
             self._middle.quantized.append(batch, before.quantized.read(batch) + product)
 
-    def _mlp(self, after: States) -> None:
+    def _mlp(self, after: HiddenStates) -> None:
         original, quantized = self._original, self._quantized
 
         def normed() -> Iterator[tuple[Tensor, Tensor]]:
@@ -196,10 +197,10 @@ class LayerCalibration:
         feedback = Feedback.of(moments)
         drift = moments.drift
         del moments
-        self._advance(work_of_rounding(self._config)[stage])
+        self._advance(count_rounding_work(self._config)[stage])
         for reader, weight in zip(readers, weights, strict=True):
             shift = drift if alone is not None else weight @ drift
-            self._set(reader, feedback, feedback.shifted(weight, shift))
+            self._set(reader, feedback, feedback.shift(weight, shift))
 
     def _set(self, reader: str, feedback: Feedback, wanted: Tensor) -> None:
         grid = Grid.of(wanted, self._format(reader))
@@ -207,16 +208,10 @@ class LayerCalibration:
         whole = codes.to(torch.int8 if grid.weights.kind == "row" else torch.uint8)
         self._chosen.matrices[reader] = grid.encode(whole)
         module = self._quantized.get_submodule(reader)
-        module.weight = nn.Parameter(grid.dequantized(whole), requires_grad=False)
+        module.weight = nn.Parameter(grid.dequantize(whole), requires_grad=False)
 
     def _format(self, reader: str) -> WeightFormat:
         return self._formats.of(f"{self._name}.{reader}")
 
     def _strength(self, stage: str) -> float:
-        return strength_for(*map(self._format, READERS[stage]))
-
-    def _places(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Angles, and who attends to whom: everyone to everyone."""
-        length = batch.ids.shape[1]
-        angles = rotary_angles(self._config, torch.arange(length)[None])
-        return angles, torch.ones(1, 1, 1, length, dtype=torch.bool)
+        return choose_strength(*map(self._format, READERS[stage]))

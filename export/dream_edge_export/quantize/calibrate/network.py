@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import replace
 
 import torch
 
 from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.format.layout import Weight
 from dream_edge_runtime.format.recipe import Formats, Recipe
 from dream_edge_runtime.format.tensors import LM_HEAD, NORM, layer_name, weight_of
 
 from ...checkpoint.checkpoint import Checkpoint
-from ...reference.streaming import embed, load_layer, norm
-from ..grid import Grid
-from .costs import work_of_layer
-from .folding import Activity, smoothing, strength_for
+from ...reference.layerwise import embed, load_layer, make_batches, normalize
+from ..grid import round_weights
+from ..weights import Part, encode_weight
+from .costs import count_layer_work
+from .folding import Activity, choose_strength, find_scales
 from .inputs import CalibrationSet
 from .layer import Advance, LayerCalibration
 from .store import Store
@@ -23,7 +26,7 @@ from .store import Store
 Progress = Callable[[float, str], None]
 """Called with how many layers are done, in fractions, and the name of the one in work.
 
-The first call says where a resumed calibration goes on.
+The first call says where a resumed calibration continues.
 """
 
 
@@ -36,7 +39,7 @@ def check_calibration(recipe: Recipe) -> None:
             raise InvalidOption("calibrate", recipe.scheme, "rounds to 4 or 8 bits: use int8, int4, mixed or nf4")
 
 
-def calibrated_recipe(recipe: Recipe, calibration: CalibrationSet) -> Recipe:
+def name_rounding(recipe: Recipe, calibration: CalibrationSet) -> Recipe:
     """`recipe` with the name of this rounding; InvalidOption as `check_calibration`."""
     check_calibration(recipe)
     return replace(recipe, rounding=f"gptq ({calibration})")
@@ -49,7 +52,7 @@ def calibrate(
     store: Store,
     progress: Progress = lambda _done, _layer: None,
 ) -> None:
-    """Choose the numbers of every layer, going on with what `store` holds; states and results lie there.
+    """Choose the numbers of every layer, resuming after what `store` holds; states and results lie there.
 
     The same input gives the same numbers as long as PyTorch computes with as many threads.
 
@@ -57,7 +60,7 @@ def calibrate(
     """
     config = checkpoint.config
     (formats,) = recipe.targets.values()
-    batches = list(calibration.batches())
+    batches = make_batches(calibration.canvases, config, pad=False)
     if store.is_finished:
         return
     first = store.layers
@@ -68,7 +71,7 @@ def calibrate(
             for batch in batches:
                 rows = embed(checkpoint, batch.ids)
                 streams.original.append(batch, rows)
-                streams.quantized.append(batch, _stored(rows, formats))
+                streams.quantized.append(batch, _round_embedding(rows, formats))
         for index in range(first, config.num_hidden_layers):
             name = layer_name(index)
             layer = LayerCalibration(
@@ -78,7 +81,7 @@ def calibrate(
                 formats,
                 batches,
                 store.directory,
-                _shares(index, work_of_layer(config, calibration.tokens), name, progress),
+                _scale_progress(index, count_layer_work(config, calibration.tokens), name, progress),
             )
             after = store.streams(index + 1, config.hidden_size)
             chosen = layer.run(store.streams(index, config.hidden_size), after)
@@ -87,13 +90,13 @@ def calibrate(
         activity = Activity()
         original = store.streams(config.num_hidden_layers, config.hidden_size).original
         for batch in batches:
-            activity.see(norm(checkpoint, original.read(batch)))
-        columns = smoothing(activity.largest, [_columns_of_head(checkpoint)], strength_for(formats.lm_head))
+            activity.see(normalize(checkpoint, original.read(batch)))
+        columns = find_scales(activity.largest, [_measure_head_columns(checkpoint)], choose_strength(formats.lm_head))
         gamma = checkpoint.tensor(NORM).float() / columns
     store.finish(gamma, columns)
 
 
-def _shares(index: int, total: float, name: str, progress: Progress) -> Advance:
+def _scale_progress(index: int, total: float, name: str, progress: Progress) -> Advance:
     """Turns the work done in layer `index` into layers."""
     done = 0.0
 
@@ -105,16 +108,14 @@ def _shares(index: int, total: float, name: str, progress: Progress) -> Advance:
     return advance
 
 
-def _stored(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
+def _round_embedding(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
     """Rows of the embedding as the artifact will hold them."""
     if formats.embedding.kind == "float":
         return rows
-    flat = rows.flatten(0, -2)
-    grid = Grid.of(flat, formats.embedding)
-    return grid.dequantized(grid.codes(flat)).view_as(rows)
+    return round_weights(rows.flatten(0, -2), formats.embedding).view_as(rows)
 
 
-def _columns_of_head(checkpoint: Checkpoint) -> torch.Tensor:
+def _measure_head_columns(checkpoint: Checkpoint) -> torch.Tensor:
     """One row [1, hidden] whose values are as large as lm_head's columns, in the sense of `smoothing`."""
     name = weight_of(LM_HEAD)
     outputs, inputs = checkpoint.shape(name)
@@ -123,3 +124,11 @@ def _columns_of_head(checkpoint: Checkpoint) -> torch.Tensor:
         rows = checkpoint.rows(name, start, min(start + step, outputs)).float().square()
         squares += (rows / rows.mean(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)).sum(dim=0)
     return (squares / outputs).sqrt()[None]
+
+
+def encode_calibrated(checkpoint: Checkpoint, store: Store, weight: Weight, pool: Executor) -> Iterator[Part]:
+    """As `weights.encoded`, with the numbers that `store` holds; embedding and lm_head are rounded to nearest."""
+    if store.holds(weight.name):
+        return ((spec.name, store.tensor(spec.name)) for spec in weight.specs)
+    columns = torch.from_numpy(store.head_columns()) if weight.name == LM_HEAD else None
+    return encode_weight(checkpoint, weight, pool, columns)

@@ -1,4 +1,4 @@
-"""What a calibration has finished: a file for each layer, beside the states that the next one starts from.
+"""The finished part of a calibration: a file for each layer, and the states that the next one starts from.
 
 key                     of which work this is
 layer-00007.safetensors what the artifact stores of a layer, under its names there; renamed when whole
@@ -36,11 +36,13 @@ class Store:
 
     @classmethod
     def open(cls, directory: Path, key: str) -> Store:
-        """What an earlier run of the work `key` has left is kept, anything else removed."""
+        """Keep what an earlier run of the work `key` has left, and remove anything else."""
         if not cls.is_of(directory, key):
             remove_tree(directory)
             directory.mkdir()
             write_file(directory / _KEY, key.encode())
+        for left in directory.glob(".*.partial"):  # by a run that was killed
+            left.unlink()
         return cls(directory)
 
     @staticmethod
@@ -51,7 +53,7 @@ class Store:
 
     @property
     def layers(self) -> int:
-        """How many layers are finished."""
+        """The number of finished layers."""
         count = 0
         while self._layer(count).exists():
             count += 1
@@ -67,7 +69,7 @@ class Store:
         return Streams.at(self.directory, f"{layer:05d}", width)
 
     def finish_layer(self, index: int, name: str, chosen: Chosen, after: Streams) -> None:
-        """Keep `chosen`; from here on the calibration goes on after this layer."""
+        """Keep `chosen`; from now on the calibration resumes after this layer."""
         arrays = {
             f"{name}.{matrix}.{part}": array
             for matrix, parts in chosen.matrices.items()

@@ -14,10 +14,11 @@ from dream_edge.quality import Base, BasePlan, Evaluation, build_base, evaluatio
 from dream_edge.quality.errors import NonFiniteReference, OtherBase
 from dream_edge.quality.reference.build import working_directory
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.journal import Journal
-from dream_edge_export.reference import layerwise as streamed_reference
-from dream_edge_export.reference.layerwise import StreamedReference
-from dream_edge_runtime.errors import CheckpointChanged, NonFiniteWeights, NotEnoughDisk, NotWritable, OutputBusy
+from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights
+from dream_edge_export.output.journal import Journal
+from dream_edge_export.reference import staged
+from dream_edge_export.reference.staged import StagedReference
+from dream_edge_runtime.errors import NotEnoughDisk, NotWritable, OutputBusy
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
@@ -40,7 +41,7 @@ def evaluation(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Evalu
     """Its rows take three parts."""
     found = evaluation_for(checkpoint, data=TEXTS, sequences=6)
     rows = -(-found.rows // 3)
-    monkeypatch.setattr(streamed_reference, "LARGEST_LOGITS", rows * 4 * checkpoint.config.vocab_size)
+    monkeypatch.setattr(staged, "LARGEST_LOGITS", rows * 4 * checkpoint.config.vocab_size)
     return found
 
 
@@ -72,13 +73,13 @@ def test_killed_at_any_step_it_goes_on_and_gives_the_same_bytes(
             build_base(checkpoint, evaluation, path)
     assert not path.exists()
     stages: list[int] = []
-    run = StreamedReference.run
+    run = StagedReference.run
 
-    def noted(self: StreamedReference, stage: int, *rest: Any) -> None:
+    def noted(self: StagedReference, stage: int, *rest: Any) -> None:
         stages.append(stage)
         run(self, stage, *rest)
 
-    monkeypatch.setattr(StreamedReference, "run", noted)
+    monkeypatch.setattr(StagedReference, "run", noted)
     assert build_base(checkpoint, evaluation, path).path.read_bytes() == whole
     assert stages == [*range(min(4, step + (after == "recorded")), 4)]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint", "killed.base", "whole.base"]
@@ -143,7 +144,7 @@ def test_a_base_that_is_there_is_not_made_again(
 ) -> None:
     """Whatever else was kept with it."""
     build_base(checkpoint, evaluation, tmp_path / "a.base").with_extra("noise", 1)
-    monkeypatch.setattr(StreamedReference, "run", None)
+    monkeypatch.setattr(StagedReference, "run", None)
     assert build_base(checkpoint, evaluation, tmp_path / "a.base").extra("noise") == 1
 
 

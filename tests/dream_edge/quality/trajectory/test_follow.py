@@ -25,8 +25,8 @@ from dream_edge.quality.trajectory.record import record
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_export.reference.bf16 import round_activations
-from dream_edge_export.reference.in_memory import ReferenceNetwork
 from dream_edge_export.reference.model import load_reference
+from dream_edge_export.reference.networks import ReferenceNetwork
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.generation.config import GenerationConfig

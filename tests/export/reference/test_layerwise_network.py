@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.reference.from_disk import StreamedNetwork
-from dream_edge_export.reference.in_memory import ReferenceNetwork
 from dream_edge_export.reference.model import load_reference
+from dream_edge_export.reference.networks import LayerwiseNetwork, ReferenceNetwork
 from dream_edge_runtime.errors import Cancelled
 from support.checkpoints import write_checkpoint
 
@@ -32,7 +31,7 @@ def test_rows_are_those_of_the_network_in_memory(checkpoint: Checkpoint, tempera
     positions = np.maximum(key_mask.cumsum(1) - 1, 0)
     rows = np.array([0, 3, 8, 9 + 5, 9 + 8, 18 + 7])
     held = ReferenceNetwork(load_reference(checkpoint)).forward(ids, positions, key_mask, rows, temperature)
-    streamed = StreamedNetwork(checkpoint).forward(ids, positions, key_mask, rows, temperature)
+    streamed = LayerwiseNetwork(checkpoint).forward(ids, positions, key_mask, rows, temperature)
     np.testing.assert_array_equal(streamed.top_ids[:, 0], held.top_ids[:, 0])
     for name in ("top_logits", "top_probs", "log_normalizer", "neg_entropy"):
         np.testing.assert_allclose(getattr(streamed, name), getattr(held, name), rtol=1e-4, atol=1e-5)
@@ -40,7 +39,7 @@ def test_rows_are_those_of_the_network_in_memory(checkpoint: Checkpoint, tempera
 
 
 def test_stops_when_cancelled_and_refuses_what_it_does_not_remember(checkpoint: Checkpoint) -> None:
-    network, cancel = StreamedNetwork(checkpoint), threading.Event()
+    network, cancel = LayerwiseNetwork(checkpoint), threading.Event()
     whole = (np.ones((1, 3), np.int64), np.arange(3)[None], np.ones((1, 3), np.bool_), np.array([1]), 0.0)
     cancel.set()
     with pytest.raises(Cancelled):

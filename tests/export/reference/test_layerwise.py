@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.reference import streaming
+from dream_edge_export.errors import NonFiniteWeights
+from dream_edge_export.reference import layerwise
 from dream_edge_export.reference.model import Layer, load_reference
-from dream_edge_runtime.errors import NonFiniteWeights
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
@@ -25,10 +25,11 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 
 
 def streamed(checkpoint: Checkpoint, ids: torch.Tensor) -> torch.Tensor:
-    hidden = streaming.embed(checkpoint, ids)
-    for layer in streaming.layers(checkpoint):
-        hidden = streaming.run_layer(layer, hidden, checkpoint.config)
-    return streaming.lm_head_logits(checkpoint, streaming.norm(checkpoint, hidden)[0])
+    (batch,) = layerwise.make_batches([ids[0].numpy()], checkpoint.config, pad=False)
+    hidden = layerwise.embed(checkpoint, batch.ids)
+    for index in range(checkpoint.config.num_hidden_layers):
+        hidden = batch.apply(layerwise.load_layer(checkpoint, index), hidden)
+    return layerwise.compute_logits(checkpoint, layerwise.normalize(checkpoint, hidden)[0])
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
@@ -43,7 +44,7 @@ def test_lm_head_in_slices_gives_the_logits_of_the_whole(tmp_path: Path, monkeyp
     """Slices that do not divide the vocabulary; a product of another shape may add up in another order."""
     config = write_checkpoint(tmp_path)
     checkpoint = Checkpoint.open(tmp_path)
-    monkeypatch.setattr(streaming, "LARGEST_SLICE", 4 * config.hidden_size * 100)
+    monkeypatch.setattr(layerwise, "LARGEST_SLICE", 4 * config.hidden_size * 100)
     ids = torch.arange(40)[None]
     torch.testing.assert_close(streamed(checkpoint, ids), load_reference(checkpoint)(ids)[0], atol=1e-5, rtol=0)
 
@@ -64,21 +65,20 @@ def test_one_layer_and_the_asked_rows_are_read_at_a_time(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Checkpoint, "tensor", noted_tensor)
     monkeypatch.setattr(Checkpoint, "rows", noted_rows)
-    streaming.embed(checkpoint, torch.tensor([[7, 3, 7]]))
+    layerwise.embed(checkpoint, torch.tensor([[7, 3, 7]]))
     assert read == [f"{EMBEDDING}.weight (3, 4)", f"{EMBEDDING}.weight (7, 8)"]
     read.clear()
-    pending = streaming.layers(checkpoint, start=1)
-    assert isinstance(next(pending), Layer)
+    assert isinstance(layerwise.load_layer(checkpoint, 1), Layer)
     assert len(read) == 12
     assert all(name.startswith("model.layers.1.") for name in read)
     read.clear()
-    streaming.lm_head_logits(checkpoint, torch.zeros(1, config.hidden_size))
+    layerwise.compute_logits(checkpoint, torch.zeros(1, config.hidden_size))
     assert read == [f"{LM_HEAD}.weight (0, {config.vocab_size})"]
 
 
 def test_weights_are_fp32_and_without_gradients(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, dtype=torch.bfloat16)
-    layer = streaming.load_layer(Checkpoint.open(tmp_path), 1)
+    layer = layerwise.load_layer(Checkpoint.open(tmp_path), 1)
     assert {parameter.dtype for parameter in layer.parameters()} == {torch.float32}
     assert not any(parameter.requires_grad for parameter in layer.parameters())
 
@@ -89,6 +89,6 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     weights["model.layers.1.mlp.up_proj.weight"][3, 5] = torch.nan
     write_weights(tmp_path, weights)
     checkpoint = Checkpoint.open(tmp_path)
-    streaming.load_layer(checkpoint, 0)
+    layerwise.load_layer(checkpoint, 0)
     with pytest.raises(NonFiniteWeights, match=r"layers\.1\.mlp\.up_proj"):
-        streaming.load_layer(checkpoint, 1)
+        layerwise.load_layer(checkpoint, 1)

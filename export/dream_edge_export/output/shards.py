@@ -21,14 +21,10 @@ from .journal import Finished
 _HASHED = 1 << 20
 
 
-class ShardsDiffer(Exception):
-    """What lies on disk is not what was said to be there."""
-
-
 class WeightWriter:
     """Fills the shards of `layout` in `directory`, in order.
 
-    Use as a context manager. `resume` first, to go on with what is there. `finished` is how it was at the last `mark`.
+    Use as a context manager. `resume` first, to continue what is there. `finished` is how it was at the last `mark`.
     """
 
     def __init__(self, directory: Path, layout: Layout) -> None:
@@ -48,20 +44,19 @@ class WeightWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def resume(self, finished: Finished) -> None:
-        """Go on after `finished`; ShardsDiffer unless that is what lies on disk."""
-        for name, size in self._layout.sizes(finished.count).items():
-            try:
-                digest = _hash_of(self._directory / name, size)
-            except (OSError, EOFError) as error:
-                raise ShardsDiffer(name) from error
-            if digest.hexdigest() != finished.digests.get(name):
-                raise ShardsDiffer(name)
-            self._hashes[name] = digest
-            self._shard, self._end = name, size
-        self._index, self.finished = finished.count, finished
-        if self._shard:
-            self._fd = open_to_append(self._directory / self._shard, self._end)
+    def resume(self, finished: Finished) -> bool:
+        """Continue after `finished` if that is what lies on disk; whether it is."""
+        sizes = self._layout.sizes(finished.count)
+        try:
+            hashes = {name: _hash_file(self._directory / name, size) for name, size in sizes.items()}
+        except (OSError, EOFError):
+            return False
+        if not sizes or {name: each.hexdigest() for name, each in hashes.items()} != dict(finished.digests):
+            return False
+        self._shard, self._end = [*sizes.items()][-1]
+        self._hashes, self._index, self.finished = hashes, finished.count, finished
+        self._fd = open_to_append(self._directory / self._shard, self._end)
+        return True
 
     def append(self, name: str, array: NDArray[np.generic]) -> None:
         """The next part of tensor `name`: parts come in the order of the layout and of the bytes in a tensor."""
@@ -85,7 +80,7 @@ class WeightWriter:
             sync_directory(self._directory)
 
     def mark(self) -> None:
-        """The tensors so far are complete as a whole: an interrupted export may go on here."""
+        """The tensors so far are complete as a whole: an interrupted export may resume here."""
         self.finished = Finished(self._index, {name: digest.hexdigest() for name, digest in self._hashes.items()})
 
     @property
@@ -117,8 +112,8 @@ class WeightWriter:
         self._end += len(data)
 
 
-def _hash_of(path: Path, size: int) -> hashlib._Hash:
-    """Of the first `size` bytes; EOFError when there are fewer."""
+def _hash_file(path: Path, size: int) -> hashlib._Hash:
+    """Hash the first `size` bytes; EOFError when there are fewer."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while size:

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.reference import layerwise as streamed_reference
-from dream_edge_export.reference import streaming
-from dream_edge_export.reference.layerwise import StreamedReference
+from dream_edge_export.reference import layerwise, staged
 from dream_edge_export.reference.model import Layer, load_reference
+from dream_edge_export.reference.staged import StagedReference
 from support.checkpoints import write_checkpoint
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
@@ -26,24 +25,24 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 }
 
 
-def make(directory: Path, **geometry: Any) -> StreamedReference:
+def make(directory: Path, **geometry: Any) -> StagedReference:
     """Sequences of several lengths, one of a single token."""
     config = write_checkpoint(directory / "checkpoint", **geometry)
     rng = np.random.default_rng(3)
     sequences = [rng.integers(config.vocab_size, size=length) for length in (9, 1, 40, 17)]
     rows = [np.sort(rng.permutation(len(ids))[: 1 + len(ids) // 3]) for ids in sequences]
     (directory / "work").mkdir()
-    return StreamedReference(Checkpoint.open(directory / "checkpoint"), sequences, rows, directory / "work")
+    return StagedReference(Checkpoint.open(directory / "checkpoint"), sequences, rows, directory / "work")
 
 
-def run(reference: StreamedReference, first: int = 0) -> np.ndarray[Any, Any]:
+def run(reference: StagedReference, first: int = 0) -> np.ndarray[Any, Any]:
     for stage in range(first, reference.stages):
         reference.run(stage)
         reference.forget(stage)
     return np.concatenate([*reference.logits()])
 
 
-def loaded_logits(reference: StreamedReference) -> np.ndarray[Any, Any]:
+def loaded_logits(reference: StagedReference) -> np.ndarray[Any, Any]:
     network = load_reference(reference.checkpoint)
     with torch.inference_mode():
         hidden = torch.cat(
@@ -65,7 +64,7 @@ def test_streamed_logits_are_the_bits_of_the_loaded_network(tmp_path: Path, geom
 def test_logits_come_some_rows_at_a_time_and_from_any_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = make(tmp_path)
     whole = run(reference)
-    monkeypatch.setattr(streamed_reference, "LARGEST_LOGITS", 7 * 4 * reference.checkpoint.config.vocab_size)
+    monkeypatch.setattr(staged, "LARGEST_LOGITS", 7 * 4 * reference.checkpoint.config.vocab_size)
     parts = [*reference.logits()]
     assert [len(part) for part in parts] == [7, 7, 7, 4]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
@@ -82,16 +81,16 @@ def test_a_stage_that_was_killed_is_run_again(tmp_path: Path, monkeypatch: pytes
     for earlier in range(stage):
         reference.run(earlier)
         reference.forget(earlier)
-    states = StreamedReference._states
+    states = StagedReference._states
 
-    def killed(self: StreamedReference, stage: int) -> Iterator[torch.Tensor]:
+    def killed(self: StagedReference, stage: int) -> Iterator[torch.Tensor]:
         for index, state in enumerate(states(self, stage)):
             if index == 2:
                 raise KeyboardInterrupt
             yield state
 
     with monkeypatch.context() as patched:
-        patched.setattr(StreamedReference, "_states", killed)
+        patched.setattr(StagedReference, "_states", killed)
         with pytest.raises(KeyboardInterrupt):
             reference.run(stage)
     assert not reference.is_there(stage)
@@ -102,14 +101,14 @@ def test_a_stage_that_was_killed_is_run_again(tmp_path: Path, monkeypatch: pytes
 def test_one_layer_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = make(tmp_path, num_hidden_layers=4)
     layers: list[weakref.ref[Layer]] = []
-    load = streaming.load_layer
+    load = layerwise.load_layer
 
     def noted(checkpoint: Checkpoint, index: int) -> Layer:
         assert all(layer() is None for layer in layers)
         layers.append(weakref.ref(layer := load(checkpoint, index)))
         return layer
 
-    monkeypatch.setattr(streamed_reference, "load_layer", noted)
+    monkeypatch.setattr(staged, "load_layer", noted)
     run(reference)
     assert len(layers) == 4
 
@@ -127,7 +126,7 @@ def test_progress_runs_from_nothing_to_all(tmp_path: Path) -> None:
     reference = make(tmp_path)
     seen: list[float] = []
     for stage in range(reference.stages):
-        reference.run(stage, lambda done, _: seen.append(done))
+        reference.run(stage, seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == reference.work_before(reference.stages) == 2
     assert reference.work_before(reference.stages, reference.row_count) == pytest.approx(reference.work)

@@ -1,9 +1,13 @@
-"""The full-precision network behind the interface that the unmasking loop drives."""
+"""The full-precision network behind the interface that the unmasking loop drives: in memory, or read for every pass."""
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
@@ -17,6 +21,9 @@ from dream_edge_runtime.text.tokenizer import Tokenizer
 from ..checkpoint.checkpoint import Checkpoint
 from ..checkpoint.tokenizer import convert_tokenizer
 from .model import Dream, load_reference
+from .staged import StagedReference
+
+_ROWS_AT_ONCE = 64  # of a vocabulary of 152064: 39 MB an array
 
 
 class ReferenceNetwork:
@@ -55,6 +62,51 @@ class ReferenceNetwork:
         return Rows.from_logits(logits, temperature)
 
 
+@dataclass(frozen=True)
+class LayerwiseNetwork:
+    """`Dream` as a `Network` that holds one layer at a time.
+
+    A pass reads the whole checkpoint, so that all sequences should go through it together. It remembers no keys and
+    values: decode with `cache="none"`.
+    """
+
+    checkpoint: Checkpoint
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.checkpoint.config
+
+    def forward(
+        self,
+        input_ids: IntArray,
+        position_ids: IntArray,
+        key_mask: BoolArray,
+        logit_rows: IntArray,
+        temperature: float,
+        cancel: threading.Event | None = None,
+        *,
+        past: KeyValues | None = None,
+        keep: bool = False,
+    ) -> Rows:
+        """One pass over whole canvases, padded on the left; see `Network.forward`. `logit_rows` ascend."""
+        if past is not None:
+            raise TypeError("the reference keeps no keys and values: decode without a cache")
+        length = input_ids.shape[1]
+        sequences = [ids[valid] for ids, valid in zip(input_ids, key_mask, strict=True)]
+        asked = [
+            logit_rows[logit_rows // length == row] % length - (length - len(ids)) for row, ids in enumerate(sequences)
+        ]
+        with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
+            reference = StagedReference(self.checkpoint, sequences, asked, Path(directory))
+            for stage in range(reference.stages):
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled
+                reference.run(stage)
+                reference.forget(stage)
+            logits = np.concatenate([*reference.logits()])
+        return _reduce(logits, temperature)
+
+
 def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> DreamModel:
     """The full-precision network as a model that generates, with the checkpoint's tokenizer and settings.
 
@@ -71,3 +123,17 @@ def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> D
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
     return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults)
+
+
+def _reduce(logits: FloatArray, temperature: float) -> Rows:
+    """As `Rows.from_logits`, some rows at a time: it holds several arrays of their size."""
+    starts = range(0, len(logits), _ROWS_AT_ONCE)
+    parts = [Rows.from_logits(logits[start : start + _ROWS_AT_ONCE], temperature) for start in starts]
+    return Rows(
+        np.concatenate([part.top_logits for part in parts]),
+        np.concatenate([part.top_ids for part in parts]),
+        np.concatenate([part.top_probs for part in parts]),
+        np.concatenate([part.log_normalizer for part in parts]),
+        np.concatenate([part.neg_entropy for part in parts]),
+        lambda: logits,
+    )

@@ -1,4 +1,4 @@
-"""What of an export is finished: lines that are only appended, each written after the bytes it speaks of."""
+"""The finished part of some work: lines that are only appended, each after the bytes it speaks of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dream_edge_runtime.files.writing import open_to_append, sync_directory, wri
 
 @dataclass(frozen=True)
 class Finished:
-    """How many pieces are complete, and the SHA-256 of the files that hold them."""
+    """The number of complete tensors, and the SHA-256 of the shards that hold them."""
 
     count: int = 0
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +42,10 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
+
+    def reset(self) -> None:
+        """Forget what an earlier run left."""
+        self.finished, self._size = Finished(), 0
 
     def record(self, finished: Finished) -> None:
         """Raises OSError; then the journal stays as it was."""

@@ -1,7 +1,7 @@
-"""Where an artifact is built: a hidden directory beside its goal, locked, with a journal of what is finished.
+"""The directory in which an artifact is built: hidden, beside its goal, locked, with a journal of what is finished.
 
     .OUT.partial/lock       held by the process that exports; the system releases it when that process dies
-    .OUT.partial/journal    what is finished, so that the same command goes on there
+    .OUT.partial/journal    what is finished, so that the same command resumes there
     .OUT.partial/calibration/  what a calibration has finished, see `calibrate.store`
     .OUT.partial/artifact/  becomes OUT when it is whole
     .OUT.partial/replaced/  the old OUT, between the two renames that exchange them
@@ -24,20 +24,20 @@ JOURNAL = "journal"
 CALIBRATION = "calibration"
 
 
-def goal(out: Path) -> Path:
+def resolve_goal(out: Path) -> Path:
     """`out`, absolute and by one name for one place; a link at `out` itself is not followed."""
     out = out.absolute()
     return out.resolve() if out.name == ".." else out.parent.resolve() / out.name
 
 
-def staging_of(out: Path) -> Path:
+def locate_staging(out: Path) -> Path:
     """Where an export to `out` is built."""
-    out = goal(out)
+    out = resolve_goal(out)
     return out.with_name(f".{out.name}.partial")
 
 
 class Staging:
-    """The directory in which the artifact for `out` is built. Make one with `staging`."""
+    """The directory in which the artifact for `out` is built. Make one with `claim_staging`."""
 
     def __init__(self, out: Path, path: Path) -> None:
         self.out = out
@@ -47,10 +47,10 @@ class Staging:
         self.calibration = self.path / CALIBRATION
         self.replaced = self.path / "replaced"
         self.is_resumable = self.journal.exists() or self.calibration.exists()
-        """Whether something is finished that the next export can go on with, so that it must outlive this one."""
+        """Whether something is finished that the next export can continue, so that it must outlive this one."""
 
     def clear(self) -> None:
-        """Begin anew; a calibration stays."""
+        """Start over; a calibration stays."""
         remove_tree(self.artifact)
         self.journal.unlink(missing_ok=True)
         self.is_resumable = self.calibration.exists()
@@ -85,7 +85,7 @@ class Staging:
         self.replaced.rename(self.out)
 
     def remove(self) -> None:
-        """Remove everything of ours."""
+        """Remove everything that an export has made here."""
         remove_tree(self.artifact)
         remove_tree(self.calibration)
         self.journal.unlink(missing_ok=True)
@@ -93,13 +93,13 @@ class Staging:
 
 
 @contextmanager
-def staging(out: Path) -> Iterator[Staging]:
+def claim_staging(out: Path) -> Iterator[Staging]:
     """The place where `out` is built, for this process alone. What can be resumed outlives the block.
 
     Raises: OutputBusy.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    path = staging_of(out)
+    path = locate_staging(out)
     try:
         with hold_lock(path / "lock", out):
             place = Staging(out, path)
