@@ -18,12 +18,13 @@ from dream_edge_runtime.units import number, size
 from .models import load, open_artifact, open_checkpoint
 from .quality.comparison import Comparison, check_same_model, compare_artifact
 from .quality.reference.base import Base
-from .quality.reference.build import BasePlan, build_base, evaluation_for
+from .quality.reference.build import BasePlan, build_base
 from .quality.reference.noise import noise_floor as kept_noise_floor
 from .quality.reference.noise import with_noise_floor
 from .quality.report import Output
 from .quality.task_report import TaskScores
 from .quality.tasks import check_task_options, compare_tasks, reference_model, score_tasks, usual_shots
+from .quality.texts.evaluation import draw_evaluation
 from .quality.texts.read import Text, Texts, gather_texts
 from .quality.trajectory.follow import TrajectoryOptions, is_held, trajectories, with_chosen_trajectories
 
@@ -170,7 +171,7 @@ def _obtain_base(
     elif checkpoint is not None:
         for artifact in artifacts:
             check_same_model(artifact, checkpoint.config, checkpoint.path)
-        evaluation = evaluation_for(checkpoint, data=texts, **drawn)
+        evaluation = draw_evaluation(checkpoint, data=texts, **drawn)
         with TemporaryDirectory(prefix="dream-edge-") as directory:
             path = Path(directory) / "base" if save_base is None else Path(save_base)
             plan = BasePlan(checkpoint, evaluation)

@@ -123,12 +123,12 @@ def _time(act: Act, contenders: list[Contender]) -> None:
 def _measure(contenders: list[Contender]) -> None:
     """What each scheme lost, where the full-precision network can be run."""
     from dream_edge.models import open_checkpoint
-    from dream_edge.quality import compare_artifact, evaluation_for, temporary_base
+    from dream_edge.quality import compare_artifact, draw_evaluation, temporary_base
     from dream_edge_runtime.errors import MissingExtra
 
     try:
         checkpoint = open_checkpoint("tiny", "Comparing with the full-precision network")
-        evaluation = evaluation_for(checkpoint, sequences=_COMPARED)
+        evaluation = draw_evaluation(checkpoint, sequences=_COMPARED)
         with temporary_base(checkpoint, evaluation) as base, show_progress() as shown:
             for contender in contenders:
                 contender.loss = compare_artifact(contender.artifact, base, progress=shown).overall

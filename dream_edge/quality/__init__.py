@@ -9,9 +9,9 @@ from __future__ import annotations
 from .comparison import Comparison, check_same_model, compare_artifact
 from .measure.figures import Bin, Figures, Measures, Quantile
 from .reference.base import Base
-from .reference.build import BasePlan, build_base, evaluation_for, temporary_base
+from .reference.build import BasePlan, build_base, temporary_base
 from .reference.noise import noise_floor, with_noise_floor
-from .texts.evaluation import Evaluation
+from .texts.evaluation import Evaluation, draw_evaluation
 from .texts.read import Sample, Text, read_texts
 from .trajectory.agreement import TrajectoryFigures
 from .trajectory.follow import trajectories, with_trajectories
@@ -31,7 +31,7 @@ __all__ = [
     "build_base",
     "check_same_model",
     "compare_artifact",
-    "evaluation_for",
+    "draw_evaluation",
     "noise_floor",
     "read_texts",
     "temporary_base",

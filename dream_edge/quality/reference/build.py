@@ -15,7 +15,7 @@ import logging
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,12 +35,9 @@ from dream_edge_runtime.files.writing import (
     write_all,
 )
 from dream_edge_runtime.progress import Meter, OnProgress, silent
-from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..errors import CompareError, NonFiniteReference, OtherBase
-from ..texts.default import default_texts
-from ..texts.evaluation import BINS, LONGEST, SEQUENCES, Evaluation, asked_rows, draw_evaluation
-from ..texts.read import Text
+from ..texts.evaluation import Evaluation, asked_rows
 from .base import Base, checksums, head_of_file
 from .encoding import encode
 from .file import About
@@ -57,39 +54,6 @@ _REMEDY = "Name a writable place with enough free space; what was finished is ke
 _LESS = "name a file on another disk (--save-base), or measure less (--sequences, --longest)"
 
 _log = logging.getLogger(__name__)
-
-
-def evaluation_for(
-    checkpoint: Checkpoint,
-    *,
-    data: Sequence[Text] | None = None,
-    sequences: int = SEQUENCES,
-    bins: int = BINS,
-    longest: int = LONGEST,
-    seed: int = 0,
-) -> Evaluation:
-    """Masked passages in the ids of `checkpoint`; see `draw_evaluation`.
-
-    Args:
-        data: texts to mask; None = held-out cases of its tasks for the bundled tiny model, built-in ones for others.
-        sequences: how many masked passages.
-        bins: intervals of the mask ratio, each with as many passages.
-        longest: of a passage, in tokens.
-        seed: of the masks.
-
-    Raises:
-        NoData: the texts hold nothing to mask.
-        InvalidOption: a number does not fit.
-        PromptError: a text cannot be encoded.
-        InvalidTokenizer: the checkpoint's files cannot be used.
-    """
-    from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
-
-    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config))
-    texts = default_texts(checkpoint) if data is None else data
-    return draw_evaluation(
-        texts, tokenizer, checkpoint.config, sequences=sequences, bins=bins, longest=longest, seed=seed
-    )
 
 
 @dataclass(frozen=True)

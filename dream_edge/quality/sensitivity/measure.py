@@ -15,16 +15,14 @@ from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import matrix_shapes
 from dream_edge_runtime.progress import Meter, OnProgress, silent
-from dream_edge_runtime.text.tokenizer import Tokenizer
 from dream_edge_runtime.units import duration, size
 
 from ...models import is_tiny, open_checkpoint
 from ..errors import MeasurementsUnfit
 from ..measure.estimates import mean_error
-from ..texts.default import calibration_texts
-from ..texts.masking import MaskedPassage, mask_passages
-from ..texts.read import Text, Texts, gather_texts, passages
-from ..texts.tiny import tiny_training
+from ..texts.default import calibration_texts, tiny_training
+from ..texts.masking import MaskedPassage, mask_texts
+from ..texts.read import Text, Texts, gather_texts
 from .effects import Effect, Sensitivity, list_changes, name_formats
 from .formats import format_name, parse_format
 
@@ -227,17 +225,12 @@ def recipe_passages(
     Args:
         data: texts; None = training cases for the bundled tiny model, those for calibrations for others.
 
-    Raises: NoData, MissingExtra, PromptError, CheckpointError.
+    Raises: what `mask_texts` does.
     """
-    try:
-        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
-    except ImportError:
-        raise MissingExtra(_PURPOSE, "export") from None
     if data is None:
         data = tiny_training() if is_tiny(checkpoint) else calibration_texts()
-    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
-    pieces = passages(data, tokenizer, min(longest, checkpoint.config.context))
-    return list(mask_passages(pieces, checkpoint.config.mask_token_id, count=sequences, bins=1, seed=seed))
+    _, masked = mask_texts(checkpoint, data, purpose=_PURPOSE, sequences=sequences, longest=longest, seed=seed)
+    return [*masked]
 
 
 def _passages_digest(masked: Sequence[MaskedPassage]) -> str:

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dream_edge_runtime.errors import InvalidOption, MissingExtra
-from dream_edge_runtime.text.tokenizer import Tokenizer
-
 from ...models import is_tiny
-from ..errors import NoData
-from .default import calibration_texts
-from .masking import mask_passages
-from .read import Text, passages
-from .tiny import tiny_training
+from .default import calibration_texts, tiny_training
+from .masking import mask_texts
+from .read import Text
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -33,31 +28,22 @@ def calibration_set(
     longest: int = LONGEST,
     seed: int = 0,
 ) -> CalibrationSet:
-    """`sequences` masked sequences, each at a mask ratio of its own, stratified over (0, 1]; of an answer to a prompt
-    the prompt stays visible.
+    """Mask `sequences` sequences, each at a mask ratio of its own, stratified over (0, 1].
+
+    Of an answer to a prompt the prompt stays visible.
 
     Args:
         data: texts to mask; None = training cases of its tasks for the bundled tiny model, built-in ones for others.
         name: of the data, kept in the manifest.
         longest: tokens of a sequence; longer texts are cut.
-        seed: of the masks and of the order of the texts.
+        seed: for the masks and the order of the texts.
 
-    Raises: NoData, MissingExtra, InvalidOption, PromptError, CheckpointError, InvalidTokenizer.
+    Raises: what `mask_texts` does.
     """
-    for option, value, least in (("sequences", sequences, 1), ("longest", longest, 2), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidOption(option, value, f"must be an integer of at least {least}")
-    try:
-        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
-        from dream_edge_export.quantize.calibrate import CalibrationSet
-    except ImportError:
-        raise MissingExtra("Calibrating", "export") from None
     if data is None:
         name, data = (TINY_TASKS, tiny_training()) if is_tiny(checkpoint) else (BUILT_IN, calibration_texts())
-    if isinstance(data, str) or not data:
-        raise NoData("data", "it is one string, not a list of texts" if data else "there is no text in it")
-    config = checkpoint.config
-    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config))
-    pieces = passages(data, tokenizer, min(longest, config.context))
-    masked = mask_passages(pieces, config.mask_token_id, count=sequences, bins=1, seed=seed)
+    _, masked = mask_texts(checkpoint, data, purpose="Calibrating", sequences=sequences, longest=longest, seed=seed)
+
+    from dream_edge_export.quantize.calibrate import CalibrationSet
+
     return CalibrationSet(name, tuple(passage.canvas for passage in masked))

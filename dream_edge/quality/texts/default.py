@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ...models import is_tiny
 from .read import Text, parse_lines, split_paragraphs
-from .tiny import tiny_held_out
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -26,6 +25,17 @@ def builtin_texts() -> list[Text]:
 def calibration_texts() -> list[Text]:
     """Built-in texts and conversations of many kinds, none of which a comparison uses."""
     return [*parse_lines("calibration.jsonl", _read("calibration.jsonl"))]
+
+
+def tiny_held_out() -> list[Text]:
+    """40 cases of each of the tiny model's four tasks, none of which it was trained on; `tools/tiny/texts.py` wrote
+    them."""
+    return [*parse_lines("tiny_held_out.jsonl", _read("tiny_held_out.jsonl"))]
+
+
+def tiny_training() -> list[Text]:
+    """64 cases of each of the tiny model's four tasks such as it was trained on."""
+    return [*parse_lines("tiny_training.jsonl", _read("tiny_training.jsonl"))]
 
 
 def _read(name: str) -> str:

@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from ..errors import NoData
-from .masking import MaskedPassage, mask_passages
-from .read import Text, passages
+from .default import default_texts
+from .masking import MaskedPassage, mask_texts
+from .read import Text
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 SEQUENCES = 128
 BINS = 5
@@ -56,37 +58,32 @@ class Evaluation:
 
 
 def draw_evaluation(
-    texts: Sequence[Text],
-    tokenizer: Tokenizer,
-    config: ModelConfig,
+    checkpoint: Checkpoint,
     *,
+    data: Sequence[Text] | None = None,
     sequences: int = SEQUENCES,
     bins: int = BINS,
     longest: int = LONGEST,
     seed: int = 0,
 ) -> Evaluation:
-    """Mask `sequences` passages of `texts`, each at a mask ratio of its own, stratified over (0, 1].
+    """Mask `sequences` passages, each at a mask ratio of its own, stratified over (0, 1].
 
     Args:
-        longest: tokens of a sequence; longer texts are cut (at the model's context at the latest).
-        seed: of masks and of the order of the texts.
+        data: texts to mask; None = held-out cases of its tasks for the bundled tiny model, built-in ones for others.
+        bins: intervals of the mask ratio, each with as many passages.
+        longest: tokens of a passage; longer texts are cut (at the model's context at the latest).
+        seed: for the masks and the order of the texts.
 
-    Raises:
-        NoData: no text has anything to mask.
-        InvalidOption, PromptError.
+    Raises: what `mask_texts` does.
     """
-    integers = (("sequences", sequences, 1), ("bins", bins, 1), ("longest", longest, 2), ("seed", seed, 0))
-    for name, value, least in integers:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidOption(name, value, f"must be an integer of at least {least}")
-    if isinstance(texts, str) or not texts:
-        raise NoData("data", "it is one string, not a list of texts" if texts else "there is no text in it")
-    pieces = passages(texts, tokenizer, min(longest, config.context))
+    texts = default_texts(checkpoint) if data is None else data
+    pieces, drawn = mask_texts(
+        checkpoint, texts, purpose="Comparing", sequences=sequences, longest=longest, seed=seed, bins=bins
+    )
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(np.array([len(piece.ids), piece.start, *piece.ids], "<i8").tobytes())
-    drawn = mask_passages(pieces, config.mask_token_id, count=sequences, bins=bins, seed=seed)
-    return Evaluation(tuple(drawn), bins, longest, seed, digest.hexdigest())
+    return Evaluation(drawn, bins, longest, seed, digest.hexdigest())
 
 
 def asked_rows(masked: MaskedPassage, config: ModelConfig) -> IntArray:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
+from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
-from .read import Passage
+from ..errors import NoData
+from .read import Passage, Text, passages
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,46 @@ class MaskedPassage:
     positions: IntArray
     targets: IntArray
     bin: int
+
+
+def mask_texts(
+    checkpoint: Checkpoint,
+    texts: Sequence[Text],
+    *,
+    purpose: str,
+    sequences: int,
+    longest: int,
+    seed: int,
+    bins: int = 1,
+) -> tuple[list[Passage], tuple[MaskedPassage, ...]]:
+    """Cut `texts` into passages in the ids of `checkpoint`, and mask `sequences` of them; see `mask_passages`.
+
+    Args:
+        purpose: what the masks are for, as "Calibrating".
+        longest: tokens of a passage; longer texts are cut (at the model's context at the latest).
+        seed: for the masks and the order of the texts.
+
+    Raises:
+        NoData: no text has anything to mask.
+        InvalidOption: a number does not fit.
+        PromptError: a text cannot be encoded.
+        CheckpointError, InvalidTokenizer: the checkpoint's files cannot be used.
+        MissingExtra: the libraries that read checkpoints are not installed.
+    """
+    integers = (("sequences", sequences, 1), ("bins", bins, 1), ("longest", longest, 2), ("seed", seed, 0))
+    for name, value, least in integers:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidOption(name, value, f"must be an integer of at least {least}")
+    if isinstance(texts, str) or not texts:
+        raise NoData("data", "it is one string, not a list of texts" if texts else "there is no text in it")
+    try:
+        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
+    except ImportError:
+        raise MissingExtra(purpose, "export") from None
+    config = checkpoint.config
+    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config), source=checkpoint.path)
+    pieces = passages(texts, tokenizer, min(longest, config.context))
+    return pieces, tuple(mask_passages(pieces, config.mask_token_id, count=sequences, bins=bins, seed=seed))
 
 
 def mask_passages(

@@ -20,7 +20,7 @@ from dream_edge.quality import (
     Text,
     build_base,
     compare_artifact,
-    evaluation_for,
+    draw_evaluation,
     temporary_base,
 )
 from dream_edge.quality.errors import MismatchedModels, NoData
@@ -60,7 +60,7 @@ class World:
         return compare_artifact(self.artifact(scheme), self.base(**options), threads=1, progress=progress)
 
     def base(self, **options: Any) -> Base:
-        evaluation = evaluation_for(self.checkpoint, **{"data": TEXTS, "sequences": 12, **options})
+        evaluation = draw_evaluation(self.checkpoint, **{"data": TEXTS, "sequences": 12, **options})
         path = self.directory / f"{len(self.bases)}.base"
         key = repr(sorted(options.items()))
         if key not in self.bases:
@@ -166,7 +166,7 @@ def test_data_without_anything_to_mask_is_refused(world: World, data: list[Text]
 def test_another_geometry_is_refused(world: World, tmp_path: Path, change: dict[str, Any]) -> None:
     write_checkpoint(tmp_path, **change)
     checkpoint = Checkpoint.open(tmp_path)
-    evaluation = evaluation_for(checkpoint, data=TEXTS, sequences=1)
+    evaluation = draw_evaluation(checkpoint, data=TEXTS, sequences=1)
     with temporary_base(checkpoint, evaluation) as base, pytest.raises(MismatchedModels, match=next(iter(change))):
         compare_artifact(world.artifact("int8"), base)
 
@@ -178,7 +178,7 @@ def test_impossible_options_are_refused(world: World, option: dict[str, Any]) ->
 
 
 def test_without_torch_the_extra_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation = evaluation_for(world.checkpoint, data=TEXTS)
+    evaluation = draw_evaluation(world.checkpoint, data=TEXTS)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=r"dream-edge\[export\]"):
         build_base(world.checkpoint, evaluation, world.directory / "none.base")

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from dream_edge.quality import Base, build_base, evaluation_for
+from dream_edge.quality import Base, build_base, draw_evaluation
 from dream_edge.quality.errors import (
     BaseNotFound,
     CorruptBase,
@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def base(checkpoint: Checkpoint) -> Base:
-    evaluation = evaluation_for(checkpoint, data=TEXTS, sequences=7, seed=2)
+    evaluation = draw_evaluation(checkpoint, data=TEXTS, sequences=7, seed=2)
     return build_base(checkpoint, evaluation, checkpoint.path.parent / "a.base")
 
 
@@ -53,7 +53,7 @@ def test_it_holds_what_the_network_says_of_the_masked_positions(base: Base, chec
 
 
 def test_opening_gives_back_the_evaluation_set(base: Base, checkpoint: Checkpoint) -> None:
-    drawn = evaluation_for(checkpoint, data=TEXTS, sequences=7, seed=2)
+    drawn = draw_evaluation(checkpoint, data=TEXTS, sequences=7, seed=2)
     opened = Base.open(base.path)
     assert (opened.evaluation.data, opened.evaluation.seed, opened.evaluation.bins) == (drawn.data, 2, 5)
     assert (opened.name, opened.config) == ("checkpoint", checkpoint.config)
@@ -258,6 +258,6 @@ def test_opening_needs_no_torch(base: Base) -> None:
 
 
 def test_a_base_of_one_row_is_a_base(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    evaluation = evaluation_for(checkpoint, data=["a"], sequences=1)
+    evaluation = draw_evaluation(checkpoint, data=["a"], sequences=1)
     one = build_base(checkpoint, replace(evaluation, seed=9), tmp_path / "b" / "one.base")
     assert (one.log_probs(0, 1).shape, one.evaluation.seed) == ((1, 448), 9)

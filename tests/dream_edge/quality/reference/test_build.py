@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dream_edge.quality import Base, BasePlan, Evaluation, build_base, evaluation_for, temporary_base
+from dream_edge.quality import Base, BasePlan, Evaluation, build_base, draw_evaluation, temporary_base
 from dream_edge.quality.errors import NonFiniteReference, OtherBase
 from dream_edge.quality.reference.build import working_directory
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 @pytest.fixture
 def evaluation(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
     """Its rows take three parts."""
-    found = evaluation_for(checkpoint, data=TEXTS, sequences=6)
+    found = draw_evaluation(checkpoint, data=TEXTS, sequences=6)
     rows = -(-found.rows // 3)
     monkeypatch.setattr(staged, "LARGEST_LOGITS", rows * 4 * checkpoint.config.vocab_size)
     return found
@@ -119,7 +119,7 @@ def test_the_work_of_another_evaluation_is_not_continued(
 ) -> None:
     path = tmp_path / "killed.base"
     kill_at(monkeypatch, checkpoint, evaluation, path, 6)
-    other = evaluation_for(checkpoint, data=TEXTS, sequences=6, seed=1)
+    other = draw_evaluation(checkpoint, data=TEXTS, sequences=6, seed=1)
     found = build_base(checkpoint, other, path).path.read_bytes()
     assert found == build_base(checkpoint, other, tmp_path / "whole.base").path.read_bytes()
 
@@ -154,7 +154,7 @@ def test_something_else_at_the_place_stays(
 ) -> None:
     path = tmp_path / "a.base"
     if content is None:
-        build_base(checkpoint, evaluation_for(checkpoint, data=TEXTS, sequences=2), path)
+        build_base(checkpoint, draw_evaluation(checkpoint, data=TEXTS, sequences=2), path)
     else:
         path.write_bytes(content)
     before = path.read_bytes()

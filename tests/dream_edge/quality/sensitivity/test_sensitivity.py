@@ -16,9 +16,8 @@ from dream_edge.quality.sensitivity.effects import Effect, Sensitivity
 from dream_edge.quality.sensitivity.formats import parse_format
 from dream_edge.quality.sensitivity.heat_map import COLUMNS, tabulate
 from dream_edge.quality.sensitivity.measure import Measuring, plan_measuring, recipe_passages
-from dream_edge.quality.texts.default import builtin_texts, calibration_texts
+from dream_edge.quality.texts.default import builtin_texts, calibration_texts, tiny_held_out, tiny_training
 from dream_edge.quality.texts.masking import MaskedPassage
-from dream_edge.quality.texts.tiny import tiny_held_out, tiny_training
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from dream_edge.cli.app import app
-from dream_edge.quality import Base, build_base, compare_artifact, evaluation_for
+from dream_edge.quality import Base, build_base, compare_artifact, draw_evaluation
 from dream_edge.quality.comparison import pass_count
 from dream_edge.quality.errors import CorruptBase, MismatchedBase
 from dream_edge.quality.measure.differences import differences
@@ -50,7 +50,7 @@ def artifact(checkpoint: Checkpoint) -> Artifact:
 
 @pytest.fixture(scope="module")
 def plain(checkpoint: Checkpoint) -> Base:
-    return build_base(checkpoint, evaluation_for(checkpoint, data=TEXTS, sequences=6), checkpoint.path.parent / "base")
+    return build_base(checkpoint, draw_evaluation(checkpoint, data=TEXTS, sequences=6), checkpoint.path.parent / "base")
 
 
 @pytest.fixture
