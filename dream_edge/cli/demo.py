@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.format.recipe import Scheme
     from dream_edge_runtime.model import DreamModel
 
-    from .acts import Act
+    from .demo_cases import DemoCase
 
 _PACE = 0.04  # seconds for which a terminal shows each step, since the tiny model takes a few milliseconds
 _COMPARED = 20  # masked texts for each scheme: enough to tell them apart
@@ -49,13 +49,13 @@ def demo(seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws other
     Exports it, denoises a Sudoku, a Countdown, two sentences and a conversation before your eyes, checks each answer,
     and measures what quantization cost.
     """
-    from .acts import acts
+    from .demo_cases import draw_cases
 
     with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
-        contenders = _contenders(Path(directory))
-        cases = acts(seed)
-        for act in cases:
-            _perform(act, contenders)
+        contenders = _prepare(Path(directory))
+        cases = draw_cases(seed)
+        for case in cases:
+            _ask(case, contenders)
         _time(cases[0], contenders)
         _measure(contenders)
         _report(contenders, len(cases))
@@ -64,7 +64,7 @@ def demo(seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws other
 _SCHEMES: tuple[Scheme, ...] = ("fp32", "int8", "int4")
 
 
-def _contenders(directory: Path) -> list[Contender]:
+def _prepare(directory: Path) -> list[Contender]:
     """The tiny model in every scheme; without the libraries that export, in the one that comes with the package."""
     import dream_edge
     from dream_edge_runtime.artifact import Artifact
@@ -76,34 +76,34 @@ def _contenders(directory: Path) -> list[Contender]:
                 dream_edge.export("tiny", directory / f"tiny-{scheme}", scheme=scheme, progress=shown)
                 for scheme in _SCHEMES
             ]
-        typer.echo("The tiny model, exported: " + ", ".join(_described(artifact) for artifact in artifacts) + ".")
+        typer.echo("The tiny model, exported: " + ", ".join(_describe(artifact) for artifact in artifacts) + ".")
     except MissingExtra as error:
         artifacts = [Artifact.open(dream_edge.resolve_artifact("tiny"))]
-        typer.echo(f"{error} Until then: {_described(artifacts[0])}, which comes with the package.")
+        typer.echo(f"{error} Until then: {_describe(artifacts[0])}, which comes with the package.")
     return [Contender(artifact, dream_edge.load(artifact.path)) for artifact in artifacts]
 
 
-def _described(artifact: Artifact) -> str:
+def _describe(artifact: Artifact) -> str:
     return f"{artifact.manifest.recipe.scheme} of {size(artifact.size)}"
 
 
-def _perform(act: Act, contenders: list[Contender]) -> None:
+def _ask(case: DemoCase, contenders: list[Contender]) -> None:
     """Ask every contender; those that are quantized are shown."""
     from .terminal.run import watch
 
-    typer.echo(f"\n── {act.title} {'─' * (66 - len(act.title))}\n{act.asked.rstrip()}\n")
+    typer.echo(f"\n── {case.title} {'─' * (66 - len(case.title))}\n{case.question.rstrip()}\n")
     for contender in contenders:
         watched = contender.scheme != "fp32"
         generation = watch(
-            lambda cancel, model=contender.model: act.begin(model, cancel),  # type: ignore[misc]
+            lambda cancel, model=contender.model: case.begin(model, cancel),  # type: ignore[misc]
             contender.model.tokenizer,
             visual=watched,
             pace=_PACE if watched else 0.0,
         )
-        right = act.solves(generation.text)
+        right = case.solves(generation.text)
         contender.right += right
         if watched:
-            answer = printable(act.opening + generation.text).rstrip().replace("\n", "\n        ")
+            answer = printable(case.opening + generation.text).rstrip().replace("\n", "\n        ")
             typer.echo(f"{contender.scheme:<7} {answer}   {_verdict(right)}")
 
 
@@ -113,10 +113,10 @@ def _verdict(right: bool) -> str:
     return typer.style(text, fg=color) if colored else text
 
 
-def _time(act: Act, contenders: list[Contender]) -> None:
+def _time(case: DemoCase, contenders: list[Contender]) -> None:
     """How long a step takes while nothing is drawn."""
     for contender in contenders:
-        generation = act.begin(contender.model, threading.Event()).result()
+        generation = case.begin(contender.model, threading.Event()).result()
         contender.step_seconds = generation.seconds / max(generation.passes, 1)
 
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import dream_edge
 from dream_edge.cli import demo as module
-from dream_edge.cli.acts import acts
 from dream_edge.cli.app import app
+from dream_edge.cli.demo_cases import draw_cases
 from dream_edge_runtime.errors import MissingExtra
 
 
@@ -56,12 +56,12 @@ def test_demo_without_the_export_extra_uses_the_bundled_artifact(monkeypatch: py
 
 def test_wrong_answers_are_wrong() -> None:
     for seed in range(5):
-        assert not any(act.solves("") or act.solves("1") for act in acts(seed))
+        assert not any(case.solves("") or case.solves("1") for case in draw_cases(seed))
 
 
 def test_seed_draws_the_cases(random_artifact: Path) -> None:
-    assert [act.asked for act in acts(1)] == [act.asked for act in acts(1)]
-    assert [act.asked for act in acts(1)] != [act.asked for act in acts(2)]
+    assert [case.question for case in draw_cases(1)] == [case.question for case in draw_cases(1)]
+    assert [case.question for case in draw_cases(1)] != [case.question for case in draw_cases(2)]
     model = dream_edge.load(random_artifact)
-    for act in acts(1):
-        assert act.begin(model, threading.Event()).result().steps > 0
+    for case in draw_cases(1):
+        assert case.begin(model, threading.Event()).result().steps > 0

@@ -1,4 +1,4 @@
-"""The acts of the demonstration: what the tiny model is asked, and how its answers are checked.
+"""The cases of the demonstration: what the tiny model is asked, and how its answers are checked.
 
 Cases are drawn by a seed from those that were kept out of training, so that nobody has picked the ones that work.
 """
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Act:
+class DemoCase:
     """One thing to ask."""
 
     title: str
-    asked: str
-    """What the audience reads first."""
+    question: str
+    """What is shown first."""
     begin: Callable[[DreamModel, threading.Event], Denoising]
     solves: Callable[[str], bool]
     """Whether the generated text is right; the checkers of the tasks do not depend on what generates their cases."""
@@ -37,7 +37,8 @@ class Act:
     """What the generated text goes on from, where that makes one sentence."""
 
 
-def acts(seed: int) -> list[Act]:
+def draw_cases(seed: int) -> list[DemoCase]:
+    """One case of each kind."""
     rng = np.random.default_rng(seed)
     return [
         _puzzle("A Sudoku (0 is a blank)", SUDOKU, rng),
@@ -48,10 +49,10 @@ def acts(seed: int) -> list[Act]:
     ]
 
 
-def _puzzle(title: str, task: Task, rng: np.random.Generator) -> Act:
+def _puzzle(title: str, task: Task, rng: np.random.Generator) -> DemoCase:
     [case] = task.generate(rng, 1, held_out=True)
     room = task.new_tokens
-    return Act(
+    return DemoCase(
         title,
         case.prompt,
         lambda model, cancel: model.stream(case.prompt, raw=True, max_new_tokens=room, steps=room, cancel=cancel),
@@ -59,7 +60,7 @@ def _puzzle(title: str, task: Task, rng: np.random.Generator) -> Act:
     )
 
 
-def _infill(rng: np.random.Generator) -> Act:
+def _infill(rng: np.random.Generator) -> DemoCase:
     case = _draw(rng, "infill")
     hidden = case["hidden"]
 
@@ -67,7 +68,7 @@ def _infill(rng: np.random.Generator) -> Act:
         length = len(model.tokenizer.encode(hidden))
         return model.stream_infill(case["prefix"], case["suffix"], length, steps=length, cancel=cancel)
 
-    return Act(
+    return DemoCase(
         "Words in the middle (any that make a grammatical sentence)",
         f"{case['prefix']} [[{len(hidden.split())}]]{case['suffix']}",
         begin,
@@ -75,7 +76,7 @@ def _infill(rng: np.random.Generator) -> Act:
     )
 
 
-def _ending(rng: np.random.Generator) -> Act:
+def _ending(rng: np.random.Generator) -> DemoCase:
     case = _draw(rng, "ending")
     first, ending = case["first"], case["ending"]
 
@@ -83,7 +84,7 @@ def _ending(rng: np.random.Generator) -> Act:
         room = len(model.tokenizer.encode(first + case["middle"] + ending)) - len(model.tokenizer.encode(first))
         return model.stream(first, raw=True, end_with=ending, max_new_tokens=room, steps=room, cancel=cancel)
 
-    return Act(
+    return DemoCase(
         "A fixed ending (written towards, from the first word on)",
         f"{first} …{ending}",
         begin,
@@ -92,10 +93,10 @@ def _ending(rng: np.random.Generator) -> Act:
     )
 
 
-def _chat(rng: np.random.Generator) -> Act:
+def _chat(rng: np.random.Generator) -> DemoCase:
     case = _draw(rng, "chat")
     messages: list[Message] = case["messages"]
-    return Act(
+    return DemoCase(
         "A conversation",
         "\n".join(f"{message['role']}: {message['content']}" for message in messages),
         lambda model, cancel: model.stream_chat(messages, max_new_tokens=24, steps=24, cancel=cancel),
@@ -103,7 +104,7 @@ def _chat(rng: np.random.Generator) -> Act:
     )
 
 
-def _draw(rng: np.random.Generator, act: str) -> dict[str, Any]:
-    """One of the prepared cases of `act`, with the pattern of all its right answers (`tools/tiny/texts.py`)."""
-    cases: list[dict[str, Any]] = json.loads(resources.files(__package__).joinpath("demo_cases.json").read_text())[act]
+def _draw(rng: np.random.Generator, kind: str) -> dict[str, Any]:
+    """One of the prepared cases of kind `kind`, with the pattern of all its right answers (`tools/tiny/texts.py`)."""
+    cases: list[dict[str, Any]] = json.loads(resources.files(__package__).joinpath("demo_cases.json").read_text())[kind]
     return cases[int(rng.integers(len(cases)))]
