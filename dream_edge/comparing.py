@@ -17,16 +17,15 @@ from dream_edge_runtime.units import number, size
 
 from .models import load, open_artifact, open_checkpoint
 from .quality.comparison import Comparison, check_same_model, compare_artifact
+from .quality.extras import Extras
 from .quality.reference.base import Base
 from .quality.reference.build import BasePlan, build_base
-from .quality.reference.noise import noise_floor as kept_noise_floor
-from .quality.reference.noise import with_noise_floor
 from .quality.report import Output
 from .quality.task_report import TaskScores
 from .quality.tasks import check_task_options, compare_tasks, reference_model, score_tasks, usual_shots
 from .quality.texts.evaluation import draw_evaluation
 from .quality.texts.read import Text, Texts, gather_texts
-from .quality.trajectory.follow import TrajectoryOptions, is_held, trajectories, with_chosen_trajectories
+from .quality.trajectory.follow import is_held
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -105,8 +104,15 @@ def compare(
     """
     drawn = {"sequences": sequences, "longest": longest, "bins": bins, "seed": seed}
     given = {name: value for name, value in drawn.items() if value is not None}
-    how = TrajectoryOptions(algorithms=algorithms, steps=steps, texts=texts, new_tokens=new_tokens)
-    _check_options(reference, base, save_base, data, given, trajectory, how)
+    extras = Extras(
+        noise_floor=noise_floor,
+        trajectory=trajectory,
+        algorithms=algorithms,
+        steps=steps,
+        texts=texts,
+        new_tokens=new_tokens,
+    )
+    _check_sources(reference, base, save_base, data, given)
     check_task_options(tasks, cases, shots)
     if tasks and reference is None:
         raise InvalidOption("tasks", ",".join(tasks), "needs the reference, which solves them too: name the checkpoint")
@@ -116,7 +122,9 @@ def compare(
     found = None if data is None else gather_texts(data)
     checkpoint = None if reference is None else open_checkpoint(reference, _PURPOSE, progress=progress)
     with _obtain_base(opened, checkpoint, base, save_base, found, given, progress) as kept:
-        kept = _add_extras(kept, checkpoint, noise_floor, trajectory, how, found, opened[0], base is None, progress)
+        kept = extras.add(
+            kept, checkpoint, is_new=base is None, tokenizer=opened[0].tokenizer(), data=found, progress=progress
+        )
         recorded = () if trajectory is False else None
         comparisons = tuple(
             compare_artifact(artifact, kept, recorded=recorded, threads=threads, progress=progress)
@@ -128,24 +136,22 @@ def compare(
     return comparisons
 
 
-def _check_options(
+def _check_sources(
     reference: str | Path | None,
     base: str | Path | None,
     save_base: str | Path | None,
     data: Texts | None,
     drawn: Mapping[str, int],
-    trajectory: bool | None,
-    how: TrajectoryOptions,
 ) -> None:
-    if trajectory is False:
-        for name, value in how.given():
-            raise InvalidOption(name, value, "says how to measure the trajectories that are left out")
     if base is None:
         if reference is None:
             raise InvalidOption("reference", None, "must name the checkpoint, or --base a file made from it")
         return
-    for name, held in [*drawn.items(), *([("data", data)] if data else [])]:
-        raise InvalidOption(name, held, "is settled: the base holds the texts and their masks already")
+    settled: dict[str, object] = {**drawn}
+    if data:
+        settled["data"] = str(data) if isinstance(data, str | Path) else f"{len(data)} given"
+    for name, value in settled.items():
+        raise InvalidOption(name, value, "is settled: the base holds the texts and their masks already")
     if save_base is not None:
         raise InvalidOption("save_base", str(save_base), "contradicts --base: name one of them")
 
@@ -192,32 +198,6 @@ def _announce(plan: BasePlan, path: Path, *, kept: bool) -> None:
     )
     place = path if kept else f"a temporary file in {path.parent} (--save-base FILE keeps it)"
     _log.info("Writing them to %s; meanwhile %s are needed there", place, size(plan.working_bytes))
-
-
-def _add_extras(
-    base: Base,
-    checkpoint: Checkpoint | None,
-    noise_floor: bool | None,
-    trajectory: bool | None,
-    how: TrajectoryOptions,
-    texts: Sequence[Text] | None,
-    artifact: Artifact,
-    is_new: bool,
-    progress: OnProgress,
-) -> Base:
-    """`base` with its noise floor and trajectories as asked for; by default those that are cheap for a new one."""
-    lacks_noise = noise_floor is not False and kept_noise_floor(base) is None
-    lacks_trajectories = trajectory is True and not trajectories(base)
-    if checkpoint is None:
-        lacking = [("noise_floor", True)] * (noise_floor is True and lacks_noise) + how.given()
-        for name, value in lacking + [("trajectory", True)] * lacks_trajectories:
-            raise InvalidOption(name, value, "needs the checkpoint too: name it with --reference")
-        return base
-    if lacks_noise and (noise_floor or is_new):
-        base = with_noise_floor(base, checkpoint, progress=progress)
-    if how.given() or lacks_trajectories or (is_new and trajectory is None and is_held(checkpoint)):
-        base = with_chosen_trajectories(base, checkpoint, how, artifact.tokenizer(), texts, progress=progress)
-    return base
 
 
 def _add_task_scores(

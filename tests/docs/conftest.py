@@ -69,8 +69,8 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if request.node.get_closest_marker("slow") is None:
         texts = builtin_texts()[:2]
         monkeypatch.setattr("dream_edge.quality.texts.default.builtin_texts", lambda: texts)
-        monkeypatch.setattr("dream_edge.quality.trajectory.follow.TEXTS", 1)
-        monkeypatch.setattr("dream_edge.quality.trajectory.follow.NEW_TOKENS", 4)
+        monkeypatch.setattr("dream_edge.quality.extras.TEXTS", 1)
+        monkeypatch.setattr("dream_edge.quality.extras.NEW_TOKENS", 4)
         monkeypatch.setattr("dream_edge.cli.demo._COMPARED", 4)
 
 

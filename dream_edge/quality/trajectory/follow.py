@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +13,12 @@ from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.text.tokenizer import Tokenizer
-from dream_edge_runtime.units import size
 
 from ..errors import CorruptBase
 from ..reference.base import Base
-from ..texts.default import default_texts
-from ..texts.read import Passage, Text, passages
+from ..texts.read import Passage
 from .agreement import TrajectoryFigures, along
-from .path import Trajectory, draw_openings, official
+from .path import Trajectory
 from .record import AfterPass, nothing, pass_count, record, replay
 
 if TYPE_CHECKING:
@@ -30,40 +26,8 @@ if TYPE_CHECKING:
 
 TRAJECTORIES = "trajectories"
 """What they are called in a base."""
-TEXTS = 32
-NEW_TOKENS = 32
 LARGEST_HELD = 1 << 30
 """Bytes of weights in fp32 up to which the reference is held in memory; a larger one is read again for every pass."""
-
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajectoryOptions:
-    """How the reference decodes: each of `algorithms` with each of `steps`, `texts` texts of at most `new_tokens`.
-
-    Empty or None where nothing was asked for.
-    """
-
-    algorithms: Sequence[str] = ()
-    steps: Sequence[int] = ()
-    texts: int | None = None
-    new_tokens: int | None = None
-
-    def given(self) -> list[tuple[str, object]]:
-        """The options that were given, by the names that `dream_edge.compare` has for them."""
-        every = {"algorithms": [*self.algorithms], "steps": [*self.steps], "texts": self.texts}
-        return [(name, value) for name, value in (every | {"new_tokens": self.new_tokens}).items() if value]
-
-    def configs(self, checkpoint: Checkpoint, seed: int) -> list[GenerationConfig]:
-        """The official loop with the checkpoint's defaults, once for each algorithm and number of steps."""
-        defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, checkpoint.path)
-        return [
-            official(defaults, algorithm=algorithm, steps=steps, seed=seed)
-            for algorithm in self.algorithms or (defaults.algorithm,)
-            for steps in self.steps or (None,)
-        ]
 
 
 def is_held(checkpoint: Checkpoint) -> bool:
@@ -97,43 +61,6 @@ def with_trajectories(
     passes = Meter(progress, "recording the reference's trajectories", planned, "passes")
     found = [record(network, begun, config, after_pass=passes.advance) for config in configs]
     return base.with_extra(TRAJECTORIES, [each.to_dict() for each in found])
-
-
-def with_chosen_trajectories(
-    base: Base,
-    checkpoint: Checkpoint,
-    options: TrajectoryOptions,
-    tokenizer: Tokenizer,
-    texts: Sequence[Text] | None,
-    *,
-    progress: OnProgress = silent,
-) -> Base:
-    """`base` with the trajectories that `options` ask for, from openings of `texts`; as it is where it keeps them.
-
-    Raises: what `with_trajectories` does; NoData, PromptError, InvalidOption.
-    """
-    longest = min(base.evaluation.longest, base.config.context)
-    begun = draw_openings(
-        passages(default_texts(checkpoint) if texts is None else texts, tokenizer, longest),
-        count=options.texts or TEXTS,
-        new_tokens=options.new_tokens or NEW_TOKENS,
-        longest=longest,
-        seed=base.evaluation.seed,
-    )
-    configs = options.configs(checkpoint, base.evaluation.seed)
-    kept = trajectories(base)
-    if [each.config for each in kept] == configs and all(_visible(each.begun) == _visible(begun) for each in kept):
-        return base
-    if not is_held(checkpoint):
-        passes = sum(pass_count(config, begun, base.config.vocab_size) for config in configs)
-        each = size(sum(checkpoint.nbytes(name) for name in checkpoint.names))
-        _log.info("Trajectories of %d texts: %d passes, each over the whole checkpoint, %s", len(begun), passes, each)
-    return with_trajectories(base, checkpoint, begun, configs, progress=progress)
-
-
-def _visible(begun: Sequence[Passage]) -> list[tuple[list[int], int]]:
-    """Of each opening what is visible, and how much is to be filled."""
-    return [(each.ids[: each.start].tolist(), each.maskable) for each in begun]
 
 
 def trajectories(base: Base) -> tuple[Trajectory, ...]:

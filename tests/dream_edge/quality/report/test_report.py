@@ -257,8 +257,11 @@ def test_a_failure_half_way_leaves_the_earlier_report(tmp_path: Path, monkeypatc
     assert [each.name for each in tmp_path.iterdir()] == ["report"]
 
 
-def test_a_report_without_matplotlib_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_a_report_without_its_libraries_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtra, match=r"dream-edge\[report\]"):
         write_report(tmp_path / "report", contents())
     assert not any(tmp_path.iterdir())
