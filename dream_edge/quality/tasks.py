@@ -91,9 +91,9 @@ def reference_model(checkpoint: Checkpoint) -> DreamModel:
 
     network = reference_network(checkpoint)
 
-    from dream_edge_export.reference import in_memory
+    from dream_edge_export.reference import networks
 
-    return in_memory.reference_model(checkpoint, network)
+    return networks.reference_model(checkpoint, network)
 
 
 def compare_tasks(reference: TaskScores, artifact: TaskScores) -> TaskComparison:
