@@ -32,7 +32,7 @@ class Artifact:
     path: Path
     """Its directory."""
     manifest: Manifest
-    """What it says of itself."""
+    """What it says about itself."""
 
     @classmethod
     def open(cls, path: Path) -> Artifact:
@@ -63,7 +63,7 @@ class Artifact:
         meter = Meter(progress, "reading", self.size, "bytes")
         for entry in self.manifest.files:
             digest, left = hashlib.sha256(), entry.size
-            for chunk in _chunks(self.path / entry.name, entry.size):
+            for chunk in _read_chunks(self.path / entry.name, entry.size):
                 digest.update(chunk)
                 left -= len(chunk)
                 meter.advance(len(chunk))
@@ -103,8 +103,8 @@ class Artifact:
             raise CorruptArtifact(path, f"it has {size} bytes, the manifest says {entry.size}")
 
 
-def _chunks(path: Path, size: int) -> Iterator[bytes]:
-    """At most `size` + 1 bytes of a file: one that grows while it is read is not read for ever."""
+def _read_chunks(path: Path, size: int) -> Iterator[bytes]:
+    """At most `size` + 1 bytes of a file, so that reading one that grows comes to an end."""
     left = size + 1
     with open_regular(path) as file:
         try:

@@ -128,7 +128,7 @@ def _free_on_windows() -> int | None:
 
 
 def open_nvidia_driver() -> Any | None:
-    """The library of NVIDIA's driver (its CUDA driver API); None where there is none."""
+    """The library of NVIDIA's driver (its CUDA driver API); None without one."""
     try:
         return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

@@ -51,13 +51,13 @@ class Manifest:
     producer: str
     """The program that wrote it, and its version."""
     files: tuple[FileEntry, ...]
-    """Of graphs, weights and tokenizer: name, size in bytes, SHA-256."""
+    """The graphs, weights and tokenizer: name, size in bytes, SHA-256."""
     graphs: Mapping[Target, str]
     """The graph's file for each target."""
     graph_revision: int = 0
-    """Which revision of the network's graph these files hold; 0 = one from before revisions were counted."""
+    """The revision of the network's graph in these files; 0 = from before revisions were counted."""
     config: ModelConfig
-    """Of the network."""
+    """The network's geometry and special ids."""
     recipe: Recipe
     """How each target's matrices are stored."""
     generation: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights are from."""
     license: str | None = None
-    """Of the weights, as the checkpoint states it."""
+    """The weights' licence, as the checkpoint states it."""
 
     def to_json(self) -> bytes:
         """See `canonical_json`."""

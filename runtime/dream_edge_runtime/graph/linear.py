@@ -28,7 +28,7 @@ class Activations:
     def quantize(self, op: Op) -> tuple[Value, Value]:
         """u8 [tokens, in], and fp32 [tokens, 1]: the largest magnitude of each row / 127."""
         if self._rows is None:
-            levels, zero = rounding(op)
+            levels, zero = declare_rounding(op)
             highest = op.ReduceMax(self.value, [-1], keepdims=0)
             lowest = op.ReduceMin(self.value, [-1], keepdims=0)
             largest = op.Max(highest, op.Neg(lowest))
@@ -38,7 +38,7 @@ class Activations:
         return self._rows
 
 
-def rounding(op: Op) -> tuple[Value, Value]:
+def declare_rounding(op: Op) -> tuple[Value, Value]:
     """The constants of W8A8 activations, by name so that they can be replaced."""
     levels, zero_point = (op.constant(array, name) for name, array in rounding_constants(*EIGHT_BITS).items())
     return levels, zero_point
@@ -71,7 +71,7 @@ class Linear:
         """
         rows, row_scale = x.quantize(op)
         weight, scales = self._part(op, "weight"), self._part(op, "scales")
-        return op.Mul(op.MatMulIntegerToFloat(rows, weight, 1.0, scales, rounding(op)[1]), row_scale)
+        return op.Mul(op.MatMulIntegerToFloat(rows, weight, 1.0, scales, declare_rounding(op)[1]), row_scale)
 
     def _multiply_blocks(self, op: Op, x: Activations) -> Value:
         """Weight-only 4 or 8 bits in groups along the input."""

@@ -34,7 +34,7 @@ _CPU_WOULD_BE_SLOW = {
 """Operators that must not be left to the CPU. Shapes are computed there on purpose."""
 
 
-def providers() -> list[Any]:
+def choose_providers() -> list[Any]:
     """For `InferenceSession`: CUDA, and the CPU for what computes shapes."""
     options = {
         "device_id": "0",

@@ -116,7 +116,7 @@ class OnnxNetwork:
         options.add_session_config_entry(_WEIGHTS_DIRECTORY, directory)
         if on_cuda:
             cuda.configure(options)
-        providers = cuda.providers() if on_cuda else ["CPUExecutionProvider"]
+        providers = cuda.choose_providers() if on_cuda else ["CPUExecutionProvider"]
         try:
             # its fallback would print to stdout and go on without CUDA
             session = self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)

@@ -32,41 +32,41 @@ def requantize_rows(stored: Parameters, weights: WeightFormat, out: NDArray[np.i
 
     Returns: the scale of each row, fp32 [rows].
     """
-    codes = _codes_by_group(stored["weight"], weights)
+    codes = _unpack_groups(stored["weight"], weights)
     steps = stored["absmax" if weights.kind == "nf4" else "scales"].T.astype(np.float32)
-    zeros = _zero_points(stored, weights, steps.shape)
-    extremes = (np.abs(_numbers(codes.max(axis=1), zeros)), np.abs(_numbers(codes.min(axis=1), zeros)))
+    zeros = _decode_zero_points(stored, weights, steps.shape)
+    extremes = (np.abs(_decode(codes.max(axis=1), zeros)), np.abs(_decode(codes.min(axis=1), zeros)))
     largest = (np.maximum(*extremes) * np.abs(steps)).max(axis=0)
     scales: FloatArray = np.maximum(largest / np.float32(127), _SMALLEST_SCALE)
     steps /= scales
     for group, step in enumerate(steps):
         target = out[group * weights.block_size : (group + 1) * weights.block_size]
-        numbers = _numbers(codes[group, : len(target)], None if zeros is None else zeros[group])
+        numbers = _decode(codes[group, : len(target)], None if zeros is None else zeros[group])
         numbers *= step
         target[:] = np.rint(numbers, out=numbers)
     return scales
 
 
-def _codes_by_group(packed: NDArray[np.uint8], weights: WeightFormat) -> NDArray[np.uint8]:
+def _unpack_groups(packed: NDArray[np.uint8], weights: WeightFormat) -> NDArray[np.uint8]:
     """[groups, block_size, rows]; of two 4-bit codes in a byte the first is the low half, for nf4 the high one."""
     columns = np.ascontiguousarray(packed.reshape(len(packed), -1).T)
     if weights.bits == 4:
-        columns = _unpacked(columns, first_is_low=weights.kind != "nf4")
+        columns = _unpack(columns, first_is_low=weights.kind != "nf4")
     return columns.reshape(-1, weights.block_size, len(packed))
 
 
-def _zero_points(stored: Parameters, weights: WeightFormat, shape: tuple[int, ...]) -> FloatArray | None:
+def _decode_zero_points(stored: Parameters, weights: WeightFormat, shape: tuple[int, ...]) -> FloatArray | None:
     """[groups, rows], None for nf4."""
     if weights.kind == "nf4":
         return None
     if weights.symmetric:
         return np.full(shape, 1 << (weights.bits - 1), np.float32)
     columns = np.ascontiguousarray(stored["zero_points"].T)
-    codes = columns if weights.bits == 8 else _unpacked(columns, first_is_low=True)
+    codes = columns if weights.bits == 8 else _unpack(columns, first_is_low=True)
     return codes[: shape[0]].astype(np.float32)
 
 
-def _unpacked(columns: NDArray[np.uint8], *, first_is_low: bool) -> NDArray[np.uint8]:
+def _unpack(columns: NDArray[np.uint8], *, first_is_low: bool) -> NDArray[np.uint8]:
     """[2 n, rows] of the two halves of bytes [n, rows]."""
     codes = np.empty((2 * len(columns), columns.shape[1]), np.uint8)
     low, high = (0, 1) if first_is_low else (1, 0)
@@ -75,7 +75,7 @@ def _unpacked(columns: NDArray[np.uint8], *, first_is_low: bool) -> NDArray[np.u
     return codes
 
 
-def _numbers(codes: NDArray[np.uint8], zeros: FloatArray | None) -> FloatArray:
+def _decode(codes: NDArray[np.uint8], zeros: FloatArray | None) -> FloatArray:
     """What codes stand for, in units of their group's step; without zero points those of nf4."""
     if zeros is None:
         return _NF4_VALUES[codes]
