@@ -23,7 +23,7 @@ from dream_edge_runtime.errors import ArtifactError, DreamEdgeError
 
 from .answers import Answer, answer
 from .errors import ClusterFailed, EndsWorkers, WorkerUnfit
-from .ray_engine import Placement
+from .placement import Placement
 from .requests import Line, Remaining, parse
 from .source import Source
 

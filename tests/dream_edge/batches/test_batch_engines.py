@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import dream_edge
 from dream_edge.batches import BatchSummary, NoRoomOnCluster, RayEngine, Source, UnreadableBatch, run_batch
 from dream_edge.batches.answers import Answer
-from dream_edge.batches.ray_engine import Machine, Placement, Worker, place
+from dream_edge.batches.placement import Machine, Placement, Worker, place
 from dream_edge.batches.requests import Remaining, parse
 from dream_edge.cli.app import app
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
