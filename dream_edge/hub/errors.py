@@ -53,7 +53,7 @@ class NotCached(HubError, FileNotFoundError):
     def __init__(self, repository: object, cache: Path) -> None:
         super().__init__(
             f"{repository}: there is no such directory here and no complete copy in {cache}, and HF_HUB_OFFLINE "
-            f"forbids to ask the hub. Run `dream-edge pull {repository}` online first."
+            f"forbids asking the hub. Run `dream-edge pull {repository}` online first."
         )
 
 

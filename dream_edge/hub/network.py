@@ -158,4 +158,4 @@ def _explain_errors(repository: Repository, plan: Plan | None = None) -> Iterato
 def _describe(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"it answered {error.response.status_code}"
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__

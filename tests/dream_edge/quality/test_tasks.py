@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ def test_a_reference_read_from_the_disk_solves_what_the_one_in_memory_does(monke
     assert score_tasks(streamed, "streamed", tasks=["sudoku"], cases=2, shots=0, together=True).solved == {
         "sudoku": "11"
     }
+
+
+def test_a_copy_of_the_tiny_model_is_asked_as_it_was_trained_too(tmp_path: Path) -> None:
+    shutil.copytree(bundled("tiny"), tmp_path / "copy")
+    assert usual_shots(Checkpoint.open(tmp_path / "copy")) == 0
 
 
 def test_any_other_model_is_shown_examples(random_checkpoint: Path, random_artifact: Path) -> None:
