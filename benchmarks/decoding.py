@@ -35,17 +35,22 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "threshold 0.9": {"threshold": 0.9, "cache": "none"},
     "threshold 0.95": {"threshold": 0.95, "cache": "none"},
     "threshold 0.98": {"threshold": 0.98, "cache": "none"},
-    "factor 0.5": {"factor": 0.5, "cache": "none"},
-    "entropy_bound 0.05": {"entropy_bound": 0.05, "cache": "none"},
-    "sched 7.5": {"sched": 7.5, "cache": "none"},
-    "local_leap 0.75": {"local_leap": 0.75, "cache": "none"},
-    "klass 0.001": {"klass": 0.001, "cache": "none"},
+    "factor 0.5": {"reveal": "factor:0.5", "cache": "none"},
+    "entropy_bound 0.05": {"reveal": "entropy_bound:0.05", "cache": "none"},
     "blocks of 16": {"block_length": 16, "algorithm": "entropy"},
     "prefix cache": {"cache": "prefix", "algorithm": "entropy"},
     "dual cache": {"cache": "dual", "algorithm": "entropy"},
-    "dual cache, factor 0.5": {"cache": "dual", "factor": 0.5},
+    "dual cache, factor 0.5": {"cache": "dual", "reveal": "factor:0.5"},
     "dual cache, threshold 0.98": {"cache": "dual", "threshold": 0.98},
 }
+DRAWS: dict[str, Mapping[str, Any]] = {
+    "temperature 0": {},
+    "temperature 0.1": {"temperature": 0.1},
+    "temperature 0.2, top_p 0.95": {"temperature": 0.2, "top_p": 0.95},
+    "temperature 0.7, top_p 0.8, top_k 20": {"temperature": 0.7, "top_p": 0.8, "top_k": 20},
+    "top_k 1": {"top_k": 1},
+}
+"""How tokens are drawn. `--draw` has the official loop and every setting draw them so."""
 
 
 class Metered:
@@ -98,20 +103,20 @@ class Found:
         return float(self.scores.tokens.sum() / self.scores.passes.sum())
 
 
-def measure(artifact: str, setting: str, task: str, cases: int) -> Found:
+def measure(artifact: str, setting: str, task: str, cases: int, draw: str) -> Found:
     model = dream_edge.load(artifact, threads=1)
     network = Metered(model.network)
     start = time.perf_counter()
-    scores = TASKS[task](replace(model, network=network), cases, SETTINGS[setting])
+    scores = TASKS[task](replace(model, network=network), cases, {**SETTINGS[setting], **DRAWS[draw], "seed": 5})
     return Found(setting, task, scores, network.tokens, time.perf_counter() - start)
 
 
 def measure_all(
-    artifact: str, settings: Sequence[str], tasks: Sequence[str], cases: int, workers: int
+    artifact: str, settings: Sequence[str], tasks: Sequence[str], cases: int, workers: int, draw: str
 ) -> Iterable[Found]:
     """In any order, as they come."""
     with ProcessPoolExecutor(workers) as pool:
-        running = [pool.submit(measure, artifact, setting, task, cases) for setting in settings for task in tasks]
+        running = [pool.submit(measure, artifact, setting, task, cases, draw) for setting in settings for task in tasks]
         for done in as_completed(running):
             yield done.result()
 
@@ -195,13 +200,14 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1000, help="held-out cases of each task")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS), metavar="SETTING")
+    parser.add_argument("--draw", choices=list(DRAWS), default="temperature 0", help="how tokens are drawn")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--plot", type=Path, help="where to draw score against tokens a pass")
     parser.add_argument("--json", type=Path, help="where to keep the figures")
     options = parser.parse_args()
     settings = list(dict.fromkeys([OFFICIAL, *options.settings]))
     found: dict[tuple[str, str], Found] = {}
-    for each in measure_all(options.artifact, settings, options.tasks, options.cases, options.workers):
+    for each in measure_all(options.artifact, settings, options.tasks, options.cases, options.workers, options.draw):
         found[each.setting, each.task] = each
         print(f"{each.setting}, {each.task}: {each.scores.solved.mean():.1%} in {each.seconds:.0f} s", flush=True)
     rows = [summary(found[setting, task], found[OFFICIAL, task]) for setting in settings for task in options.tasks]

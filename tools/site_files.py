@@ -1,7 +1,8 @@
 """A hook of mkdocs: what the site holds besides docs/, so that links work in the repository and in the site alike.
 
 The README is its home page; CHANGELOG and CONTRIBUTING are pages too; any other file that a page links to comes along
-under files/. Pictures that come light and dark follow the page's switch.
+under files/. Pictures that come light and dark follow the page's switch. The table of generation options is made from
+their declarations.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
+from dream_edge_runtime.generation.config import DEFAULTS, OPTIONS
+from dream_edge_runtime.generation.options import PRESETS
+
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+OPTIONS_PLACE = "<!-- generation options -->"
 _SOURCES = {page: source for source, page in PAGES.items()}
 _LINK = re.compile(r"(?P<before>\]\()(?P<target>(?!\w+:|#)[^)\s#]+)(?P<after>#[^)\s]*)?(?=\))")
 _PICTURE = re.compile(
@@ -37,6 +42,7 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
+    markdown = markdown.replace(OPTIONS_PLACE, tabulate_options())
     markdown = _PICTURE.sub(r"![\g<alt>](\g<light>#only-light)\n![\g<alt>](\g<dark>#only-dark)", markdown)
     return _LINK.sub(lambda found: _link(page.file.src_uri, found), markdown)
 
@@ -53,3 +59,18 @@ def _place(page: str, target: str) -> str:
     if path in PAGES:
         return PAGES[path]
     return path.removeprefix("docs/") if path.startswith("docs/") else f"files/{path}"
+
+
+def tabulate_options() -> str:
+    """Two tables in Markdown: every option of a generation, and every preset."""
+    rows = ["| option | default | values | what it does |", "|---|---|---|---|"]
+    for name, option in OPTIONS.items():
+        default = option.default_help or f"`{DEFAULTS[name]!r}`"
+        source = f" ({option.source})" if option.source else ""
+        values = option.kind.requirement.removeprefix("must ").removeprefix("be ")
+        rows.append(f"| `{name}` | {default} | {values} | {option.explain()}{source} |")
+    rows += ["", "| preset | what it does | source | options |", "|---|---|---|---|"]
+    for name, preset in PRESETS.items():
+        options = ", ".join(f"`{key}={value!r}`" for key, value in preset.settings.items())
+        rows.append(f"| `{name}` | {preset.help} | {preset.source} | {options} |")
+    return "\n".join(rows)

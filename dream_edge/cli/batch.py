@@ -24,6 +24,7 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+@given.expand_options()
 def batch(
     artifact: given.ArtifactArgument,
     requests: Annotated[
@@ -51,10 +52,8 @@ def batch(
             rich_help_panel=CLUSTER,
         ),
     ] = None,
-    threads: given.Threads = None,
-    device: given.DeviceChoice = given.Device.AUTO,
-    as_int8: given.AsInt8 = False,
-    no_memory_check: given.NoMemoryCheck = False,
+    *,
+    loading: given.Loading,
 ) -> None:
     """Answer a file of requests.
 
@@ -75,10 +74,7 @@ def batch(
             engine=engine.value,
             workers=workers,
             address=address,
-            device=device.value,
-            threads=threads,
-            as_int8=as_int8,
-            memory_check=not no_memory_check,
+            **loading.keywords(),
             progress=progress,
         )
     went_on = f", {done.before} of them before" if done.before else ""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dream_edge.benchmark.bench import Bench, Pass
 
 
+@given.expand_options()
 def bench(
     artifact: given.ArtifactArgument,
     canvas: Annotated[
@@ -32,10 +33,8 @@ def bench(
     ] = 32,
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Passes of which the median counts.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    threads: given.Threads = None,
-    device: given.DeviceChoice = given.Device.AUTO,
-    as_int8: given.AsInt8 = False,
-    no_memory_check: given.NoMemoryCheck = False,
+    *,
+    loading: given.Loading,
 ) -> None:
     """Time an artifact on this machine.
 
@@ -50,10 +49,7 @@ def bench(
             canvases=canvas,
             new_tokens=max_new_tokens,
             repeats=repeats,
-            device=device.value,
-            threads=threads,
-            as_int8=as_int8,
-            memory_check=not no_memory_check,
+            **loading.keywords(),
             progress=progress,
         )
     if json:

@@ -72,7 +72,7 @@ def compare(
         ),
     ] = None,
     algorithm: Annotated[
-        list[given.Algorithm] | None,
+        list[str] | None,
         typer.Option(
             "--algorithm",
             "--alg",
@@ -129,7 +129,7 @@ def compare(
             shots=shots,
             noise_floor=noise_floor,
             trajectory=trajectory,
-            algorithms=[each.value for each in algorithm or ()],
+            algorithms=algorithm or (),
             steps=steps or (),
             texts=texts,
             new_tokens=new_tokens,

@@ -119,8 +119,9 @@ class Conversation:
         from dream_edge_runtime.generation.config import FIELDS
         from dream_edge_runtime.generation.options import resolve
 
-        if name not in (*FIELDS, "exact"):
-            raise ChatCommandError(f"there is no option {name}. Options: {', '.join((*FIELDS, 'exact'))}.")
+        names = (*FIELDS, "preset", "exact")
+        if name not in names:
+            raise ChatCommandError(f"there is no option {name}. Options: {', '.join(names)}.")
         resolve(self.model.defaults, None, settings)
 
     def save(self, rest: str) -> None:

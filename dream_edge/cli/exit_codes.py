@@ -9,18 +9,16 @@ from typing import Any
 import typer
 
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError, InvalidOption
+from dream_edge_runtime.generation.config import OPTIONS
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 UsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 
 _FLAGS = {
     "allowed_origins": "--allow-origin",
-    "max_new_tokens": "-n/--max-new-tokens",
-    "algorithm": "--alg",
     "algorithms": "--algorithm",
-    "algorithm_temperature": "--alg-temp",
 }
-"""Options whose name is not that of the field they set."""
+"""Options whose name is not that of the field they set, besides those of a generation."""
 
 
 @contextmanager
@@ -54,7 +52,9 @@ def _say(message: str) -> None:
 def _as_flag(error: InvalidOption) -> str:
     """`error` with the name that the option has on the command line."""
     requirement = str(error).removeprefix(f"{error.name}={error.value!r}: {error.name} ")
+    declared = OPTIONS.get(error.name)
     flag = _FLAGS.get(error.name, "--" + error.name.replace("_", "-"))
+    flag = "/".join(reversed(declared.flags)) if declared and declared.flags else flag
     return f"{flag} {error.value!r}: {requirement}"
 
 

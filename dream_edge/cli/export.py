@@ -26,7 +26,7 @@ def export(
             help="int4 is the small one, int8 the fast one on CPUs, mixed the careful one, fp32 the exact one."
         ),
     ],
-    target: Annotated[given.TargetName, typer.Option(help="What it is to run on.")] = given.TargetName.CPU,
+    target: Annotated[given.TargetName, typer.Option(help="What it is to run on.")] = "cpu",
     block_size: Annotated[
         int | None,
         typer.Option(
@@ -90,8 +90,8 @@ def export(
         artifact = dream_edge.export(
             checkpoint,
             out,
-            scheme=scheme.value,
-            target=target.value,
+            scheme=scheme,
+            target=target,
             block_size=block_size,
             symmetric=symmetric,
             bits=bits,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
 
 
+@given.expand_options("max_new_tokens", "stop", "grow_from", "stop_at_end")
 def infill(
     artifact: given.ArtifactArgument,
     prefix: Annotated[str | None, typer.Option(metavar="TEXT", help="What stands before the hole.")] = None,
@@ -25,32 +26,11 @@ def infill(
         typer.Option(metavar="TEXT", help='Text with holes anywhere, sizes in tokens: "The [[2]] sat on the [[1]]."'),
     ] = None,
     bos: Annotated[bool, typer.Option("--bos", help="Begin with the bos token.")] = False,
-    steps: given.Steps = None,
-    alg: given.Alg = None,
-    temperature: given.Temperature = None,
-    top_p: given.TopP = None,
-    top_k: given.TopK = None,
-    alg_temp: given.AlgTemp = None,
-    eps: given.Eps = None,
-    eos_penalty: given.EosPenalty = None,
-    seed: given.Seed = None,
-    threshold: given.Threshold = None,
-    factor: given.Factor = None,
-    entropy_bound: given.EntropyBound = None,
-    sched: given.Sched = None,
-    local_leap: given.LocalLeap = None,
-    klass: given.Klass = None,
-    block_length: given.BlockLength = None,
-    cache: given.Cache = None,
-    suffix_window: given.SuffixWindow = None,
-    max_hole_tokens: given.MaxHoleTokens = None,
-    exact: given.Exact = False,
+    *,
+    settings: given.Settings,
     visual: given.Visual = False,
     json: given.Json = False,
-    threads: given.Threads = None,
-    device: given.DeviceChoice = given.Device.AUTO,
-    as_int8: given.AsInt8 = False,
-    no_memory_check: given.NoMemoryCheck = False,
+    loading: given.Loading,
 ) -> None:
     """Fill holes in a text.
 
@@ -60,35 +40,7 @@ def infill(
         raise typer.BadParameter("give either --length (with --prefix and --suffix) or --template")
     if template is not None and (prefix is not None or suffix is not None):
         raise typer.BadParameter("a template holds the whole text: no --prefix, no --suffix", param_hint="--template")
-    settings = given.sampling(
-        steps=steps,
-        alg=alg,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        alg_temp=alg_temp,
-        eps=eps,
-        eos_penalty=eos_penalty,
-        seed=seed,
-        threshold=threshold,
-        factor=factor,
-        entropy_bound=entropy_bound,
-        sched=sched,
-        local_leap=local_leap,
-        klass=klass,
-        block_length=block_length,
-        cache=cache,
-        suffix_window=suffix_window,
-        max_hole_tokens=max_hole_tokens,
-        exact=exact,
-    )
-    model = given.load_model(
-        artifact,
-        device=device,
-        threads=threads,
-        as_int8=as_int8,
-        no_memory_check=no_memory_check,
-    )
+    model = given.load_model(artifact, loading)
 
     def begin(cancel: threading.Event) -> Denoising:
         if length is None:

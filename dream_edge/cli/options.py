@@ -1,12 +1,22 @@
-"""Options that several verbs share, each declared once."""
+"""Options that several verbs share: those of a generation, made from the runtime's table, and those of loading."""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from dream_edge_runtime.format.recipe import Scheme, Target
+from dream_edge_runtime.generation.config import DEFAULTS, OPTIONS, GenerationConfig
+from dream_edge_runtime.generation.option import Choice, Flag, Integer, Option, Real, Texts
+from dream_edge_runtime.generation.options import DEFAULT_PRESET, PRESETS, resolve
+from dream_edge_runtime.generation.reveal import StrategyName
+from dream_edge_runtime.inference.devices import Device
 
 from .terminal.progress import show_progress
 
@@ -17,287 +27,145 @@ SAMPLING = "How tokens are chosen"
 RUNNING = "How it runs"
 SHOWING = "What is shown"
 
-
-class Algorithm(StrEnum):
-    ORIGIN = "origin"
-    MASKGIT_PLUS = "maskgit_plus"
-    TOPK_MARGIN = "topk_margin"
-    ENTROPY = "entropy"
-    LEFT_TO_RIGHT = "left_to_right"
-
-
-class Device(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class SchemeName(StrEnum):
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-    INT4 = "int4"
-    MIXED = "mixed"
-    NF4 = "nf4"
-
-
-class CacheName(StrEnum):
-    NONE = "none"
-    PREFIX = "prefix"
-    DUAL = "dual"
-    AUTO = "auto"
-
-
-class TargetName(StrEnum):
-    CPU = "cpu"
-    CUDA = "cuda"
-    ALL = "all"
-
+SchemeName = Scheme
+TargetName = Literal[Target, "all"]
 
 ArtifactArgument = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, owner/name, or "tiny".')
 ]
-
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        "--steps", metavar="N", min=1, help="Denoising steps; with --threshold, at most.", rich_help_panel=SAMPLING
-    ),
-]
-Alg = Annotated[
-    Algorithm | None,
-    typer.Option(
-        "--alg",
-        metavar="NAME",
-        help="What is revealed first: origin (at random), maskgit_plus, topk_margin, entropy or left_to_right.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-Temperature = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Divides the logits; 0 takes the most probable token.", rich_help_panel=SAMPLING),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X", help="Keep the best tokens that together exceed this probability.", rich_help_panel=SAMPLING
-    ),
-]
-TopK = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Keep this many of the best tokens.", rich_help_panel=SAMPLING)
-]
-AlgTemp = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X", help="Draw positions at this temperature; 0 takes the best ones.", rich_help_panel=SAMPLING
-    ),
-]
-Eps = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X", help="Where the time of the noise schedule ends, between 0 and 1.", rich_help_panel=SAMPLING
-    ),
-]
-EosPenalty = Annotated[
-    float | None,
-    typer.Option(
-        "--eos-penalty",
-        metavar="X",
-        min=0,
-        help="Hold back the end of the text at the beginning, so that the text is not empty or cut short.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=0, help="Repeats a generation; without it each is new.", rich_help_panel=SAMPLING),
-]
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X", help="Reveal at once every token at least this probable, 0 to 1.", rich_help_panel=SAMPLING
-    ),
-]
-Factor = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        help="Instead: reveal n tokens at once while (n + 1)(1 - the least probability) is below X.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-EntropyBound = Annotated[
-    float | None,
-    typer.Option(
-        "--entropy-bound",
-        metavar="X",
-        help="Instead: reveal tokens at once while their entropies, but the largest, sum to at most X nats.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-Sched = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        help="Instead: keep to the steps until the best logits lead by X on average; then reveal all.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-LocalLeap = Annotated[
-    float | None,
-    typer.Option(
-        "--local-leap",
-        metavar="X",
-        help="Instead: reveal every token at least 0.9 probable, and near those every one of X.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-Klass = Annotated[
-    float | None,
-    typer.Option(
-        metavar="X",
-        help="Instead: reveal every token at least 0.9 probable that moved by less than X nats at two steps.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-BlockLength = Annotated[
-    int | None,
-    typer.Option(
-        "--block-length",
-        metavar="N",
-        min=1,
-        help="Fill the text in blocks of so many tokens, from left to right.  [default: all at once, 32 with a cache]",
-        rich_help_panel=SAMPLING,
-    ),
-]
-Cache = Annotated[
-    CacheName | None,
-    typer.Option(
-        "--cache",
-        help="Inside a block, compute again only the block (dual), or it and what follows (prefix).  [default: auto]",
-        rich_help_panel=SAMPLING,
-    ),
-]
-SuffixWindow = Annotated[
-    int | None,
-    typer.Option(
-        "--suffix-window",
-        metavar="N",
-        min=0,
-        help="How many of the masks after the block are looked at.  [default: all]",
-        rich_help_panel=SAMPLING,
-    ),
-]
-GrowFrom = Annotated[
-    int | None,
-    typer.Option(
-        "--grow-from",
-        metavar="N",
-        min=1,
-        help="Begin with so many tokens and double them while no end is in sight.  [default: all of them]",
-        rich_help_panel=SAMPLING,
-    ),
-]
-MaxHoleTokens = Annotated[
-    int | None,
-    typer.Option(
-        "--max-hole-tokens",
-        metavar="N",
-        min=0,
-        help="How far the holes may grow together, with a model that can expand them (DreamOn); 0 fixes their sizes."
-        "  [default: 64]",
-        rich_help_panel=SAMPLING,
-    ),
-]
-StopAtEnd = Annotated[
-    bool,
-    typer.Option(
-        "--stop-at-end",
-        help="Stop once the end of the text is settled; the text is the same.",
-        rich_help_panel=SAMPLING,
-    ),
-]
-Exact = Annotated[
-    bool,
-    typer.Option(
-        "--exact",
-        help="The official loop with the checkpoint's own defaults; no threshold, blocks or cache.",
-        rich_help_panel=SAMPLING,
-    ),
-]
+Algorithm = Annotated[str, typer.Option(metavar="NAME", help=OPTIONS["algorithm"].help)]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),
 ]
-DeviceChoice = Annotated[Device, typer.Option("--device", help="Where it runs.", rich_help_panel=RUNNING)]
-AsInt8 = Annotated[
-    bool,
-    typer.Option(
-        "--as-int8",
-        help="Run 4-bit weights as 8-bit ones: twice as fast on a CPU, 1.6 times the memory; the cache keeps a copy.",
-        rich_help_panel=RUNNING,
-    ),
-]
-NoMemoryCheck = Annotated[
-    bool,
-    typer.Option("--no-memory-check", help="Load even what the free memory cannot hold.", rich_help_panel=RUNNING),
-]
 Visual = Annotated[
     bool, typer.Option("--visual", help="Draw the text while it is denoised, on stderr.", rich_help_panel=SHOWING)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=SHOWING)]
-
-
-def sampling(
-    *,
-    alg: Algorithm | None,
-    alg_temp: float | None,
-    exact: bool,
-    cache: CacheName | None,
-    **fields: Any,
-) -> dict[str, Any]:
-    """The generation options that were given, as keywords of `DreamModel.generate`; the others are up to the preset.
-
-    Raises:
-        InvalidOption: a value that its option cannot have.
-    """
-    from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
-    from dream_edge_runtime.generation.options import SAVING
-
-    fields |= {"algorithm": alg and alg.value, "algorithm_temperature": alg_temp, "cache": cache and cache.value}
-    for name in (*PARALLEL, *SAVING):
-        if exact and fields.get(name) is not None:
-            raise typer.BadParameter(f"contradicts {_flag(name)}: the official loop has none", param_hint="--exact")
-    first, *others = [_flag(name) for name in PARALLEL if fields.get(name) is not None] or [""]
-    if others:
-        raise typer.BadParameter(f"contradicts {first}: name one of them", param_hint=others[0])
-    chosen = {name: value for name, value in fields.items() if value is not None}
-    GenerationConfig(**chosen)  # refuses bad values before a model is loaded
-    return chosen | ({"exact": True} if exact else {})
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def load_model(
-    artifact: str, *, device: Device, threads: int | None, as_int8: bool = False, no_memory_check: bool = False
-) -> DreamModel:
-    """`dream_edge.load`, with its progress shown."""
-    import dream_edge
-
-    with show_progress() as progress:
-        return dream_edge.load(
-            artifact,
-            device=device.value,
-            threads=threads,
-            as_int8=as_int8,
-            memory_check=not no_memory_check,
-            progress=progress,
-        )
-
-
 Report = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Write a report for people: one HTML page with pictures, Markdown and JSON."),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=SHOWING)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How a model is loaded."""
+
+    threads: Threads = None
+    device: Annotated[Device, typer.Option(help="Where it runs.", rich_help_panel=RUNNING)] = "auto"
+    as_int8: Annotated[
+        bool,
+        typer.Option(
+            "--as-int8",
+            help="Run 4-bit weights as 8-bit ones: twice as fast on a CPU, 1.6 times the memory. A copy is cached.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = False
+    no_memory_check: Annotated[
+        bool,
+        typer.Option("--no-memory-check", help="Load even what the free memory cannot hold.", rich_help_panel=RUNNING),
+    ] = False
+
+    def keywords(self) -> dict[str, Any]:
+        """Those of `dream_edge.load`."""
+        return {
+            "device": self.device,
+            "threads": self.threads,
+            "as_int8": self.as_int8,
+            "memory_check": not self.no_memory_check,
+        }
+
+
+Settings = dict[str, Any]
+"""The generation options that were given, as keywords of `DreamModel.generate`; the others are up to the preset."""
+
+
+def expand_options(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Put the options of a generation in the place of a verb's parameter `settings`, all but those `left_out`, and the
+    options of loading in that of its parameter `loading`.
+    """
+    generation = generation_parameters(*left_out)
+    loading = list(inspect.signature(Loading, eval_str=True).parameters.values())
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(verb, eval_str=True).parameters
+        parameters: list[inspect.Parameter] = []
+        for each in own.values():
+            parameters += {"settings": generation, "loading": loading}.get(each.name, [each])
+
+        @wraps(verb)
+        def run(**given: Any) -> None:
+            if "settings" in own:
+                given["settings"] = read_settings({each.name: given.pop(each.name) for each in generation})
+            if "loading" in own:
+                given["loading"] = Loading(**{each.name: given.pop(each.name) for each in loading})
+            verb(**given)
+
+        keyword = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+        run.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        return run
+
+    return decorate
+
+
+def generation_parameters(*left_out: str) -> list[inspect.Parameter]:
+    """A parameter for each option of a generation but those `left_out`, as Typer reads them."""
+    named = {name: _annotate(name, each) for name, each in OPTIONS.items() if name not in left_out}
+    presets = " ".join(f"{name}: {each.help}" for name, each in PRESETS.items())
+    presets += f"  [default: {DEFAULT_PRESET}]"
+    preset = typer.Option("--preset", metavar="NAME", help=presets, rich_help_panel=SAMPLING)
+    exact = typer.Option("--exact", help="The same as --preset exact.", rich_help_panel=SAMPLING)
+    named |= {"preset": Annotated[str | None, preset], "exact": Annotated[bool, exact]}
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if name == "exact" or isinstance(DEFAULTS.get(name), bool) else None,
+            annotation=annotation,
+        )
+        for name, annotation in named.items()
+    ]
+
+
+def _annotate(name: str, option: Option) -> Any:
+    """The annotation of one option's parameter. Ranges are the runtime's to check, so that they are worded once."""
+    kind = option.kind
+    types: dict[type, tuple[Any, str | None]] = {
+        Integer: (int | None, "N"),
+        Real: (float | None, "X"),
+        Choice: (str | None, "NAME"),
+        Flag: (bool, None),
+        Texts: (list[str] | None, "TEXT"),
+        StrategyName: (str | None, "NAME:VALUE"),
+    }
+    annotation, metavar = types[type(kind)]
+    if isinstance(kind, Choice) and name != "algorithm":
+        metavar = "|".join(kind.names)
+    default = option.default_help or (f"{DEFAULTS[name]}" if name in ("max_new_tokens", "max_hole_tokens") else "")
+    details = option.explain() + (f"  [default: {default}]" if default else "")
+    flags = option.flags or ("--" + name.replace("_", "-"),)
+    panel = None if name in ("max_new_tokens", "stop") else SAMPLING
+    return Annotated[annotation, typer.Option(*flags, metavar=metavar, help=details, rich_help_panel=panel)]
+
+
+def read_settings(given: dict[str, Any]) -> Settings:
+    """Keep what was given, and refuse bad values before a model is loaded.
+
+    Raises:
+        InvalidOption: a value that its option cannot have, or options that contradict each other.
+    """
+    settings = {
+        name: value for name, value in given.items() if value is not None and value is not False and value != []
+    }
+    resolve(GenerationConfig(), None, settings)
+    return settings
+
+
+def load_model(artifact: str, loading: Loading) -> DreamModel:
+    """`dream_edge.load`, with its progress shown."""
+    import dream_edge
+
+    with show_progress() as progress:
+        return dream_edge.load(artifact, **loading.keywords(), progress=progress)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _KEY = "DREAM_EDGE_API_KEY"
 
 
+@given.expand_options()
 def serve(
     artifact: given.ArtifactArgument,
     host: Annotated[
@@ -41,10 +42,8 @@ def serve(
         list[str] | None, typer.Option(metavar="URL", help="Let web pages of this origin ask. May be repeated.")
     ] = None,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
-    threads: given.Threads = None,
-    device: given.DeviceChoice = given.Device.AUTO,
-    as_int8: given.AsInt8 = False,
-    no_memory_check: given.NoMemoryCheck = False,
+    *,
+    loading: given.Loading,
 ) -> None:
     """Answer requests over HTTP, as OpenAI's API.
 
@@ -70,15 +69,15 @@ def serve(
         allowed_origins=tuple(allow_origin or ()),
         queue=queue,
     )
-    check = not no_memory_check
+    others = {name: value for name, value in loading.keywords().items() if name != "as_int8"}
     with show_progress() as progress:  # what is missing is reported before anything listens
         opened = open_artifact(artifact, progress=progress)
         served = name or served_name(artifact, opened)
-        if as_int8:
-            opened = find_or_make_int8(opened, device.value, threads=threads, memory_check=check, progress=progress)
+        if loading.as_int8:
+            opened = find_or_make_int8(opened, **others, progress=progress)
 
     def load() -> DreamModel:
-        loaded = dream_edge.load(opened.path, device=device.value, threads=threads, memory_check=check)
+        loaded = dream_edge.load(opened.path, **others)
         note(f"{served} is loaded.")
         return loaded
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.generation.config import FIELDS
-from dream_edge_runtime.generation.options import EXACT
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import TURN_START
 
@@ -132,7 +131,7 @@ class Subject:
             wanted = {name: value for name, value in wanted.items() if name not in _SAMPLING} | {"temperature": 0.0}
         options = {"max_new_tokens": next((length for length in lengths if length is not None), MAX_NEW_TOKENS)}
         for name, value in wanted.items():
-            if name in (*FIELDS, EXACT):
+            if name in (*FIELDS, "preset", "exact"):
                 options |= {} if value is None else {name: value}
             else:
                 _log.warning("the task's %s=%r means nothing here and is left out", name, value)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .generation_fields import LARGEST_INTEGER, generation_fields, read_options
+
 MOST_CHOICES = 8
 _MOST_TEXT = 1 << 22
-_LARGEST_SEED = (1 << 63) - 1
 
 Text = Annotated[str, Field(max_length=_MOST_TEXT)]
 Tokens = Annotated[int, Field(ge=1, le=1 << 20)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Stop = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
-Algorithm = Literal["origin", "maskgit_plus", "topk_margin", "entropy", "left_to_right"]
 
 
 class Strict(BaseModel):
@@ -43,12 +42,18 @@ class StreamOptions(Strict):
     )
 
 
-class Sampling(Strict):
+if TYPE_CHECKING:
+    GenerationFields = Strict
+else:
+    GenerationFields = generation_fields(Strict)
+
+
+class Sampling(GenerationFields):
     """What all the ways to ask for a text share."""
 
     model: Annotated[str, Field(max_length=512)] | None = None
     n: int | None = Field(default=None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
-    seed: int | None = Field(default=None, ge=0, le=_LARGEST_SEED)
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_INTEGER)
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -61,28 +66,6 @@ class Sampling(Strict):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     service_tier: str | None = None
-
-    temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
-    top_p: Share | None = None
-    top_k: int | None = Field(default=None, ge=1, le=1 << 20)
-    steps: int | None = Field(default=None, ge=1, le=1 << 20, description="Denoising steps: the official schedule.")
-    algorithm: Algorithm | None = Field(default=None, description="What orders the positions: the official schedule.")
-    algorithm_temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
-    eps: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
-    eos_penalty: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
-    threshold: Share | None = Field(default=None, description="Reveal at once every token at least this probable.")
-    factor: Positive | None = None
-    entropy_bound: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)
-    sched: Positive | None = None
-    local_leap: Annotated[float, Field(gt=0, le=0.9, allow_inf_nan=False)] | None = None
-    klass: Positive | None = None
-    block_length: Tokens | None = None
-    cache: Literal["none", "prefix", "dual", "auto"] | None = None
-    suffix_window: int | None = Field(default=None, ge=0, le=1 << 20)
-    max_hole_tokens: int | None = Field(default=None, ge=0, le=1 << 20)
-    grow_from: Tokens | None = None
-    stop_at_end: bool | None = None
-    exact: bool | None = Field(default=None, description="The official loop with the checkpoint's own settings.")
 
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(
         default=None, description="0: there is no such thing."
@@ -111,15 +94,7 @@ class Sampling(Strict):
 
     def options(self) -> dict[str, Any]:
         """The keywords of `DreamModel.generate` that were given. Length, seed and stop are not among them."""
-        given = {name: getattr(self, name) for name in _GENERATION}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-_GENERATION = (
-    "temperature", "top_p", "top_k", "steps", "algorithm", "algorithm_temperature", "eps", "eos_penalty", "threshold",
-    "factor", "entropy_bound", "sched", "local_leap", "klass", "block_length", "cache", "suffix_window",
-    "max_hole_tokens", "grow_from", "stop_at_end", "exact",
-)  # fmt: skip
+        return read_options(self)
 
 
 class TextPart(Strict):
@@ -257,20 +232,22 @@ class InfillRequest(Strict):
     temperature: float | None = Field(default=None, ge=0, le=1e4, allow_inf_nan=False)
     top_p: Share | None = None
     top_k: int | None = Field(default=None, ge=0, le=1 << 20)
-    seed: int | None = Field(default=None, ge=-1, le=_LARGEST_SEED)
+    seed: int | None = Field(default=None, ge=-1, le=LARGEST_INTEGER)
     stop: Stop | None = None
     stream: bool = False
 
     def as_fim(self) -> FimRequest:
         """The same, asked in the other way."""
-        return FimRequest(
-            prompt=self.input_prefix + self.prompt,
-            suffix=self.input_suffix,
-            max_tokens=self.n_predict if self.n_predict > 0 else 32,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k or None,
-            seed=None if self.seed == -1 else self.seed,
-            stop=self.stop or None,
-            stream=self.stream,
+        return FimRequest.model_validate(
+            {
+                "prompt": self.input_prefix + self.prompt,
+                "suffix": self.input_suffix,
+                "max_tokens": self.n_predict if self.n_predict > 0 else 32,
+                "temperature": self.temperature,
+                "top_p": self.top_p,
+                "top_k": self.top_k or None,
+                "seed": None if self.seed == -1 else self.seed,
+                "stop": self.stop or None,
+                "stream": self.stream,
+            }
         )

@@ -6,17 +6,14 @@ current block from the most to the least confident, and says which of them are r
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .networks import FakeNetwork
-from .official import linspace
 
 
 @dataclass
@@ -60,10 +57,10 @@ Rule = Callable[[list[Candidate], float, int], list[Candidate]]
 
 
 def threshold(least: float) -> Rule:
-    """Fast-dLLM: the best, and all that are at least so probable."""
+    """Fast-dLLM: all that are at least so probable; the best where none is."""
 
     def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
-        return [each for rank, each in enumerate(best_first) if rank == 0 or each.probability >= least]
+        return [each for each in best_first if each.probability >= least] or best_first[:1]
 
     return rule
 
@@ -91,60 +88,6 @@ def entropy_bound(gamma: float) -> Rule:
             if sum(entropies) - max(entropies) <= gamma:
                 count = n
         return best_first[:count]
-
-    return rule
-
-
-def sched(high: float) -> Rule:
-    """SchED: everything, once the mean margin between the two best logits reaches high · exp(-2 · progress).
-
-    Until then the official schedule's share of them, by the linear noise schedule down to 0.001; at least the best.
-    """
-
-    def rule(best_first: list[Candidate], progress: float, steps: int) -> list[Candidate]:
-        times = linspace(1e-3, steps + 1)
-        step = round(progress * steps)
-        count = int(torch.tensor(float(len(best_first))) * (1 - times[step + 1] / times[step]))
-        margins = [float(torch.sub(*each.logits.topk(2).values)) for each in best_first]
-        if sum(margins) / len(margins) >= high * math.exp(-2 * progress):
-            return best_first
-        return best_first[: max(1, count)]
-
-    return rule
-
-
-def local_leap(relaxed: float) -> Rule:
-    """LocalLeap: tokens of 0.9 are anchors; at most four places from one, `relaxed` is enough. And always the best."""
-
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
-        anchors = [each.position for each in best_first if each.probability >= np.float32(0.9)]
-        revealed = best_first[:1]
-        for each in best_first[1:]:
-            near = any(abs(each.position - anchor) <= 4 for anchor in anchors)
-            if each.probability >= (relaxed if near else 0.9):
-                revealed.append(each)
-        return revealed
-
-    return rule
-
-
-def klass(bound: float) -> Rule:
-    """KLASS: tokens of 0.9 whose distribution moved by less than `bound` at both of the last two steps; or the best."""
-    last: dict[int, Tensor] = {}
-    moved: dict[int, list[float]] = {}
-
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
-        ready = []
-        for each in best_first:
-            now = each.probs.double()
-            if each.position in last:
-                kl = float((now * ((now + 1e-12).log() - (last[each.position] + 1e-12).log())).sum())
-                moved.setdefault(each.position, []).append(kl)
-            last[each.position] = now
-            history = moved.get(each.position, [])
-            if each.probability >= 0.9 and len(history) >= 2 and max(history[-2:]) < bound:
-                ready.append(each)
-        return ready or best_first[:1]
 
     return rule
 

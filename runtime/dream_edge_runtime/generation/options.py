@@ -1,4 +1,4 @@
-"""The keywords that every generating method takes: the fields of `GenerationConfig`, `exact`, and how to run it."""
+"""The keywords that every generating method takes: the fields of `GenerationConfig`, a preset, and how to run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
 
 
 class Options(TypedDict, total=False):
-    """Fields of `GenerationConfig`; `exact` for the official loop (see `apply_preset`); and those of `RunOptions`."""
+    """Fields of `GenerationConfig`; `preset`, a name of `PRESETS` (`exact=True` is "exact"); those of `RunOptions`."""
 
     max_new_tokens: int
     steps: int | None
@@ -26,11 +26,7 @@ class Options(TypedDict, total=False):
     eos_penalty: float
     seed: int | None
     threshold: float | None
-    factor: float | None
-    entropy_bound: float | None
-    sched: float | None
-    local_leap: float | None
-    klass: float | None
+    reveal: str | None
     block_length: int | None
     cache: CacheKind
     suffix_window: int | None
@@ -38,6 +34,7 @@ class Options(TypedDict, total=False):
     grow_from: int | None
     stop_at_end: bool
     stop: str | Sequence[str]
+    preset: str
     exact: bool
     cancel: threading.Event | None
     history: bool
@@ -56,8 +53,39 @@ class RunOptions:
     hooks: Hooks = NO_HOOKS
 
 
-EXACT = "exact"
 RUNNING = ("cancel", "history", "logits_hook", "token_hook")
+SCHEDULE = ("steps", "algorithm", "algorithm_temperature", "eps")
+"""Options of the official schedule, which a call gets that names one of them, no preset, and nothing of `PARALLEL`."""
+SAVING = ("block_length", "cache", "suffix_window", "grow_from")
+"""Options that leave out of a pass what the official loop computes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Values of options, on top of the checkpoint's own."""
+
+    help: str
+    source: str
+    """What speaks for these values."""
+    settings: Mapping[str, Any]
+    excludes: tuple[str, ...] = ()
+    """Options that do not go with it."""
+
+
+PRESETS: dict[str, Preset] = {
+    "exact": Preset(
+        help="The official loop with the checkpoint's own settings; no threshold, blocks or cache.",
+        source="diffusion_generate of the published Dream",
+        settings={},
+        excludes=(*PARALLEL, *SAVING),
+    ),
+    "fast": Preset(
+        help="Every token at least 0.98 probable at once, and a cache on long canvases.",
+        source="the fastest within a point of exact on the tiny Dream's tasks (benchmarks/decoding.py)",
+        settings={"threshold": 0.98, "cache": "auto", "stop_at_end": True},
+    ),
+}
+DEFAULT_PRESET = "fast"
 
 
 def resolve(
@@ -74,49 +102,55 @@ def resolve(
     """
     if config is not None and not isinstance(config, GenerationConfig):
         raise InvalidOption("config", config, "must be a GenerationConfig")
-    fields = {name: value for name, value in options.items() if name not in (*RUNNING, EXACT)}
-    for name in fields:
-        if name not in FIELDS:
-            raise UnknownOption(name, (*FIELDS, EXACT, *RUNNING))
-    exact = options.get(EXACT, False)
-    if type(exact) is not bool:
-        raise InvalidOption(EXACT, exact, "must be true or false")
-    if exact and config is not None:
-        raise InvalidOption(EXACT, exact, "means the checkpoint's own settings and goes without a config")
+    fields = {name: value for name, value in options.items() if name in FIELDS}
+    for name in options:
+        if name not in Options.__annotations__:
+            raise UnknownOption(name, tuple(Options.__annotations__))
+    preset = name_preset(options)
+    if preset and config is not None:
+        name = "exact" if options.get("exact") else "preset"
+        raise InvalidOption(name, options[name], "is on top of the checkpoint's own settings and goes without a config")
     cancel = options.get("cancel")
     if cancel is not None and not callable(getattr(cancel, "is_set", None)):
         raise InvalidOption("cancel", cancel, "must be a threading.Event")
     hooks = Hooks(options.get("logits_hook"), options.get("token_hook"))
     run_options = RunOptions(cancel=cancel, history=bool(options.get("history")), hooks=hooks)
-    settled = apply_preset(defaults, fields, exact=exact) if config is None else config.replace(**fields)
+    settled = config.replace(**fields) if config is not None else apply_preset(preset, defaults, fields)
     return settled, run_options
 
 
-FAST: Mapping[str, Any] = {"threshold": 0.98, "cache": "auto", "stop_at_end": True}
-"""The fastest setting whose scores on the tiny Dream's tasks stay within one point of the official loop's
-(benchmarks/decoding.py)."""
-
-SCHEDULE = ("steps", "algorithm", "algorithm_temperature", "eps")
-"""Options of the official schedule: a call that names one, and nothing of `PARALLEL`, gets that schedule."""
-
-SAVING = ("block_length", "cache", "suffix_window", "grow_from")
-"""Options that leave out of a pass what the official loop computes."""
-
-
-def apply_preset(defaults: GenerationConfig, named: Mapping[str, Any], *, exact: bool) -> GenerationConfig:
-    """What a call does that names the fields `named`, on top of the checkpoint's `defaults`.
+def name_preset(options: Mapping[str, Any]) -> str | None:
+    """The preset that `options` name, by `preset` or `exact`.
 
     Raises:
-        InvalidOption: a value that does not fit, or an option that is no part of the official loop although `exact`.
+        InvalidOption: there is none of this name, or they name two.
+    """
+    preset, exact = options.get("preset"), options.get("exact", False)
+    if type(exact) is not bool:
+        raise InvalidOption("exact", exact, "must be true or false")
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
+        raise InvalidOption("preset", preset, f"must be one of {', '.join(PRESETS)}")
+    if exact and preset not in (None, "exact"):
+        raise InvalidOption("exact", exact, f"contradicts preset={preset}: name one")
+    return "exact" if exact else preset
+
+
+def apply_preset(preset: str | None, defaults: GenerationConfig, named: Mapping[str, Any]) -> GenerationConfig:
+    """What a call does that names the fields `named`, on top of the checkpoint's `defaults`.
+
+    Without a preset it is `DEFAULT_PRESET`, or the official schedule where one of `SCHEDULE` is named.
+
+    Raises:
+        InvalidOption: a value that does not fit, or an option that does not go with the preset.
         UnknownOption: a name that is no field.
     """
-    if exact:
-        for name in (*PARALLEL, *SAVING):
-            if named.get(name) not in (None, "none"):
-                raise InvalidOption(name, named[name], "does not go with exact: the official loop has none")
-        return defaults.replace(**named)
     parallel = any(named.get(name) is not None for name in PARALLEL)
-    if not parallel and any(named.get(name) is not None for name in SCHEDULE):
-        return defaults.replace(**named)
-    fast = {name: value for name, value in FAST.items() if not (parallel and name in PARALLEL)}
-    return defaults.replace(**{**fast, **named})
+    if preset is None:
+        if not parallel and any(named.get(name) is not None for name in SCHEDULE):
+            return defaults.replace(**named)
+        preset = DEFAULT_PRESET
+    for name in PRESETS[preset].excludes:
+        if named.get(name) not in (None, "none"):
+            raise InvalidOption(name, named[name], f"does not go with {preset}: the official loop has none")
+    settings = {name: value for name, value in PRESETS[preset].settings.items() if not (parallel and name in PARALLEL)}
+    return defaults.replace(**{**settings, **named})

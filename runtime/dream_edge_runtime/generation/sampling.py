@@ -7,7 +7,7 @@ best tell that number unless the prefix may be longer than k; then the full logi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -38,14 +38,12 @@ class Proposal:
     """[rows] the best token's probability minus the second's."""
     neg_entropy: FloatArray
     """[rows] sum of p · log(p + 1e-10)."""
+    judged: Proposal | None = None
+    """The same tokens by the network's own distribution: at temperature 1, unfiltered. None: nobody asks for it."""
 
 
 class Sampler(Protocol):
-    """Proposes tokens, and says how sure they are.
-
-    How sure is of the distribution that they are drawn from, as upstream has it, or of the network's own (`Judged`).
-    `temperature` is what the network is to divide the logits by (0 = not at all).
-    """
+    """Proposes tokens. `temperature` is what the network is to divide the logits by (0 = not at all)."""
 
     @property
     def temperature(self) -> float: ...
@@ -158,12 +156,16 @@ def propose_exactly(
         return full
     reduced = propose(rows.take(near), near)
     back = np.argsort(np.concatenate([near, far]))
-    return Proposal(
-        *(
-            np.concatenate([getattr(reduced, name), getattr(full, name)])[back]
-            for name in ("tokens", "probability", "margin", "neg_entropy")
-        )
-    )
+    return _concatenate(reduced, full, back)
+
+
+def _concatenate(first: Proposal, second: Proposal, order: IntArray) -> Proposal:
+    values = {
+        name: np.concatenate([getattr(first, name), getattr(second, name)])[order]
+        for name in ("tokens", "probability", "margin", "neg_entropy")
+    }
+    judged = _concatenate(first.judged, second.judged, order) if first.judged and second.judged else None
+    return Proposal(**values, judged=judged)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +222,7 @@ class Multinomial:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Draw each token as `Multinomial` does, and judge it by the network's own distribution: temperature 1, no filters.
+    """Draw each token as `Greedy` or `Multinomial` does, and judge it by the network's own distribution besides.
 
     For reveals that ask how sure a token is. A low temperature or a filter makes every token look sure, and a token
     that was drawn against the odds is not sure, however it was drawn.
@@ -239,32 +241,40 @@ class Judged:
         return 0.0
 
     def propose(self, rows: Rows, draws: UniformSource) -> Proposal:
+        if self.draw_temperature == 0:
+            drawn = Greedy(filters=self.filters).propose(rows, draws)
+            return replace(drawn, judged=keep_all(rows).proposal(np.zeros(rows.count, dtype=np.int64)))
         uniform = draws.random(rows.count)
         logits = _below_the_best(rows)
         exponent = 1 / self.draw_temperature - 1
         most = np.maximum(1 - rows.top_probs.sum(axis=1, dtype=np.float64), 0) + _ROUNDING
         most *= np.exp(logits[:, -1] * exponent) / rows.top_probs[:, 0] if exponent >= 0 else _WITHOUT_BOUND
         least = most if exponent == 0 else np.zeros(rows.count)
-        column, other = (self._look_up(logits, uniform, tail) for tail in (least, most))
+        (probs, column), (_, other) = (self._look_up(logits, uniform, tail) for tail in (least, most))
         enough: BoolArray = (column == other) & (column < logits.shape[1])
 
         def propose(some: Rows, indices: IntArray) -> Proposal:
-            if enough[indices].all():
-                return keep_all(some).proposal(column[indices])
-            return keep_all(some).proposal(self._look_up(_below_the_best(some), uniform[indices], np.zeros(some.count)))
+            found, drawn = probs[indices], column[indices]
+            if not enough[indices].all():
+                found, drawn = self._look_up(_below_the_best(some), uniform[indices], np.zeros(some.count))
+            information = (found * np.log(found + 1e-10)).sum(axis=1)
+            candidates = Candidates(some.top_ids, found.astype(np.float32), information.astype(np.float32))
+            return replace(candidates.proposal(drawn), judged=keep_all(some).proposal(drawn))
 
         return propose_exactly(rows, enough, self.temperature, propose)
 
     def _look_up(
         self, logits: npt.NDArray[np.float64], uniform: npt.NDArray[np.float64], tail: npt.NDArray[np.float64]
-    ) -> IntArray:
-        """The column [rows] of best-first `logits` [rows, width] that each number of `uniform` [rows] falls into.
+    ) -> tuple[npt.NDArray[np.float64], IntArray]:
+        """Filtered probabilities [rows, width] of best-first `logits` [rows, width], and the column [rows] that each
+        number of `uniform` [rows] falls into.
 
         `tail` [rows] is the weight of all tokens that have no column; the best token's is 1. The more it is, the
         further to the right the column. `width` says that the columns do not reach that far.
         """
         width = logits.shape[1]
-        cumulative = np.cumsum(np.exp(logits / self.draw_temperature), axis=1)
+        weights = np.exp(logits / self.draw_temperature)
+        cumulative = np.cumsum(weights, axis=1)
         total = cumulative[:, -1] + tail
         kept = np.where(tail > 0, width + 1, width)
         top_p, top_k = self.filters.top_p, self.filters.top_k
@@ -276,7 +286,8 @@ class Judged:
         inside = np.take_along_axis(cumulative, np.minimum(kept, width)[:, None] - 1, axis=1)[:, 0]
         total = np.where(kept > width, total, inside)
         column: IntArray = np.minimum((cumulative <= (uniform * total)[:, None]).sum(axis=1), kept - 1)
-        return np.where(self.filters.active & (kept > width), width, column)
+        probs = np.where(np.arange(width) < kept[:, None], weights, 0) / total[:, None]
+        return probs, np.where(self.filters.active & (kept > width), width, column)
 
 
 def _below_the_best(rows: Rows) -> npt.NDArray[np.float64]:

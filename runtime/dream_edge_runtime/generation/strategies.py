@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..format.model_config import ModelConfig
 from ..inference.network import Network
 from .canvas import Canvas
@@ -13,15 +11,7 @@ from .length import ElasticHoles
 from .logit_bias import EosPenalty, Forbidden, LogitBias
 from .order import ORDERS, Ranking
 from .reveal import Reveal
-from .reveal.parallel import (
-    ConfidenceFactor,
-    ConfidenceThreshold,
-    EarlyExit,
-    EntropyBound,
-    LocalLeap,
-    StableAndSure,
-    Unrepeated,
-)
+from .reveal.parallel import Unrepeated
 from .reveal.scheduled import OneByOne, Origin, Quota
 from .sampling import Filters, Greedy, Judged, Multinomial, Sampler
 from .schedule import BlockSchedule
@@ -92,21 +82,10 @@ def create_sampler(config: GenerationConfig) -> Sampler:
     counts as sure does not depend on how tokens are drawn."""
     filters = Filters(top_p=config.top_p, top_k=config.top_k)
     if config.parallel:
-        return Judged(draw_temperature=config.temperature, filters=filters) if config.temperature > 0 else Greedy()
+        return Judged(draw_temperature=config.temperature, filters=filters)
     if config.temperature > 0:
         return Multinomial(temperature=config.temperature, filters=filters)
     return Greedy(filters=filters)
-
-
-STRATEGIES: dict[str, Callable[[Ranking, float], Reveal]] = {
-    "threshold": lambda ranking, value: ConfidenceThreshold(ranking=ranking, threshold=value),
-    "factor": lambda ranking, value: ConfidenceFactor(ranking=ranking, factor=value),
-    "entropy_bound": lambda ranking, value: EntropyBound(ranking=ranking, bound=value),
-    "sched": lambda ranking, value: EarlyExit(ranking=ranking, margin=value),
-    "local_leap": lambda ranking, value: LocalLeap(ranking=ranking, relaxed=value),
-    "klass": lambda ranking, value: StableAndSure(ranking=ranking, bound=value),
-}
-"""What carries out each field of `PARALLEL`."""
 
 
 def create_reveal(config: GenerationConfig, ends: frozenset[int] = frozenset()) -> Reveal:
@@ -119,5 +98,6 @@ def create_reveal(config: GenerationConfig, ends: frozenset[int] = frozenset()) 
     order = ORDERS["maskgit_plus" if config.algorithm == ORIGIN else config.algorithm]()
     ranking = Ranking(order, config.algorithm_temperature)
     if config.parallel:
-        return Unrepeated(STRATEGIES[config.parallel](ranking, getattr(config, config.parallel)), ends)
+        strategy, value = config.parallel
+        return Unrepeated(strategy(ranking=ranking, value=value), ends)
     return Quota(ranking)

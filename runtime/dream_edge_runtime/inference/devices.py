@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ..errors import DeviceUnavailable, InvalidOption, MissingExtra
 from ..format.recipe import Target
 from ..host import open_nvidia_driver
 
-DEVICES = ("auto", "cpu", "cuda")
+Device = Literal["auto", "cpu", "cuda"]
+DEVICES: tuple[Device, ...] = get_args(Device)
 
 _DEFAULT_CUDA = "13.0"
 _DRIVERS = {12: "525", 13: "580"}  # NVIDIA's CUDA compatibility table: the first driver branch for each CUDA

@@ -101,10 +101,10 @@ def test_every_sampling_option_reaches_the_model(random_artifact: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("factor", 40.0), ("entropy_bound", 20.0), ("sched", 0.1), ("local_leap", 0.001), ("klass", 5.0)],
+    [("threshold", 0.5), ("reveal", "factor:40"), ("reveal", "entropy_bound:20")],
 )
-def test_every_way_to_reveal_reaches_the_model(random_artifact: Path, name: str, value: float) -> None:
-    flag = "--" + name.replace("_", "-")
+def test_every_way_to_reveal_reaches_the_model(random_artifact: Path, name: str, value: Any) -> None:
+    flag = "--" + name
     found = json.loads(succeed("generate", random_artifact, "-p", "Hello", "--json", *EXACT, flag, str(value)).stdout)
     options: dict[str, Any] = {name: value}
     expected = dream_edge.load(random_artifact).generate(

@@ -165,7 +165,7 @@ def test_models(client: openai.OpenAI) -> None:
         ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "x"}]}, "or .assistant.", "messages.0.role"),
         ({"extra_body": {"keep_alive": "5m"}}, "no field 'keep_alive': leave it out", "keep_alive"),
         ({"extra_body": {"stop": [5]}}, "valid string", "stop.0"),
-        ({"extra_body": {"threshold": 0.9, "factor": 1.0}}, "name one", "factor"),
+        ({"extra_body": {"threshold": 0.9, "reveal": "factor:1"}}, "name one", "reveal"),
         ({"extra_body": {"exact": True, "threshold": 0.9}}, "exact", None),
         ({"extra_body": {"algorithm": "best"}}, "origin", "algorithm"),
         ({"max_tokens": 3, "max_completion_tokens": 4}, "contradict", None),

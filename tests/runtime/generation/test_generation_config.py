@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import fields
 from typing import Any
 
@@ -12,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dream_edge_runtime.errors import DreamEdgeError, InvalidConfig, InvalidOption, UnknownOption
-from dream_edge_runtime.generation.config import ALGORITHMS, FIELDS, PARALLEL, GenerationConfig
-from dream_edge_runtime.generation.options import EXACT, RUNNING, Options
+from dream_edge_runtime.generation.config import ALGORITHMS, FIELDS, GenerationConfig
+from dream_edge_runtime.generation.options import RUNNING, Options
+from dream_edge_runtime.generation.reveal.parallel import ConfidenceFactor
 
 NOT_A_NUMBER = (True, "1", [1], float("nan"), float("inf"), -1, 10**400)
 BAD: dict[str, tuple[Any, ...]] = {
@@ -28,11 +28,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "eos_penalty": (*NOT_A_NUMBER, None),
     "seed": (True, "1", [1], float("nan"), -1, 1.5),
     "threshold": (*NOT_A_NUMBER, 0, 1.0001),
-    "factor": (*NOT_A_NUMBER, 0),
-    "entropy_bound": NOT_A_NUMBER,
-    "sched": (*NOT_A_NUMBER, 0),
-    "local_leap": (*NOT_A_NUMBER, 0, 0.91),
-    "klass": (*NOT_A_NUMBER, 0),
+    "reveal": (3, "", "klass", "factor:x", "factor:0", "factor:nan", "entropy_bound:-1", "threshold:1.1"),
     "block_length": (*NOT_A_NUMBER, 0, 2.5),
     "cache": ("both", "", None, 3, ["dual"]),
     "suffix_window": (*NOT_A_NUMBER, 2.5),
@@ -62,7 +58,7 @@ def test_unknown_option_lists_the_known_ones() -> None:
 
 def test_every_bad_field_is_tested_and_every_keyword_declared() -> None:
     assert set(BAD) == set(FIELDS) == {field.name for field in fields(GenerationConfig)}
-    assert set(Options.__annotations__) == {*FIELDS, EXACT, *RUNNING}
+    assert set(Options.__annotations__) == {*FIELDS, "preset", "exact", *RUNNING}
 
 
 def test_numbers_of_numpy_are_stored_as_plain_ones() -> None:
@@ -88,18 +84,25 @@ def test_anything_is_a_valid_configuration_or_a_named_error(values: dict[str, An
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(PARALLEL, 2)))
-def test_two_rules_for_how_much_is_revealed_contradict_each_other(first: str, second: str) -> None:
-    with pytest.raises(InvalidOption, match=f"{second}=.*contradicts {first}"):
-        GenerationConfig(**{first: 0.5, second: 0.5})  # type: ignore[arg-type]
+def test_two_rules_for_how_much_is_revealed_contradict_each_other() -> None:
+    with pytest.raises(InvalidOption, match=r"reveal='factor:1': reveal contradicts threshold=0.5"):
+        GenerationConfig(threshold=0.5, reveal="factor")
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(PARALLEL, 2)))
-def test_a_rule_named_later_takes_the_place_of_the_one_before(first: str, second: str) -> None:
-    config = GenerationConfig(**{first: 0.5}).replace(**{second: 0.25})  # type: ignore[arg-type]
-    assert (config.parallel, getattr(config, first)) == (second, None)
-    assert config.replace(steps=3).parallel == second
-    assert config.replace(**{second: None}).parallel is None
+def test_a_rule_named_later_takes_the_place_of_the_one_before() -> None:
+    config = GenerationConfig(threshold=0.5).replace(reveal="factor:0.25")
+    assert (config.threshold, config.parallel) == (None, (ConfidenceFactor, 0.25))
+    assert config.replace(steps=3).parallel == (ConfidenceFactor, 0.25)
+    assert config.replace(threshold=0.5).reveal is None
+    assert config.replace(reveal=None).parallel is None
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [("factor", "factor:1"), ("factor:0.50", "factor:0.5"), ("entropy_bound:1e-3", "entropy_bound:0.001")],
+)
+def test_a_strategy_is_stored_with_its_value(given: str, stored: str) -> None:
+    assert GenerationConfig(reveal=given).reveal == stored
 
 
 def test_checkpoint_with_impossible_defaults_is_named() -> None:

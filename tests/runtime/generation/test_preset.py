@@ -9,8 +9,9 @@ import pytest
 import dream_edge
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
-from dream_edge_runtime.generation.options import FAST, SAVING, resolve
+from dream_edge_runtime.generation.options import PRESETS, SAVING, resolve
 
+FAST = PRESETS["fast"].settings
 CHECKPOINT = GenerationConfig(algorithm="entropy", temperature=0.2, steps=512)
 
 
@@ -44,9 +45,19 @@ def test_exact_is_what_the_checkpoint_says() -> None:
 
 @pytest.mark.parametrize("name", [*PARALLEL, *SAVING])
 def test_exact_contradicts_whatever_saves(name: str) -> None:
-    named: dict[str, Any] = {name: "dual" if name == "cache" else 1}
+    named: dict[str, Any] = {name: {"cache": "dual", "reveal": "factor"}.get(name, 1)}
     with pytest.raises(InvalidOption, match=f"{name}.*does not go with exact"):
         settled(exact=True, **named)
+
+
+def test_presets_go_by_name() -> None:
+    assert settled(preset="exact") == settled(exact=True)
+    assert settled(preset="fast", steps=9) == CHECKPOINT.replace(**FAST, steps=9)
+    for named in ({"preset": "slow"}, {"preset": "fast", "exact": True}, {"preset": "exact", "threshold": 0.5}):
+        with pytest.raises(InvalidOption, match=r"fast|exact"):
+            settled(**named)
+    with pytest.raises(InvalidOption, match="goes without a config"):
+        settled(GenerationConfig(), preset="fast")
 
 
 def test_a_configuration_is_taken_at_its_word() -> None:

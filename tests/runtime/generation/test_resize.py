@@ -91,7 +91,7 @@ def test_several_at_a_step_too() -> None:
         ids, masked = draft.ids.tolist(), draft.masked.tolist()
         expected = infill_plainly(network, ids, masked, 10_000, algorithm="maskgit_plus", count=10_000)
         canvas, elastic = Canvas([draft], MASK, END, shift=1), ElasticHoles(EXPAND, END, 10_000, 20_000)
-        reveal = ConfidenceThreshold(ranking=Ranking(TopProbability()), threshold=1e-9)
+        reveal = ConfidenceThreshold(ranking=Ranking(TopProbability()), value=1e-9)
         plan = SequencePlan(
             BlockSchedule(draft.masked, 99, 1e-3), reveal, np.random.default_rng(0), None, (elastic,), elastic
         )

@@ -59,10 +59,10 @@ def test_origin_asks_for_each_position_with_the_share_as_its_chance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "expected"), [(0.9, [0, 2, 3, 1]), (0.95, [0, 3, 1]), (0.96, [0]), (0.4, [0, 2, 3, 1])]
+    ("threshold", "expected"), [(0.9, [2, 3, 1]), (0.95, [3, 1]), (0.96, [0]), (0.4, [0, 2, 3, 1])]
 )
 def test_threshold_is_compared_with_the_probability_whatever_the_order(threshold: float, expected: list[int]) -> None:
-    reveal = ConfidenceThreshold(ranking=Ranking(ORDERS["entropy"]()), threshold=threshold)
+    reveal = ConfidenceThreshold(ranking=Ranking(ORDERS["entropy"]()), value=threshold)
     assert reveal.choose(PROPOSAL, ROWS, POSITIONS, MIDDLE, RANDOM).tolist() == expected
     assert reveal.choose(PROPOSAL, ROWS, POSITIONS, LAST, RANDOM).tolist() == [0, 2, 3, 1]
 
@@ -76,14 +76,13 @@ def test_a_ranking_temperature_favours_the_confident() -> None:
 
 def test_origin_with_a_threshold_goes_by_probability() -> None:
     reveal = create_reveal(GenerationConfig(threshold=0.9))
-    expected = ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), threshold=0.9)
+    expected = ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), value=0.9)
     assert reveal == Unrepeated(expected)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ConfidenceThreshold(ranking=Ranking(ORDERS["entropy"]()), threshold=0),
         lambda: Ranking(ORDERS["entropy"](), -1),
         lambda: Ranking(ORDERS["entropy"](), float("nan")),
     ],

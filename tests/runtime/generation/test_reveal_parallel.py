@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.generation.config import PARALLEL, GenerationConfig
-from dream_edge_runtime.generation.order import Ranking, TopProbability
-from dream_edge_runtime.generation.reveal.parallel import divergence
-from dream_edge_runtime.generation.sampling import Greedy, Proposal
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.reveal import STRATEGIES
+from dream_edge_runtime.generation.sampling import Proposal
 from dream_edge_runtime.generation.schedule import Timestep
-from dream_edge_runtime.generation.strategies import STRATEGIES, create_reveal
+from dream_edge_runtime.generation.strategies import create_reveal
 from dream_edge_runtime.inference.network import Rows
 from support import parallel
 from support.loops import canvas_of, denoised
@@ -29,17 +26,11 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "threshold": (0.05, 0.5, 0.9, 1.0),
     "factor": (0.1, 1.0, 3.0, 40.0),
     "entropy_bound": (0.0, 0.1, 1.0, 20.0),
-    "sched": (0.5, 3.0, 6.0, 100.0),
-    "local_leap": (0.1, 0.5, 0.9),
-    "klass": (0.01, 0.5, 5.0),
 }
 RULES: dict[str, Callable[[float], parallel.Rule]] = {
     "threshold": parallel.threshold,
     "factor": parallel.factor,
     "entropy_bound": parallel.entropy_bound,
-    "sched": parallel.sched,
-    "local_leap": parallel.local_leap,
-    "klass": parallel.klass,
 }
 CASES = [(name, value) for name, values in KNOBS.items() for value in values]
 PROMPTS = [[9, 2], [5, 3, 5, 8]]
@@ -73,7 +64,7 @@ def steps_of(network: FakeNetwork, prompts: list[list[int]], length: int, **opti
 
 
 def test_every_strategy_has_its_restatement() -> None:
-    assert tuple(KNOBS) == tuple(RULES) == tuple(STRATEGIES) == PARALLEL
+    assert tuple(KNOBS) == tuple(RULES) == tuple(STRATEGIES)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +80,8 @@ def test_every_strategy_has_its_restatement() -> None:
 @pytest.mark.parametrize(("name", "value"), CASES)
 def test_every_step_is_that_of_the_restatement(name: str, value: float, plan: dict[str, Any]) -> None:
     for seed, scale in ((0, 3.0), (1, 9.0)):
-        k = 48 if name == "klass" else 8  # among the k best of two steps, its divergence is only a bound
-        network = unmaskable(tiny_vocabulary(), seed=seed, scale=scale, k=k)
-        found = steps_of(network, PROMPTS, 13, **{name: value}, **plan)
+        network = unmaskable(tiny_vocabulary(), seed=seed, scale=scale, k=8)
+        found = steps_of(network, PROMPTS, 13, reveal=f"{name}:{value}", **plan)
         for prompt, steps in zip(PROMPTS, found, strict=True):
             assert steps == parallel.denoise_in_parallel(network, prompt, 13, lambda: RULES[name](value), **plan)
 
@@ -132,13 +122,13 @@ def chosen(look: Proposal, timestep: Timestep = MIDDLE, *, at: list[int] | None 
     ],
 )
 def test_factor_by_hand(factor: float, expected: list[int]) -> None:
-    assert chosen(proposal([0.95, 0.5, 0.99, 0.9]), factor=factor) == expected
+    assert chosen(proposal([0.95, 0.5, 0.99, 0.9]), reveal=f"factor:{factor}") == expected
 
 
 def test_factor_asks_for_the_least_sure_of_a_prefix_in_any_order() -> None:
     look = proposal([0.5, 0.99, 0.99])
-    assert chosen(look, factor=1.0, algorithm="left_to_right") == [0]
-    assert chosen(look, factor=1.6, algorithm="left_to_right") == [0, 1]
+    assert chosen(look, reveal="factor:1", algorithm="left_to_right") == [0]
+    assert chosen(look, reveal="factor:1.6", algorithm="left_to_right") == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -148,64 +138,7 @@ def test_factor_asks_for_the_least_sure_of_a_prefix_in_any_order() -> None:
 def test_entropy_bound_by_hand(bound: float, expected: list[int]) -> None:
     """Entropies in order: 0.1, 0.2, 0.4, 2; without the largest of each prefix 0, 0.1, 0.3, 0.7."""
     look = proposal([0.8, 0.97, 0.2, 0.9], entropy=[0.4, 0.1, 2.0, 0.2])
-    assert chosen(look, entropy_bound=bound, algorithm="entropy") == expected
-
-
-@pytest.mark.parametrize(("relaxed", "expected"), [(0.9, [0]), (0.6, [0, 4]), (0.5, [0, 1, 4]), (0.3, [0, 1, 2, 4])])
-def test_local_leap_by_hand(relaxed: float, expected: list[int]) -> None:
-    """The anchor stands at 10; 15 is too far away however probable, short of an anchor itself."""
-    look = proposal([0.95, 0.55, 0.4, 0.89, 0.7])
-    assert sorted(chosen(look, at=[10, 11, 12, 15, 14], local_leap=relaxed)) == expected
-
-
-def test_a_neighbour_of_no_anchor_needs_what_an_anchor_needs() -> None:
-    assert chosen(proposal([0.85, 0.89, 0.8]), local_leap=0.1) == [1]
-
-
-@pytest.mark.parametrize(("margin", "expected"), [(2.0, [0, 1]), (1.99 * math.exp(0.5), [0, 1]), (4.0, [0])])
-def test_sched_by_hand(margin: float, expected: list[int]) -> None:
-    """Margins of 3 and 1 logits, at the second of four steps: 2 on average, against margin · exp(-2 / 4)."""
-    logits = np.array([[3, 0, 0], [1, 0, -1]], np.float32)
-    reveal = create_reveal(GenerationConfig(sched=margin))
-    look = Greedy().propose(Rows.from_logits(logits, 0.0), RANDOM)
-    found = reveal.choose(look, Rows.from_logits(logits, 0.0), np.array([4, 6]), MIDDLE, RANDOM)
-    assert found.tolist() == expected
-
-
-def test_klass_waits_for_two_quiet_steps() -> None:
-    """Of three sure positions the first keeps still, the second moves at every step, the third once."""
-    reveal = create_reveal(GenerationConfig(klass=0.001))
-    sure = [[0.95, 0.91, 0.92], [0.95, 0.97, 0.96], [0.95, 0.91, 0.96], [0.95, 0.97, 0.96]]
-    found = []
-    for probability in sure:
-        look, rows = proposal(probability, tokens=[1, 2, 3]), rows_of(probability)
-        found.append(reveal.choose(look, rows, np.array([3, 5, 8]), MIDDLE, RANDOM).tolist())
-    assert found == [[0], [1], [0], [2, 0]]
-
-
-def test_a_position_that_is_new_to_klass_has_to_wait() -> None:
-    reveal = create_reveal(GenerationConfig(klass=1.0))
-    for count in (2, 2, 2, 3):
-        look, rows = proposal([0.95] * count), rows_of([0.95] * count)
-        found = reveal.choose(look, rows, np.arange(4, 4 + 2 * count, 2), MIDDLE, RANDOM).tolist()
-    assert found == [0, 1]
-
-
-@given(st.integers(0, 10_000), st.integers(1, 24))
-def test_divergence_over_the_best_is_a_lower_bound_and_exact_over_all(seed: int, k: int) -> None:
-    rng = np.random.default_rng(seed)
-    now, before = (rng.standard_normal((3, 24)).astype(np.float32) * 2 for _ in range(2))
-    p, q = (
-        np.exp(each.astype(np.float64)) / np.exp(each.astype(np.float64)).sum(1, keepdims=True)
-        for each in (now, before)
-    )
-    exact = (p * np.log(p / q)).sum(axis=1)
-    some, every = (
-        divergence(new.top_ids, new.top_probs, old.top_ids, old.top_probs)
-        for new, old in ((Rows.from_logits(now, 0.0, size), Rows.from_logits(before, 0.0, size)) for size in (k, 24))
-    )
-    assert (some <= exact + 1e-5).all()
-    np.testing.assert_allclose(every, exact, atol=1e-5)
+    assert chosen(look, reveal=f"entropy_bound:{bound}", algorithm="entropy") == expected
 
 
 @pytest.mark.parametrize(
@@ -238,13 +171,13 @@ def test_the_official_schedule_may_repeat() -> None:
 PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("name", PARALLEL)
+@pytest.mark.parametrize("name", STRATEGIES)
 @settings(max_examples=60, deadline=None)
 @given(probability=PROBABILITIES, data=st.data())
 def test_at_least_one_and_everything_at_the_last_step(name: str, probability: list[float], data: st.DataObject) -> None:
     count = len(probability)
     entropy = data.draw(st.lists(st.floats(0, 10, width=32), min_size=count, max_size=count))
-    options: dict[str, Any] = {name: data.draw(st.floats(1e-6, {"threshold": 1, "local_leap": 0.9}.get(name, 100)))}
+    options: dict[str, Any] = {"reveal": f"{name}:{data.draw(st.floats(1e-6, 1 if name == 'threshold' else 100))}"}
     look = proposal(probability, entropy)
     some, everything = (chosen(look, timestep, **options) for timestep in (MIDDLE, LAST))
     assert 1 <= len(some) == len(set(some)) <= count
@@ -252,9 +185,7 @@ def test_at_least_one_and_everything_at_the_last_step(name: str, probability: li
     assert everything[0] == some[0] == int(np.argmax(probability))
 
 
-@pytest.mark.parametrize(
-    ("name", "direction"), [("threshold", -1), ("factor", 1), ("entropy_bound", 1), ("local_leap", -1), ("sched", -1)]
-)
+@pytest.mark.parametrize(("name", "direction"), [("threshold", -1), ("factor", 1), ("entropy_bound", 1)])
 @settings(max_examples=60, deadline=None)
 @given(probability=PROBABILITIES, knobs=st.tuples(st.floats(1e-6, 0.9), st.floats(1e-6, 0.9)))
 def test_a_bolder_value_never_reveals_less(
@@ -262,39 +193,22 @@ def test_a_bolder_value_never_reveals_less(
 ) -> None:
     careful, bold = sorted(knobs, reverse=direction < 0)
     look = proposal(probability, [5 * (1 - p) for p in probability])
-    few, many = ({name: value} for value in (careful, bold))
-    assert set(chosen(look, MIDDLE, at=None, **few)) <= set(chosen(look, MIDDLE, at=None, **many))
+    few, many = (f"{name}:{value}" for value in (careful, bold))
+    assert set(chosen(look, reveal=few)) <= set(chosen(look, reveal=many))
 
 
-@pytest.mark.parametrize("cautious", [{"threshold": 1.0}, {"factor": 1e-9}, {"entropy_bound": 0.0}], ids=str)
-def test_the_most_careful_value_reveals_one_at_a_time(cautious: dict[str, float]) -> None:
+@pytest.mark.parametrize("cautious", ["threshold:1", "factor:1e-9", "entropy_bound:0"])
+def test_the_most_careful_value_reveals_one_at_a_time(cautious: str) -> None:
     network = unmaskable(tiny_vocabulary())
-    (found,) = steps_of(network, PROMPTS[:1], 12, **cautious)
+    (found,) = steps_of(network, PROMPTS[:1], 12, reveal=cautious)
     assert len(found) == 12
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, values[1]) for name, values in KNOBS.items()])
 def test_drawn_tokens_filters_and_drawn_positions_go_with_it(name: str, value: float) -> None:
     network = unmaskable(tiny_vocabulary(), k=8)
-    options: dict[str, Any] = {"temperature": 0.8, "top_p": 0.95, "algorithm_temperature": 0.5, name: value}
+    options: dict[str, Any] = {"temperature": 0.8, "top_p": 0.95, "algorithm_temperature": 0.5}
+    options["reveal"] = f"{name}:{value}"
     first, again = (steps_of(network, PROMPTS, 12, **options) for _ in range(2))
     assert first == again
     assert all(network.config.mask_token_id not in steps[-1] for steps in first)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("threshold", 0.0),
-        ("factor", 0.0),
-        ("factor", float("nan")),
-        ("entropy_bound", -0.1),
-        ("entropy_bound", 1e999),
-        ("sched", 0.0),
-        ("local_leap", 0.91),
-        ("klass", 0.0),
-    ],
-)
-def test_strategies_check_themselves(name: str, value: float) -> None:
-    with pytest.raises(InvalidOption, match=name):
-        STRATEGIES[name](Ranking(TopProbability()), value)

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 import dream_edge
 from dream_edge.tasks import sudoku
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.generation.config import PARALLEL
+from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.reveal import STRATEGIES
 from dream_edge_runtime.generation.sampling import Filters, Judged
+from dream_edge_runtime.generation.schedule import Timestep
+from dream_edge_runtime.generation.strategies import create_reveal, create_sampler
 from dream_edge_runtime.inference.network import Rows
 from dream_edge_runtime.model import DreamModel
-from support.loops import run_loop
-from support.networks import random_network, tiny_vocabulary
 from support.official import Official, inverse_cdf
 
+MIDDLE = Timestep(1, 4, np.float32(0.5))
 DRAWS: list[dict[str, Any]] = [
     {"temperature": 0.1},
     {"temperature": 0.2, "top_p": 0.95},
@@ -57,9 +59,10 @@ def test_tokens_are_drawn_as_upstream_and_judged_at_temperature_one(draw: dict[s
     )
     found = sampler.propose(Rows.from_logits(logits, sampler.temperature, k), Given(numbers))
 
+    assert found.judged
     same = found.tokens == expected
     assert same.mean() >= 0.999  # a number that falls on the border of two tokens
-    np.testing.assert_allclose(found.probability[same], judged[same], rtol=1e-5)
+    np.testing.assert_allclose(found.judged.probability[same], judged[same], rtol=1e-5)
 
 
 def test_full_logits_are_fetched_only_where_the_best_do_not_suffice() -> None:
@@ -79,12 +82,28 @@ def test_full_logits_are_fetched_only_where_the_best_do_not_suffice() -> None:
 
 
 @pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 0.3}, {"top_p": 0.9, "top_k": 4}], ids=str)
-@pytest.mark.parametrize("name", PARALLEL)
-def test_filters_change_nothing_where_no_token_is_drawn(name: str, filters: dict[str, Any]) -> None:
-    network = random_network(tiny_vocabulary(), scale=9.0)
-    options: list[dict[str, Any]] = [{name: 0.5}, {name: 0.5, **filters}]
-    plain, filtered = (run_loop(network, [[3, 1, 4]], 15, **each) for each in options)
-    assert [step.tolist() for step in filtered] == [step.tolist() for step in plain]
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_filters_make_nothing_sure(name: str, filters: dict[str, Any]) -> None:
+    rng = np.random.default_rng(6)
+    rows = Rows.from_logits((rng.standard_normal((40, 60)) * 8).astype(np.float32), 0.0, 8)
+    found = []
+    for each in ({}, filters):
+        config = GenerationConfig(reveal=f"{name}:0.5", **each)
+        proposal = create_sampler(config).propose(rows, rng)
+        found.append(create_reveal(config).choose(proposal, rows, np.arange(0, 80, 2), MIDDLE, rng).tolist())
+    assert found[0] == found[1]
+    assert 1 < len(found[0]) < 40
+
+
+def test_where_nothing_is_sure_the_guess_is_the_official_loops() -> None:
+    """By the filtered distribution two tokens are certain, and of these the left one comes first."""
+    logits = np.log(np.array([[0.5, 0.3, 0.2], [0.6, 0.4, 0], [0.7, 0.2, 0.1]], np.float32) + np.float32(1e-9))
+    rows, rng = Rows.from_logits(logits, 0.0), np.random.default_rng(0)
+    cases: list[tuple[dict[str, Any], list[int]]] = [({}, [2]), ({"top_p": 0.55}, [1]), ({"top_k": 1}, [0])]
+    for options, expected in cases:
+        config = GenerationConfig(threshold=0.9, algorithm="maskgit_plus", **options)
+        proposal = create_sampler(config).propose(rows, rng)
+        assert create_reveal(config).choose(proposal, rows, np.arange(3), MIDDLE, rng).tolist() == expected
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
 
 from ...arrays import IntArray
+from ...errors import InvalidOption
 from ...inference.network import Rows
+from ..option import Kind, Real
+from ..order import Ranking
 from ..sampling import Proposal, UniformSource
 from ..schedule import Timestep
 
@@ -29,3 +36,95 @@ class Reveal(Protocol):
         `rows` are not fresh it may choose none: the step is then made again with everything computed.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelReveal:
+    """Reveals all tokens at once that are sure, by the network's own distribution; or the first one; or the last ones.
+
+    What is sure does not depend on how tokens are drawn. Where nothing is, one token is guessed: the one that the
+    official loop would reveal, by the distribution that it is drawn from. But nothing is guessed where some of what was
+    attended to came from an earlier pass: none is revealed, and the step is made again with everything computed. This
+    is ours: a guess from stale keys and values is often wrong (docs/decoding.md). The last step reveals what is left.
+
+    To add a strategy, derive from this, fill in the class attributes, say in `select` what is revealed, and `register`
+    it by a name: it is then a value of the option `reveal` wherever options are given.
+    """
+
+    within: ClassVar[Real]
+    """Which values it takes."""
+    default: ClassVar[float]
+    help: ClassVar[str]
+    """What it reveals, X being its value."""
+    source: ClassVar[str]
+
+    ranking: Ranking
+    value: float
+
+    def ask(self, masked: int, timestep: Timestep, draws: UniformSource) -> IntArray:
+        return np.arange(masked)
+
+    def choose(
+        self, proposal: Proposal, rows: Rows, positions: IntArray, timestep: Timestep, draws: UniformSource
+    ) -> IntArray:
+        judged = proposal.judged or proposal
+        best_first = self.ranking.best_first(judged, positions, draws)
+        if timestep.last:
+            return best_first
+        sure = self.select(best_first, judged)
+        if sure.size or not rows.fresh:
+            return sure
+        return self.ranking.best_first(proposal, positions, draws)[:1]
+
+    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+        """Return those of the indices `best_first` [asked] that are sure, in that order; it may be none."""
+        raise NotImplementedError
+
+
+STRATEGIES: dict[str, type[ParallelReveal]] = {}
+"""The strategies that the option `reveal` names."""
+
+_Strategy = TypeVar("_Strategy", bound=type[ParallelReveal])
+
+
+def register(name: str) -> Callable[[_Strategy], _Strategy]:
+    """Offer a strategy as a value of the option `reveal`."""
+
+    def enter(strategy: _Strategy) -> _Strategy:
+        STRATEGIES[name] = strategy
+        return strategy
+
+    return enter
+
+
+@dataclass(frozen=True)
+class StrategyName(Kind):
+    """A strategy and its value: "factor:0.5", or "factor" alone for its default."""
+
+    @property
+    def requirement(self) -> str:
+        return f"must be NAME:VALUE, with one of these names: {', '.join(STRATEGIES)}"
+
+    def describe(self) -> str:
+        return "; ".join(f"{name}:X reveals {strategy.help}" for name, strategy in STRATEGIES.items()) + "."
+
+    def convert(self, name: str, value: Any) -> str:
+        if not isinstance(value, str) or value.partition(":")[0] not in STRATEGIES:
+            raise InvalidOption(name, value, self.requirement)
+        strategy, _, number = value.partition(":")
+        return f"{strategy}:{_read(name, value)[1]:g}" if number else f"{strategy}:{STRATEGIES[strategy].default:g}"
+
+
+def parse_strategy(text: str) -> tuple[type[ParallelReveal], float]:
+    """The strategy and the value that a valid `text` names."""
+    return _read("reveal", text)
+
+
+def _read(option: str, text: str) -> tuple[type[ParallelReveal], float]:
+    name, _, number = text.partition(":")
+    within = STRATEGIES[name].within
+    try:
+        value = float(number)
+        return STRATEGIES[name], within.convert(option, value)
+    except (InvalidOption, ValueError):
+        raise InvalidOption(option, text, f"{within.requirement} after {name}:") from None
