@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib import resources
@@ -32,31 +32,18 @@ class Piece:
     differs: bool
 
 
-@dataclass(frozen=True)
-class _Sample:
-    name: str
-    opening: str
-    reference: Sequence[Piece]
-    artifact: Sequence[Piece]
-    diverged: int | None
-    is_same: bool
-
-
 def render_page(contents: Contents, pictures: Sequence[Picture]) -> str:
     """The whole page, from `page.html.j2`, which escapes what it is given. Raises MissingExtra without Jinja."""
     require_jinja()
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    comparisons = [entry.comparison for entry in contents.entries]
     return page.from_string(read_file("page.html.j2")).render(
         contents=contents,
-        comparisons=comparisons,
+        comparisons=[entry.comparison for entry in contents.entries],
         pictures=pictures,
         tables=tables,
-        samples=[*_samples(contents)],
-        has_tasks=any(each.tasks for each in comparisons),
-        has_trajectories=any(each.trajectories for each in comparisons),
+        mark_differences=mark_differences,
         style=read_file("page.css"),
         policy=POLICY,
     )
@@ -71,14 +58,6 @@ def require_jinja() -> None:
 def read_file(name: str) -> str:
     """A file of this package."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _samples(contents: Contents) -> Iterator[_Sample]:
-    for entry in contents.entries:
-        for sample in (each for figures in entry.comparison.trajectories[:1] for each in figures.samples):
-            left, right = mark_differences(sample.reference, sample.artifact)
-            is_same = sample.reference == sample.artifact
-            yield _Sample(entry.name, sample.opening, left, right, sample.diverged, is_same)
 
 
 def mark_differences(reference: str, artifact: str) -> tuple[list[Piece], list[Piece]]:

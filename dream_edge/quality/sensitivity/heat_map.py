@@ -40,22 +40,14 @@ class HeatMap:
 def make_heat_maps(found: Sensitivity) -> tuple[HeatMap, ...]:
     """One map for each format that was tried, of every matrix of a layer and the whole layer."""
     return tuple(
-        HeatMap(
-            format=format_,
-            columns=COLUMNS,
-            rows=[[None if value != value else float(value) for value in row] for row in tabulate(found, format_)],
-        )
+        HeatMap(format=format_, columns=COLUMNS, rows=[_row(found, index, format_) for index in range(found.layers)])
         for format_ in found.formats
     )
 
 
-def tabulate(found: Sensitivity, format_: str) -> NDArray[np.float64]:
-    """KL [layers, matrices and the whole layer] in the order of `COLUMNS`; NaN where it was not measured."""
-    values = np.full((found.layers, len(COLUMNS)), np.nan)
-    for index in range(found.layers):
-        effects = [found.single(name, format_) for name in layer_matrices(index)] + [found.layer(index, format_)]
-        values[index] = [np.nan if effect is None else effect.kl_mean for effect in effects]
-    return values
+def _row(found: Sensitivity, index: int, format_: str) -> list[float | None]:
+    effects = [found.single(name, format_) for name in layer_matrices(index)] + [found.layer(index, format_)]
+    return [None if effect is None else effect.kl_mean for effect in effects]
 
 
 def check_plot(path: Path) -> None:
@@ -82,7 +74,7 @@ def draw_heat_map(found: Sensitivity, path: Path, theme: Theme = "light") -> Non
     from matplotlib.figure import Figure
 
     ink, paper, colours = _INK[theme]
-    tables = {format_: tabulate(found, format_) for format_ in found.formats}
+    tables = {each.format: np.array(each.rows, np.float64) for each in make_heat_maps(found)}
     positive = np.concatenate([values[values > 0] for values in tables.values()])
     scale = LogNorm(positive.min(), positive.max())
     ink_of = {"text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink}

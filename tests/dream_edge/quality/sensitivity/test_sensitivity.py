@@ -14,7 +14,7 @@ from dream_edge.models import TINY, bundled
 from dream_edge.quality.errors import MeasurementsUnfit
 from dream_edge.quality.sensitivity.effects import Effect, Sensitivity
 from dream_edge.quality.sensitivity.formats import parse_format
-from dream_edge.quality.sensitivity.heat_map import COLUMNS, tabulate
+from dream_edge.quality.sensitivity.heat_map import COLUMNS, make_heat_maps
 from dream_edge.quality.sensitivity.measure import Measuring, plan_measuring, recipe_passages
 from dream_edge.quality.texts.default import builtin_texts, calibration_texts, tiny_held_out, tiny_training
 from dream_edge.quality.texts.masking import MaskedPassage
@@ -192,11 +192,12 @@ def test_masks_are_those_of_the_seed(checkpoint: Checkpoint) -> None:
 
 
 def test_the_heat_map_has_a_row_for_each_layer_and_the_whole_layer_last(measured: Sensitivity) -> None:
-    values = tabulate(measured, "int4-64")
-    assert values.shape == (2, len(COLUMNS))
+    found = next(each for each in make_heat_maps(measured) if each.format == "int4-64")
+    assert [len(row) for row in found.rows] == [len(COLUMNS)] * 2
     down, whole = measured.single("model.layers.1.mlp.down_proj", "int4-64"), measured.layer(0, "int4-64")
     assert down is not None
     assert whole is not None
-    assert values[1, COLUMNS.index("down")] == down.kl_mean
-    assert values[0, COLUMNS.index("layer")] == whole.kl_mean
-    assert np.isnan(tabulate(measured, "int4-16")).all()
+    assert found.rows[1][COLUMNS.index("down")] == down.kl_mean
+    assert found.rows[0][COLUMNS.index("layer")] == whole.kl_mean
+    alone = replace(measured, effects=tuple(each for each in measured.effects if len(each.change) == 1))
+    assert [row[-1] for row in make_heat_maps(alone)[0].rows] == [None, None]
