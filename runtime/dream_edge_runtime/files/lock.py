@@ -35,7 +35,8 @@ def hold_lock(path: Path, out: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path, out: Path, holder: Path) -> FileLock:
-    lock = FileLock(path, timeout=0, thread_local=False)
+    # not at once: a lock whose file its last holder has just removed counts as held for a moment
+    lock = FileLock(path, timeout=0.1, poll_interval=0.02, thread_local=False)
     while True:
         path.parent.mkdir(exist_ok=True)
         try:
