@@ -26,7 +26,7 @@ HARNESS_DEVICE = "cuda:0"
 
 
 @register_model("dream-edge")
-class DreamEdgeLM(LM):  # type: ignore[misc]
+class _DreamEdgeLM(LM):  # type: ignore[misc]
     """An artifact, or the full-precision network it was made from, as the harness's `--model_args` describe it.
 
     Args:
