@@ -67,35 +67,27 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is an error to them
-    _HOMES = {
-        "ALGORITHMS": "dream_edge_runtime.generation.config",
-        "MASK_SYMBOL": "dream_edge_runtime.generation.results",
-        "Artifact": "dream_edge_runtime.artifact",
-        "Cancelled": "dream_edge_runtime.errors",
-        "Comparison": "dream_edge.quality.comparison",
-        "Denoising": "dream_edge_runtime.generation.denoising",
-        "DreamEdgeError": "dream_edge_runtime.errors",
-        "DreamModel": "dream_edge_runtime.model",
-        "Generation": "dream_edge_runtime.generation.results",
-        "GenerationConfig": "dream_edge_runtime.generation.config",
-        "OnProgress": "dream_edge_runtime.progress",
-        "Progress": "dream_edge_runtime.progress",
-        "Sensitivity": "dream_edge.quality.sensitivity.effects",
-        "Step": "dream_edge_runtime.generation.results",
-        "Sweep": "dream_edge.sweeping",
-        "batch": "dream_edge.batches",
-        "bench": "dream_edge.benchmark.bench",
-        "compare": "dream_edge.comparing",
-        "export": "dream_edge.exporting",
-        "info": "dream_edge.description",
-        "load": "dream_edge.models",
-        "pull": "dream_edge.hub",
-        "resolve_artifact": "dream_edge.models",
-        "resolve_checkpoint": "dream_edge.models",
-        "sensitivity": "dream_edge.quality.sensitivity.measure",
-        "sweep": "dream_edge.sweeping",
-        "verify": "dream_edge.models",
+    _NAMES = {
+        "dream_edge.batches": "batch",
+        "dream_edge.benchmark.bench": "bench",
+        "dream_edge.comparing": "compare",
+        "dream_edge.description": "info",
+        "dream_edge.exporting": "export",
+        "dream_edge.hub": "pull",
+        "dream_edge.models": "load resolve_artifact resolve_checkpoint verify",
+        "dream_edge.quality.comparison": "Comparison",
+        "dream_edge.quality.sensitivity.effects": "Sensitivity",
+        "dream_edge.quality.sensitivity.measure": "sensitivity",
+        "dream_edge.sweeping": "Sweep sweep",
+        "dream_edge_runtime.artifact": "Artifact",
+        "dream_edge_runtime.errors": "Cancelled DreamEdgeError",
+        "dream_edge_runtime.generation.config": "ALGORITHMS GenerationConfig",
+        "dream_edge_runtime.generation.denoising": "Denoising",
+        "dream_edge_runtime.generation.results": "MASK_SYMBOL Generation Step",
+        "dream_edge_runtime.model": "DreamModel",
+        "dream_edge_runtime.progress": "OnProgress Progress",
     }
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
