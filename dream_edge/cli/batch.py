@@ -12,7 +12,7 @@ import typer
 
 from dream_edge_runtime.units import counted
 
-from . import options as given
+from . import options
 from .terminal.io import note
 from .terminal.progress import show_progress
 
@@ -24,16 +24,16 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
-@given.expand_options()
+@options.expand_options()
 def batch(
-    artifact: given.ArtifactArgument,
+    artifact: options.ArtifactArgument,
     requests: Annotated[
         Path, typer.Argument(metavar="IN.jsonl", help="One request a line, as OpenAI's batches have it.")
     ],
     results: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Where the answers go, a line each.")],
     engine: Annotated[
         EngineName,
-        typer.Option(help="This process, or the workers of a Ray cluster.", rich_help_panel=given.RUNNING),
+        typer.Option(help="This process, or the workers of a Ray cluster.", rich_help_panel=options.RUNNING),
     ] = EngineName.LOCAL,
     workers: Annotated[
         int | None,
@@ -53,7 +53,7 @@ def batch(
         ),
     ] = None,
     *,
-    loading: given.Loading,
+    loading: options.Loading,
 ) -> None:
     """Answer a file of requests.
 

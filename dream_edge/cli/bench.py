@@ -8,7 +8,7 @@ import typer
 
 from dream_edge_runtime.units import counted, size
 
-from . import options as given
+from . import options
 from .terminal.io import print_json, printable
 from .terminal.progress import show_progress
 from .terminal.table import print_table
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from dream_edge.benchmark.bench import Bench, Pass
 
 
-@given.expand_options()
+@options.expand_options()
 def bench(
-    artifact: given.ArtifactArgument,
+    artifact: options.ArtifactArgument,
     canvas: Annotated[
         list[int] | None,
         typer.Option(
@@ -32,9 +32,9 @@ def bench(
         int, typer.Option("--max-new-tokens", "-n", metavar="N", min=1, help="Tokens to generate.")
     ] = 32,
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Passes of which the median counts.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.PrintJson = False,
     *,
-    loading: given.Loading,
+    loading: options.Loading,
 ) -> None:
     """Time an artifact on this machine.
 

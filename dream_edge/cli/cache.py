@@ -9,14 +9,16 @@ import typer
 
 from dream_edge_runtime.units import size
 
-from .terminal.io import aligned, print_json, printable
+from . import options
+from .terminal.io import print_json, printable
+from .terminal.table import align
 
 
 def cache(
     remove: Annotated[
         str | None, typer.Option(metavar="KEY|all", help="Delete this copy, or all of them.", show_default=False)
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.PrintJson = False,
 ) -> None:
     """List or remove the copies of models that --as-int8 keeps."""
     from dream_edge.models import int8_cache
@@ -43,7 +45,7 @@ def cache(
     else:
         rows = [("key", "size", "last used", "artifact")]
         rows += [(each.key, size(each.size), _day(each.used), printable(each.artifact)) for each in entries]
-        typer.echo("\n".join(aligned(rows)))
+        typer.echo("\n".join(align(rows)))
         typer.echo(f"{size(total)} in {printable(str(directory))}. Remove with: dream-edge cache --remove KEY")
 
 

@@ -10,26 +10,26 @@ import typer
 
 from dream_edge_runtime.errors import DreamEdgeError
 
-from . import options as given
+from . import options
 from .conversation import Conversation, Leave, utterances
 from .exit_codes import say
 from .terminal.io import note
 
 
-@given.expand_options("stop", "max_hole_tokens")
+@options.expand_options("stop", "max_hole_tokens")
 def chat(
-    artifact: given.ArtifactArgument,
+    artifact: options.ArtifactArgument,
     *,
-    settings: given.Settings,
-    visual: given.Visual = False,
-    loading: given.Loading,
+    settings: options.Settings,
+    visual: options.Visual = False,
+    loading: options.Loading,
 ) -> None:
     """Talk to a model, a line at a time.
 
     /undo, /retry, /infill, /set, /save, /reset; /help lists them. /exit or the end of input leaves; Ctrl-C stops an
     answer. A line that ends in a backslash goes on.
     """
-    model = given.load_model(artifact, loading)
+    model = options.load_model(artifact, loading)
     conversation = Conversation(model, settings, visual)
     if sys.stdin.isatty():
         _talk(conversation)

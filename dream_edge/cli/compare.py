@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options as given
-from .terminal.io import aligned, print_json
+from . import options
+from .terminal.io import print_json
 from .terminal.progress import show_progress
+from .terminal.table import align
 
 if TYPE_CHECKING:
     from dream_edge import Comparison
@@ -93,7 +94,7 @@ def compare(
         int | None,
         typer.Option(metavar="N", min=1, help="Tokens of each at most.  [default: 32]", rich_help_panel=TRAJECTORY),
     ] = None,
-    report: given.Report = None,
+    report: options.Report = None,
     sensitivity: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="For the report: what `dream-edge sensitivity --out` wrote."),
@@ -101,8 +102,8 @@ def compare(
     update_card: Annotated[
         bool, typer.Option("--update-card", help="Write a summary into each artifact's README.md.")
     ] = False,
-    threads: given.Threads = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    threads: options.Threads = None,
+    json: options.PrintJson = False,
 ) -> None:
     """Measure what quantization cost.
 
@@ -160,4 +161,4 @@ def describe(comparison: Comparison) -> str:
         parts += [tables.trajectories(comparison), tables.flips_by_part(comparison)]
     if comparison.tasks:
         parts.append(tables.tasks(comparison.tasks))
-    return "\n\n".join([title, *("\n".join(aligned(table.lines)) for table in parts)])
+    return "\n\n".join([title, *("\n".join(align(table.lines)) for table in parts)])

@@ -13,8 +13,9 @@ import typer
 
 from dream_edge_runtime.units import size
 
-from .terminal.io import aligned, hide_log, is_terminal, printable
+from .terminal.io import hide_log, is_terminal, printable
 from .terminal.progress import show_progress
+from .terminal.table import align
 
 if TYPE_CHECKING:
     from dream_edge.quality import Measures
@@ -152,7 +153,7 @@ def _report(contenders: list[Contender], asked: int) -> None:
             )
         )
     typer.echo(f"\n── What quantization cost {'─' * 44}")
-    typer.echo("\n".join(aligned(rows)))
+    typer.echo("\n".join(align(rows)))
     typer.echo(
         f"\nKL, same-top: against the checkpoint, on {_COMPARED} masked texts it was not trained on.\n"
         "ms/step: the Sudoku again, unwatched; in so small a network it is mostly overhead.\n"

@@ -9,24 +9,21 @@ import typer
 
 from dream_edge_runtime.units import size
 
-from . import options as given
+from . import options
 from .terminal.io import note
 from .terminal.progress import show_progress
 
 
 def export(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(metavar="CHECKPOINT", help='A Dream checkpoint: directory, owner/name, or "tiny".'),
-    ],
+    checkpoint: options.CheckpointArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the artifact.")],
     scheme: Annotated[
-        given.SchemeName,
+        options.SchemeName,
         typer.Option(
             help="int4 is the small one, int8 the fast one on CPUs, mixed the careful one, fp32 the exact one."
         ),
     ],
-    target: Annotated[given.TargetName, typer.Option(help="What it is to run on.")] = "cpu",
+    target: Annotated[options.TargetName, typer.Option(help="What it is to run on.")] = "cpu",
     block_size: Annotated[
         int | None,
         typer.Option(

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from . import options as given
+from . import options
 from .terminal.io import print_json, print_text, read_stdin
 from .terminal.run import note_statistics, to_json, watch
 
 
-@given.expand_options("max_hole_tokens")
+@options.expand_options("max_hole_tokens")
 def generate(
-    artifact: given.ArtifactArgument,
+    artifact: options.ArtifactArgument,
     prompt: Annotated[
         str, typer.Option("--prompt", "-p", metavar="TEXT", help='What to answer or continue; "-" reads stdin.')
     ],
@@ -23,10 +23,10 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without chat template.")] = False,
     bos: Annotated[bool, typer.Option("--bos", help="With --raw: begin with the bos token.")] = False,
     *,
-    settings: given.Settings,
-    visual: given.Visual = False,
-    json: given.Json = False,
-    loading: given.Loading,
+    settings: options.Settings,
+    visual: options.Visual = False,
+    json: options.Json = False,
+    loading: options.Loading,
 ) -> None:
     """Answer a prompt, or continue a text (--raw).
 
@@ -36,7 +36,7 @@ def generate(
     text = prompt
     if prompt == "-":
         text = read_stdin() if raw else read_stdin().removesuffix("\n")
-    model = given.load_model(artifact, loading)
+    model = options.load_model(artifact, loading)
     generation = watch(
         lambda cancel: model.stream(text, raw=raw, bos=bos, end_with=end_with, cancel=cancel, **settings),
         model.tokenizer,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options as given
+from . import options
 from .terminal.io import print_json, print_text
 from .terminal.run import note_statistics, to_json, watch
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
 
 
-@given.expand_options("max_new_tokens", "stop", "grow_from", "stop_at_end")
+@options.expand_options("max_new_tokens", "stop", "grow_from", "stop_at_end")
 def infill(
-    artifact: given.ArtifactArgument,
+    artifact: options.ArtifactArgument,
     prefix: Annotated[str | None, typer.Option(metavar="TEXT", help="What stands before the hole.")] = None,
     suffix: Annotated[str | None, typer.Option(metavar="TEXT", help="What stands after it.")] = None,
     length: Annotated[int | None, typer.Option(metavar="N", min=1, help="Size of the hole in tokens.")] = None,
@@ -27,10 +27,10 @@ def infill(
     ] = None,
     bos: Annotated[bool, typer.Option("--bos", help="Begin with the bos token.")] = False,
     *,
-    settings: given.Settings,
-    visual: given.Visual = False,
-    json: given.Json = False,
-    loading: given.Loading,
+    settings: options.Settings,
+    visual: options.Visual = False,
+    json: options.Json = False,
+    loading: options.Loading,
 ) -> None:
     """Fill holes in a text.
 
@@ -40,7 +40,7 @@ def infill(
         raise typer.BadParameter("give either --length (with --prefix and --suffix) or --template")
     if template is not None and (prefix is not None or suffix is not None):
         raise typer.BadParameter("a template holds the whole text: no --prefix, no --suffix", param_hint="--template")
-    model = given.load_model(artifact, loading)
+    model = options.load_model(artifact, loading)
 
     def begin(cancel: threading.Event) -> Denoising:
         if length is None:

@@ -9,6 +9,7 @@ import typer
 
 from dream_edge_runtime.units import number, size
 
+from . import options
 from .terminal.io import print_json, printable
 from .terminal.progress import show_progress
 
@@ -21,7 +22,7 @@ def info(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help='Artifact or checkpoint: directory, owner/name, "tiny".')
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.PrintJson = False,
 ) -> None:
     """Describe an artifact or a checkpoint.
 

@@ -34,6 +34,9 @@ ArtifactArgument = Annotated[
     str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, owner/name, or "tiny".')
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help=OPTIONS["algorithm"].help)]
+CheckpointArgument = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help='A Dream checkpoint: directory, owner/name, or "tiny".')
+]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),
@@ -46,6 +49,7 @@ Report = Annotated[
     typer.Option(metavar="DIR", help="Write a report for people: one HTML page with pictures, Markdown and JSON."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=SHOWING)]
+PrintJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @dataclass(frozen=True, kw_only=True)

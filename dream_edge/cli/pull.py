@@ -9,6 +9,7 @@ import typer
 
 from dream_edge_runtime.units import size
 
+from . import options
 from .terminal.io import note, print_json
 from .terminal.progress import show_progress
 
@@ -18,7 +19,7 @@ def pull(
     revision: Annotated[
         str | None, typer.Option(metavar="NAME", help="Branch, tag or commit.  [default: the main branch]")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.PrintJson = False,
 ) -> None:
     """Download a checkpoint or an artifact from the Hugging Face hub.
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .terminal.io import aligned, print_json
+from . import options
+from .terminal.io import print_json
 from .terminal.progress import show_progress
+from .terminal.table import align
 
 if TYPE_CHECKING:
     from dream_edge import Sensitivity
@@ -21,9 +23,7 @@ class ThemeName(StrEnum):
 
 
 def sensitivity(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help='A Dream checkpoint: directory, owner/name, or "tiny".')
-    ],
+    checkpoint: options.CheckpointArgument,
     formats: Annotated[
         str,
         typer.Option(metavar="A,B", help="Formats to try: int4-N, int8-N, nf4-N (in groups of N), int8, fp16."),
@@ -41,7 +41,7 @@ def sensitivity(
     sequences: Annotated[int, typer.Option(metavar="N", min=2, help="Masked texts to measure on.")] = 32,
     longest: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens of a text at most.")] = 128,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed for the texts and their masks.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.PrintJson = False,
 ) -> None:
     """Measure which matrices matter.
 
@@ -82,7 +82,7 @@ def describe(found: Sensitivity) -> str:
     blocks = []
     for each in make_heat_maps(found):
         table, head = heat_map(each), found.single(LM_HEAD, each.format)
-        lines = [table.caption, *aligned(table.lines)]
+        lines = [table.caption, *align(table.lines)]
         blocks.append("\n".join(lines + ([f"lm_head {millionths(head.kl_mean)}"] if head else [])))
     whole = [each for each in found.additivity() if len(each.effect.change) > 7]
     if whole:
@@ -93,6 +93,6 @@ def describe(found: Sensitivity) -> str:
             summary.append(
                 (str(len(effect.effect.change)), names, measured, f"{effect.sum:.6f}", f"{effect.ratio:.2f}")
             )
-        blocks.append("\n".join(aligned(summary)))
+        blocks.append("\n".join(align(summary)))
     blocks.append(f"{found.sequences} texts, {found.positions} masked positions, seed {found.seed}")
     return "\n\n".join(blocks)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options as given
+from . import options
 from .terminal.io import note
 from .terminal.progress import show_progress
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _KEY = "DREAM_EDGE_API_KEY"
 
 
-@given.expand_options()
+@options.expand_options()
 def serve(
-    artifact: given.ArtifactArgument,
+    artifact: options.ArtifactArgument,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; all but this machine itself needs a key.")
     ] = "127.0.0.1",
@@ -43,7 +43,7 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
     *,
-    loading: given.Loading,
+    loading: options.Loading,
 ) -> None:
     """Answer requests over HTTP, as OpenAI's API.
 

@@ -10,9 +10,10 @@ import typer
 
 from dream_edge_runtime.units import size
 
-from . import options as given
-from .terminal.io import aligned, print_json
+from . import options
+from .terminal.io import print_json
 from .terminal.progress import show_progress
+from .terminal.table import align
 
 if TYPE_CHECKING:
     from dream_edge import Sweep
@@ -21,9 +22,7 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1
 
 
 def sweep(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help='A Dream checkpoint: directory, owner/name, or "tiny".')
-    ],
+    checkpoint: options.CheckpointArgument,
     schemes: Annotated[
         str,
         typer.Option(metavar="A,B", help="Schemes to try; int4-32 is int4 in groups of 32, and so on."),
@@ -32,7 +31,7 @@ def sweep(
         Path | None,
         typer.Option(metavar="DIR", help="For artifacts and predictions.  [default: CHECKPOINT's name, -sweep]"),
     ] = None,
-    report: given.Report = None,
+    report: options.Report = None,
     memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Recommend one for this much, as 8GB.  [default: what is free now]"),
@@ -56,9 +55,9 @@ def sweep(
             show_default=False,
         ),
     ] = None,
-    threads: given.Threads = None,
+    threads: options.Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Replace artifacts in DIR that were made otherwise.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: options.PrintJson = False,
 ) -> None:
     """Export several schemes, compare them, and recommend one.
 
@@ -108,7 +107,7 @@ def describe(found: Sweep) -> str:
                 "" if (entry.bits, measured.kl_mean) in edge else "another is smaller and better",
             )
         )
-    lines = aligned(rows)
+    lines = align(rows)
     if found.advice is not None:
         said = f"take {found.advice.chosen}" if found.advice.chosen else "none of these fits"
         lines += ["", f"For {size(found.advice.memory)} of memory: {said}."]

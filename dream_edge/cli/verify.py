@@ -6,11 +6,11 @@ import typer
 
 from dream_edge_runtime.units import counted, size
 
-from . import options as given
+from . import options
 from .terminal.progress import show_progress
 
 
-def verify(artifact: given.ArtifactArgument) -> None:
+def verify(artifact: options.ArtifactArgument) -> None:
     """Check every byte of an artifact.
 
     Its structure, its graph, and the SHA-256 of each file. Exit code 1 and the reason if anything is wrong.

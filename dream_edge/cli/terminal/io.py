@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -83,15 +83,3 @@ def read_stdin() -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"standard input is not UTF-8 (at byte {error.start})") from None
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of even width: the first to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import typer
 
-from .io import aligned, is_terminal
+from .io import is_terminal
 
 
 def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     """The first of `rows` names the columns; all but the first column stand to the right."""
     if not is_terminal(sys.stdout):
-        typer.echo("\n".join([title, *aligned(rows)]))
+        typer.echo("\n".join([title, *align(rows)]))
         return
     from rich.console import Console
     from rich.table import Table
@@ -24,3 +24,15 @@ def print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     for row in rows[1:]:
         table.add_row(*row)
     Console().print(table, markup=False)
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of even width: the first to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from dream_edge.cli.compare import describe
-from dream_edge.cli.terminal.io import aligned
+from dream_edge.cli.terminal.table import align
 from dream_edge.quality import Comparison
 from dream_edge.quality.measure.differences import Differences
 from dream_edge.quality.measure.figures import Figures, figures
@@ -26,7 +26,7 @@ def comparison(sequences: int = 8, loss: float = 1.0) -> Comparison:
 
 def test_block_has_the_names_people_know_and_the_figures() -> None:
     found = comparison()
-    lines = {line[:32].strip(): line[32:].split() for line in aligned(tables.statistics(found).lines)}
+    lines = {line[:32].strip(): line[32:].split() for line in align(tables.statistics(found).lines)}
     overall = found.overall
     assert lines["Mean    KLD"] == [f"{overall.kl_mean:.6f}", "±", f"{overall.kl_mean_se:.6f}"]
     assert lines["Maximum KLD"] == [f"{overall.kl_max:.6f}"]
@@ -43,18 +43,16 @@ def test_noise_floor_stands_beside_the_artifact() -> None:
     found = comparison()
     quiet = replace(found.overall, kl_mean=0.000123)
     both = replace(found, noise=Figures(quiet, ()))
-    assert aligned(tables.by_mask_ratio(both).lines)[-1].startswith("bf16 noise")
-    assert (
-        next(line for line in aligned(tables.statistics(both).lines) if line.startswith("Mean    KLD")).count("±") == 2
-    )
-    assert "0.000123" in aligned(tables.by_mask_ratio(both).lines)[-1]
-    assert len(aligned(tables.by_mask_ratio(found).lines)) == len(aligned(tables.by_mask_ratio(both).lines)) - 1
+    assert align(tables.by_mask_ratio(both).lines)[-1].startswith("bf16 noise")
+    assert next(line for line in align(tables.statistics(both).lines) if line.startswith("Mean    KLD")).count("±") == 2
+    assert "0.000123" in align(tables.by_mask_ratio(both).lines)[-1]
+    assert len(align(tables.by_mask_ratio(found).lines)) == len(align(tables.by_mask_ratio(both).lines)) - 1
 
 
 def test_error_of_a_single_text_is_unknown() -> None:
-    first = aligned(tables.by_mask_ratio(comparison(sequences=2)).lines)[1]
+    first = align(tables.by_mask_ratio(comparison(sequences=2)).lines)[1]
     assert first.count("?") == 3
-    assert "?" not in aligned(tables.by_mask_ratio(comparison(sequences=4)).lines)[1]
+    assert "?" not in align(tables.by_mask_ratio(comparison(sequences=4)).lines)[1]
 
 
 def test_perplexity_beyond_reading_is_written_in_powers_of_ten() -> None:
