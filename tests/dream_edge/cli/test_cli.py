@@ -255,7 +255,7 @@ def test_compare_with_a_base_is_compare_with_its_checkpoint(
     assert "--save-base" in again.stderr
     program = (
         "import sys; from dream_edge.cli.app import app; app(sys.argv[1:], standalone_mode=False);"
-        "print([name for name in ('torch', 'onnx', 'dream_edge_export') if name in sys.modules])"
+        "print([name for name in ('torch', 'onnx', 'safetensors') if name in sys.modules])"
     )
     command = [sys.executable, "-c", program, "compare", str(random_artifact), "--base", str(base)]
     light = subprocess.run(command, capture_output=True, text=True, check=True).stdout
