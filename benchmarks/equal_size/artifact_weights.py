@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.format.layout import weight_places
 from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
 from dream_edge_runtime.format.tensors import matrix_shapes, vector_sizes
 
@@ -22,8 +21,8 @@ Stored = Mapping[str, NDArray[Any]]
 def read_artifact(artifact: Artifact) -> dict[str, Tensor]:
     """Every matrix, bias and norm of the graph for CPUs."""
     config, formats = artifact.manifest.config, artifact.manifest.recipe.targets["cpu"]
-    graph = onnx.load(artifact.path / artifact.manifest.graphs["cpu"]).graph
-    arrays = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    places = weight_places(config, artifact.manifest.recipe, "cpu")
+    arrays = {name: artifact.map_tensor(place) for name, place in places.items()}
     tensors = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in vector_sizes(config)}
     for name, shape in matrix_shapes(config).items():
         stored = {

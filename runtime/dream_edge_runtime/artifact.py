@@ -7,8 +7,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import CorruptArtifact
 from .files.regular import open_regular, read_regular
@@ -86,6 +88,15 @@ class Artifact:
             rows = self.manifest.config.vocab_size
             raise CorruptArtifact(path, f"it has ids beyond the network's vocabulary of {rows}")
         return tokenizer
+
+    def map_tensor(self, place: Place) -> NDArray[Any]:
+        """What is stored at `place` of the layout, mapped as long as it is in use. Raises CorruptArtifact."""
+        path, dtype = self.path / place.shard, np.dtype(place.spec.dtype).newbyteorder("<")
+        with open_regular(path) as file:
+            try:
+                return np.memmap(file, dtype, "r", place.offset, tuple(map(int, place.spec.shape)))
+            except ValueError:
+                raise CorruptArtifact(path, "it was cut short meanwhile") from None
 
     @property
     def size(self) -> int:

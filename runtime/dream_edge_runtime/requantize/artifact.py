@@ -8,10 +8,8 @@ run fast. The result is an artifact like any other; it needs neither the checkpo
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..artifact import TOKENIZER, Artifact
-from ..errors import CorruptArtifact, NothingToRequantize
-from ..files.regular import open_regular, read_regular
+from ..errors import NothingToRequantize
+from ..files.regular import read_regular
 from ..format.layout import Place, matrix_specs, plan_layout, stored_weights, weight_places
-from ..format.manifest import MANIFEST, FileEntry, Manifest
+from ..format.manifest import MANIFEST, FileEntry
 from ..format.recipe import ROW, Recipe, WeightFormat
 from ..format.tensors import EMBEDDING, matrix_shapes
 from ..graph.model import GRAPH_REVISION, derive_graph
@@ -76,13 +74,13 @@ def requantize(
     layout = plan_layout(manifest.config, recipe)
     total = sum(layout.sizes().values())
     meter = Meter(progress, "writing 8-bit weights", total, "bytes")
-    with ExitStack() as stack:
-        stored = _Stored(artifact.path, weight_places(manifest.config, manifest.recipe, "cpu"))
-        shards = stack.enter_context(_Shards(out))
-        pool = stack.enter_context(ThreadPoolExecutor(threads, "dream-edge-requantize"))
-        scribe = stack.enter_context(ThreadPoolExecutor(1, "dream-edge-write"))  # writes while the next is rounded
+    with (
+        _Shards(out) as shards,
+        ThreadPoolExecutor(threads, "dream-edge-requantize") as pool,
+        ThreadPoolExecutor(1, "dream-edge-write") as scribe,  # writes while the next is rounded
+    ):
         pending: Future[None] | None = None
-        for place, array in zip(layout.places, _tensors(manifest, recipe, stored, pool), strict=True):
+        for place, array in zip(layout.places, _tensors(artifact, recipe, pool), strict=True):
             if pending is not None:
                 pending.result()
                 meter.reach(shards.written)
@@ -120,42 +118,25 @@ def _widen(weights: WeightFormat) -> WeightFormat:
 # --- reading, rounding -----------------------------------------------------------------------------------------------
 
 
-class _Stored:
-    """The weights of an artifact, mapped as long as one of them is in use."""
-
-    def __init__(self, directory: Path, places: Mapping[str, Place]) -> None:
-        self._places = places
-        self._maps = {}
-        for name in sorted({place.shard for place in places.values()}):
-            with open_regular(directory / name) as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[name] = mapped
-            if len(mapped) < max(place.offset + place.size for place in places.values() if place.shard == name):
-                raise CorruptArtifact(directory / name, "it was cut short meanwhile")
-
-    def tensor(self, name: str) -> NDArray[Any]:
-        """A view of a whole tensor, in its stored type and shape."""
-        place = self._places[name]
-        data = np.frombuffer(self._maps[place.shard], np.uint8, place.size, place.offset)
-        return data.view(np.dtype(place.spec.dtype).newbyteorder("<")).reshape(*map(int, place.spec.shape))
-
-
-def _tensors(manifest: Manifest, recipe: Recipe, stored: _Stored, pool: Executor) -> Iterator[NDArray[Any]]:
+def _tensors(artifact: Artifact, recipe: Recipe, pool: Executor) -> Iterator[NDArray[Any]]:
     """Everything that the artifact of `recipe` stores, in the order of its layout."""
-    before, shapes = manifest.recipe.targets["cpu"], matrix_shapes(manifest.config)
-    for weight in stored_weights(manifest.config, recipe):
-        if weight.format in (None, before.of(weight.name)):
-            yield from (stored.tensor(spec.name) for spec in weight.specs)
+    config, before = artifact.manifest.config, artifact.manifest.recipe
+    stored, formats, shapes = weight_places(config, before, "cpu"), before.targets["cpu"], matrix_shapes(config)
+    for weight in stored_weights(config, recipe):
+        name, weights = weight.name, formats.of(weight.name)
+        if weight.format in (None, weights):
+            yield from (artifact.map_tensor(stored[spec.name]) for spec in weight.specs)
         else:
-            yield from _requantize_matrix(weight.name, shapes[weight.name], before.of(weight.name), stored, pool)
+            specs = matrix_specs(name, shapes[name], weights)
+            parts = {spec.name.rpartition(".")[2]: artifact.map_tensor(stored[spec.name]) for spec in specs}
+            yield from _requantize_matrix(parts, weights, shapes[name], pool)
 
 
 def _requantize_matrix(
-    name: str, shape: tuple[int, int], weights: WeightFormat, stored: _Stored, pool: Executor
+    parts: Mapping[str, NDArray[Any]], weights: WeightFormat, shape: tuple[int, int], pool: Executor
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 [in, out] and scales [out] of the matrix `name`, which is stored as `weights`."""
+    """int8 [in, out] and scales [out] of the matrix of `shape` that is stored in `parts`, as `weights` says."""
     outputs, inputs = shape
-    parts = {spec.name.rpartition(".")[2]: stored.tensor(spec.name) for spec in matrix_specs(name, shape, weights)}
     by_row = {name: part.reshape(outputs, -1) if weights.kind == "nf4" else part for name, part in parts.items()}
     matrix, scales = np.empty((inputs, outputs), np.int8), np.empty(outputs, np.float32)
 
