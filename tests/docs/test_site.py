@@ -15,6 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from dream_edge_runtime.generation.config import OPTIONS
+from dream_edge_runtime.generation.options import PRESETS
+from dream_edge_runtime.generation.reveal import STRATEGIES
 from support.documents import ROOT
 
 PACKAGES = ["dream_edge", "dream_edge.batches", "dream_edge.hub", "dream_edge.quality", "dream_edge.server"]
@@ -43,6 +46,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
+
+
+def test_the_reference_lists_every_option_and_preset(site: Path) -> None:
+    text = (site / "reference" / "models.html").read_text(encoding="utf-8")
+    for name in (*OPTIONS, *PRESETS, *STRATEGIES):
+        assert name in text
+    assert "<code>threshold</code></td>" in text
 
 
 class Page(HTMLParser):

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import FloatArray, IntArray
-from ..errors import InvalidOption
 from .sampling import Proposal, UniformSource
 
 
@@ -81,10 +80,6 @@ class Ranking:
 
     order: Order
     temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.temperature is not None and not 0 <= self.temperature < float("inf"):
-            raise InvalidOption("algorithm_temperature", self.temperature, "must be 0 or positive")
 
     def best_first(self, proposal: Proposal, positions: IntArray, draws: UniformSource) -> IntArray:
         """Indices into `positions`; equal confidences are ordered by position."""

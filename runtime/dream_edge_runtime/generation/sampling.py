@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import BoolArray, FloatArray, IntArray
-from ..errors import InvalidOption
 from ..inference.network import Rows, sum_in_lanes
 
 
@@ -59,12 +58,6 @@ class Filters:
 
     top_p: float | None = None
     top_k: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InvalidOption("top_p", self.top_p, "must lie in (0, 1]")
-        if self.top_k is not None and self.top_k < 1:
-            raise InvalidOption("top_k", self.top_k, "must be an integer of at least 1")
 
     @property
     def active(self) -> bool:
@@ -199,10 +192,6 @@ class Multinomial:
 
     temperature: float
     filters: Filters = NO_FILTERS
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise InvalidOption("temperature", self.temperature, "must be positive here; 0 is greedy")
 
     def propose(self, rows: Rows, draws: UniformSource) -> Proposal:
         uniform = draws.random(rows.count)

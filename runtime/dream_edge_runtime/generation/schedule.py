@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
-from ..errors import InvalidOption
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,6 @@ class Schedule:
 
     steps: int
     eps: float = 1e-3
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InvalidOption("steps", self.steps, "must be an integer of at least 1")
-        if not 0 < self.eps < 1:
-            raise InvalidOption("eps", self.eps, "must lie in (0, 1)")
 
     def __iter__(self) -> Iterator[Timestep]:
         times = linspace_to(self.eps, self.steps + 1)

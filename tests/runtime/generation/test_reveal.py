@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.order import ORDERS, Ranking
 from dream_edge_runtime.generation.reveal.parallel import ConfidenceThreshold, Unrepeated
@@ -78,15 +75,3 @@ def test_origin_with_a_threshold_goes_by_probability() -> None:
     reveal = create_reveal(GenerationConfig(threshold=0.9))
     expected = ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"](), None), value=0.9)
     assert reveal == Unrepeated(expected)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Ranking(ORDERS["entropy"](), -1),
-        lambda: Ranking(ORDERS["entropy"](), float("nan")),
-    ],
-)
-def test_strategies_check_themselves(make: Any) -> None:
-    with pytest.raises(InvalidOption):
-        make()

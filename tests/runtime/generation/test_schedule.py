@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.schedule import Schedule, linspace_to
 from support.official import linspace
 
@@ -41,10 +40,3 @@ def test_every_mask_is_revealed_by_the_last_step_and_none_twice(steps: int, mask
         assert 0 <= quota <= left
         left -= quota
     assert left == 0
-
-
-def test_impossible_schedules_are_refused() -> None:
-    with pytest.raises(InvalidOption, match="steps"):
-        Schedule(steps=0)
-    with pytest.raises(InvalidOption, match="eps"):
-        Schedule(steps=4, eps=float(np.nan))
