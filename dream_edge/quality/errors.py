@@ -37,7 +37,7 @@ class UnreadableData(CompareError, OSError):
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(
             f"{path}: {why}. Give a UTF-8 .txt file (texts between blank lines) or a .jsonl file "
-            '({"text": "..."} or {"messages": [...]} on each line).'
+            '({"text": "..."}, {"prompt": "...", "completion": "..."} or {"messages": [...]} on each line).'
         )
 
 
