@@ -31,7 +31,7 @@ SchemeName = Scheme
 TargetName = Literal[Target, "all"]
 
 ArtifactArgument = Annotated[
-    str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, owner/name, or "tiny".')
+    str, typer.Argument(metavar="ARTIFACT", help='Directory of an artifact, owner/name, "tiny" or "tiny-SCHEME".')
 ]
 Algorithm = Annotated[str, typer.Option(metavar="NAME", help=OPTIONS["algorithm"].help)]
 CheckpointArgument = Annotated[
