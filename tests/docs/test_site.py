@@ -80,7 +80,7 @@ def pages(site: Path) -> dict[Path, Page]:
 
 
 def test_the_readme_and_the_changes_are_pages_and_files_elsewhere_come_along(site: Path) -> None:
-    assert "What has been measured" in (site / "index.html").read_text(encoding="utf-8")
+    assert "Two minutes, without PyTorch" in (site / "index.html").read_text(encoding="utf-8")
     assert (site / "changelog.html").is_file()
     example = site / "files" / "examples" / "javascript" / "dream.mjs"
     assert example.read_bytes() == (ROOT / "examples" / "javascript" / "dream.mjs").read_bytes()
