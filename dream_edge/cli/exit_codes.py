@@ -55,7 +55,7 @@ def _as_flag(error: InvalidOption) -> str:
     declared = OPTIONS.get(error.name)
     flag = _FLAGS.get(error.name, "--" + error.name.replace("_", "-"))
     flag = "/".join(reversed(declared.flags)) if declared and declared.flags else flag
-    return f"{flag} {error.value!r}: {requirement}"
+    return f"{flag}: {requirement}" if error.value is None else f"{flag} {error.value!r}: {requirement}"
 
 
 def one_line(message: str) -> str:
