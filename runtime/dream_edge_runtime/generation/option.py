@@ -1,7 +1,7 @@
 """How one option of a generation is declared: once, and everything else is made from it.
 
-`GenerationConfig` checks its values by it; the command line's options, the server's fields and the
-manual's table are made of it.
+`GenerationConfig` checks its values by it; the command line's options, the server's fields and the manual's table are
+made of it.
 """
 
 from __future__ import annotations
