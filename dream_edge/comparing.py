@@ -112,12 +112,14 @@ def compare(
         texts=texts,
         new_tokens=new_tokens,
     )
+    names = [artifacts] if isinstance(artifacts, str | Path) else artifacts
+    if not names:
+        raise InvalidOption("artifacts", names, "must name at least one")
     _check_sources(reference, base, save_base, data, given)
     check_task_options(tasks, cases, shots)
     if tasks and reference is None:
         raise InvalidOption("tasks", ",".join(tasks), "needs the reference, which solves them too: name the checkpoint")
     output = Output.check(report, sensitivity=sensitivity, update_card=update_card)
-    names = [artifacts] if isinstance(artifacts, str | Path) else artifacts
     opened = [open_artifact(name, progress=progress) for name in names]
     found = None if data is None else gather_texts(data)
     checkpoint = None if reference is None else open_checkpoint(reference, _PURPOSE, progress=progress)
@@ -145,13 +147,15 @@ def _check_sources(
 ) -> None:
     if base is None:
         if reference is None:
-            raise InvalidOption("reference", None, "must name the checkpoint, or --base a file made from it")
+            raise InvalidOption("reference", None, "must name the checkpoint, unless --base names a file made from it")
         return
     settled: dict[str, object] = {**drawn}
     if data:
         settled["data"] = str(data) if isinstance(data, str | Path) else f"{len(data)} given"
     for name, value in settled.items():
-        raise InvalidOption(name, value, "is settled: the base holds the texts and their masks already")
+        raise InvalidOption(
+            name, value, "cannot be chosen with --base, which holds the texts and their masks: leave it out"
+        )
     if save_base is not None:
         raise InvalidOption("save_base", str(save_base), "contradicts --base: name one of them")
 

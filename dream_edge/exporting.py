@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.recipe import Recipe, Scheme, Target
+from dream_edge_runtime.generation.option import Real
 from dream_edge_runtime.progress import OnProgress, silent
 
 from .hub import source
@@ -105,6 +106,7 @@ def _check_budget(
             wrong = "says where to spend bits: give their number with --bits"
             raise InvalidOption("sensitivity", str(sensitivity), wrong)
         return
+    Real(0, 32, open_low=True).convert("bits", bits)  # what can be met is known after measuring
     if scheme != "mixed":
         raise InvalidOption("bits", bits, f"belongs to mixed; {scheme} has a size of its own")
     if target != "cpu":

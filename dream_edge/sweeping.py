@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.graph.onnx_writer import PRODUCER
 from dream_edge_runtime.host import free_memory
 from dream_edge_runtime.progress import OnProgress, silent
@@ -82,6 +84,10 @@ def sweep(
     Raises: what `dream_edge.compare` and the export raise.
     """
     names = list(dict.fromkeys(each.strip() for each in schemes))
+    if not names:
+        raise InvalidOption("schemes", schemes, "must name at least one")
+    if memory is not None:
+        Integer(1).convert("memory", memory)
     for name in names:
         name_to_recipe(name, 1)  # refuses bad names before a checkpoint is downloaded
     output = Output.check(report)

@@ -65,6 +65,7 @@ def test_a_path_among_texts_is_a_file_of_them(random_artifact: Path, random_chec
     ("options", "name"),
     [
         ({}, "reference"),
+        ({"artifacts": [], "reference": "nowhere"}, "artifacts"),
         ({"base": "a.base", "sequences": 3}, "sequences"),
         ({"base": "a.base", "data": TEXTS}, "data"),
         ({"base": "a.base", "save_base": "b.base"}, "save_base"),
@@ -77,7 +78,13 @@ def test_options_that_contradict_each_other_are_refused_before_anything_is_opene
     options: dict[str, object], name: str
 ) -> None:
     with pytest.raises(InvalidOption, match=f"^{name}="):
-        dream_edge.compare("nowhere", **options)  # type: ignore[arg-type]
+        dream_edge.compare(**{"artifacts": "nowhere", **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", [{"schemes": []}, {"memory": -1}, {"memory": 0}, {"memory": "8GB"}])
+def test_a_sweep_of_nothing_or_for_no_memory_is_refused(option: dict[str, object]) -> None:
+    with pytest.raises(InvalidOption, match=f"^{next(iter(option))}="):
+        dream_edge.sweep("nowhere", **option)  # type: ignore[arg-type]
 
 
 def test_a_sweep_says_what_each_scheme_costs_and_takes(random_checkpoint: Path, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_export_reports_each_task_and_logs_what_it_takes(
         ({"scheme": "int4", "calibration_data": ["text"]}, "calibration_data"),
         ({"scheme": "int4", "bits": 5.0}, "bits"),
         ({"scheme": "mixed", "bits": 5.0, "target": "all"}, "bits"),
+        ({"scheme": "mixed", "bits": "4"}, "bits"),
+        ({"scheme": "mixed", "bits": float("nan")}, "bits"),
         ({"scheme": "mixed", "bits": 5.0, "symmetric": True}, "bits"),
         ({"scheme": "mixed", "sensitivity": "s.json"}, "sensitivity"),
     ],

@@ -88,19 +88,20 @@ def by_mask_ratio(comparison: Comparison) -> Table:
     rows.append(("all", *_measures(comparison.overall)))
     if comparison.noise:
         rows.append(("bf16 noise", *_measures(comparison.noise.overall)))
-    head = ("mask ratio", "KL mean", "median", "p99", "same-top", "RMS Δp", "ΔELBO", "positions")
+    head = ("mask ratio", "KL mean", "median", "p99", "largest", "same-top", "RMS Δp", "ΔELBO", "positions")
     return Table(f"{comparison.artifact}: by mask ratio", head, rows)
 
 
 def _measures(measures: Measures) -> Row:
     known = measures.sequences > 1  # one text says nothing about others
     return (
-        f"{measures.kl_mean:.6f} ± " + (f"{measures.kl_mean_se:.6f}" if known else "       ?"),
+        f"{measures.kl_mean:.6f} ± " + (f"{measures.kl_mean_se:.6f}" if known else "?"),
         f"{measures.kl_median:.6f}",
         f"{measures.kl_p99:.5f}",
-        f"{measures.same_top:.2%} ± " + (f"{measures.same_top_se:.2%}" if known else "    ?"),
+        f"{measures.kl_max:.5f}",
+        f"{measures.same_top:.2%} ± " + (f"{measures.same_top_se:.2%}" if known else "?"),
         f"{measures.dp_rms:.3%}",
-        f"{measures.delta_elbo:+.4f} ± " + (f"{measures.delta_elbo_se:.4f}" if known else "     ?"),
+        f"{measures.delta_elbo:+.4f} ± " + (f"{measures.delta_elbo_se:.4f}" if known else "?"),
         f"{measures.positions}",
     )
 
@@ -238,7 +239,7 @@ def every_table(contents: Contents) -> Iterator[Table]:
 
 
 def _steps(steps: int | None) -> str:
-    return "a token" if steps is None else str(steps)
+    return "one a token" if steps is None else str(steps)
 
 
 def _rate(share: Share) -> str:

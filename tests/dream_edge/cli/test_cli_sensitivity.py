@@ -86,7 +86,7 @@ def test_without_measurements_they_are_made_first_and_kept(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "dream_edge.quality.sensitivity.measure._texts", lambda *_: ["Ants march.", "One two three four."]
+        "dream_edge.quality.sensitivity.measure.calibration_texts", lambda: ["Ants march.", "One two three four."]
     )
     out = tmp_path / "out"
     result = run("export", random_checkpoint, out, "--scheme", "mixed", "--bits", "12")
@@ -131,7 +131,7 @@ def test_impossible_budgets_are_refused_with_the_range(
     out = tmp_path / "out"
     result = run("export", random_checkpoint, out, "--scheme", "mixed", "--bits", bits, "--sensitivity", measured)
     assert result.exit_code == 2
-    assert "must lie between" in result.stderr
+    assert "must lie" in result.stderr
     assert not out.exists()
 
 
