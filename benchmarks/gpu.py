@@ -37,7 +37,7 @@ from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes,
 from dream_edge_runtime.host import free_gpu_memory
 from dream_edge_runtime.inference.cuda import ATTENTION
 from dream_edge_runtime.inference.devices import import_onnxruntime
-from dream_edge_runtime.inference.gpu_memory import estimate_gpu_memory
+from dream_edge_runtime.inference.memory import estimate_gpu_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 

@@ -14,7 +14,7 @@ from dream_edge_runtime.format.memory import CANVAS, MemoryEstimate, estimate_me
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
-from dream_edge_runtime.inference.gpu_memory import BLOCK, estimate_gpu_memory
+from dream_edge_runtime.inference.memory import BLOCK, estimate_gpu_memory
 from dream_edge_runtime.progress import OnProgress, silent
 
 from .hub import find_or_download

@@ -24,7 +24,7 @@ from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.host import default_threads
 from dream_edge_runtime.inference.devices import choose_device
-from dream_edge_runtime.inference.memory_check import check_memory
+from dream_edge_runtime.inference.memory import check_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import OnProgress, Progress, silent

@@ -18,9 +18,7 @@ either and nobody formats messages at the place of the failure.
     ├── InvalidOption, UnknownOption
     ├── NotWritable, OutputBusy, NotEnoughDisk
     ├── MissingExtra, DeviceUnavailable
-    ├── TooLittleMemory
-    │   └── TooLittleGpuMemory
-    ├── OutOfGpuMemory
+    ├── TooLittleMemory, OutOfGpuMemory
     ├── UnsafeCache, CacheEntryNotFound, NothingToRequantize
     ├── NonFiniteLogits
     └── Cancelled
@@ -139,35 +137,25 @@ class DeviceUnavailable(DreamEdgeError, RuntimeError):
 
 
 class TooLittleMemory(DreamEdgeError, MemoryError):
-    """Loading the model would push the machine into swapping. Bytes `needed`, `free`, and of `smaller` schemes."""
+    """The model does not fit the machine's, or the GPU's, free memory. Bytes `needed`, `free`, of `smaller` schemes."""
 
     def __init__(
-        self,
-        path: Path,
-        needed: int,
-        free: int,
-        smaller: Mapping[str, int],
-        *,
-        memory: str = "memory",
-        remedies: Sequence[str] = ("close other programs",),
+        self, path: Path, needed: int, free: int, smaller: Mapping[str, int], *, on_gpu: bool, has_cpu_graph: bool
     ) -> None:
         self.needed, self.free, self.smaller = needed, free, dict(smaller)
-        fitting = ", ".join(f"{scheme} takes {size / 1e9:.1f} GB" for scheme, size in smaller.items())
-        remedies = [*remedies, *([f"export it with a smaller scheme ({fitting})"] if fitting else [])]
+        memory = "the GPU's memory" if on_gpu else "memory"
+        remedies = [f"close other programs{' that use the GPU' if on_gpu else ''}"]
+        if on_gpu:
+            hint = "" if has_cpu_graph else ", once it is exported with --target all"
+            remedies.append(f"run it on the CPU: device='cpu' (--device cpu){hint}")
+        if smaller:
+            fitting = ", ".join(f"{scheme} takes {size / 1e9:.1f} GB" for scheme, size in smaller.items())
+            remedies.append(f"export it with a smaller scheme ({fitting})")
         super().__init__(
             f"{path}: loading and running it takes about {needed / 1e9:.1f} GB of {memory} and {free / 1e9:.1f} GB are "
             f"free. Do one of these: {'; '.join(remedies)}; or load it all the same: memory_check=False "
             "(--no-memory-check)."
         )
-
-
-class TooLittleGpuMemory(TooLittleMemory):
-    """The model and a pass do not fit the GPU's free memory."""
-
-    def __init__(self, path: Path, needed: int, free: int, smaller: Mapping[str, int], *, on_cpu: bool) -> None:
-        hint = "" if on_cpu else ", once it is exported with --target all"
-        remedies = ("close other programs that use the GPU", f"run it on the CPU: device='cpu' (--device cpu){hint}")
-        super().__init__(path, needed, free, smaller, memory="the GPU's memory", remedies=remedies)
 
 
 class OutOfGpuMemory(DreamEdgeError, MemoryError):

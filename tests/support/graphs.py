@@ -94,7 +94,7 @@ def single_product(
     arrays = encode_linear(torch.from_numpy(weight), weights)
     held = {f"product.{name}": array for name, array in {**arrays, **({} if bias is None else {"bias": bias})}.items()}
     op = _Inside([TensorSpec("x", activation, ("rows", inputs))], held)
-    result = Linear("product", weights, outputs, inputs, bias=bias is not None)(op, Activations(op.input("x")))
+    result = Linear(op, "product", weights, outputs, inputs, bias=bias is not None)(Activations(op.input("x")))
     op.outputs["y"] = result
     return _checked(write_onnx(op, [TensorSpec("y", result.dtype, ("rows", outputs))], name="single_product")), arrays
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dream_edge_runtime.inference import devices, memory_check
+from dream_edge_runtime.inference import devices, memory
 from dream_edge_runtime.inference import onnx_network as session
 from dream_edge_runtime.inference.devices import import_onnxruntime
 
@@ -89,5 +89,5 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
     module = SimpleNamespace(**{**vars(onnxruntime), "InferenceSession": Session, "OrtValue": OrtValue})
     monkeypatch.setattr(session, "import_onnxruntime", lambda: module)
     monkeypatch.setattr(devices, "cuda_problem", lambda: None)
-    monkeypatch.setattr(memory_check, "free_gpu_memory", lambda: free)
+    monkeypatch.setattr(memory, "free_gpu_memory", lambda: free)
     return gpu

@@ -87,7 +87,7 @@ def split_rows(rows: Rows, sizes: list[int]) -> Iterator[Rows]:
     if len(sizes) == 1:
         yield rows
         return
-    shared = rows.sharing(cache(rows.fetch_logits))
+    shared = replace(rows, fetch_logits=cache(rows.fetch_logits))
     start = 0
     for size in sizes:
         yield shared.take(slice(start, start + size))

@@ -48,21 +48,23 @@ def declare_rounding(op: Op) -> tuple[Value, Value]:
 class Linear:
     """y = x Wᵀ + b, for the matrix `name` [outputs, inputs]; `weights` says how it is stored and multiplied."""
 
+    op: Op
     name: str
     weights: WeightFormat
     outputs: int
     inputs: int
     bias: bool = False
 
-    def __call__(self, op: Op, x: Activations) -> Value:
+    def __call__(self, x: Activations) -> Value:
+        op = self.op
         multiply = {"float": self._multiply_float, "row": self._multiply_rows, "nf4": self._multiply_nf4}
         with op.block(self.name):
             product = multiply.get(self.weights.kind, self._multiply_blocks)(op, x)
-            return op.Add(op.Cast(product, "float32"), op.weight(f"{self.name}.bias")) if self.bias else product
+            return op.Add(op.Cast(product, "float32"), self._part("bias")) if self.bias else product
 
     def _multiply_float(self, op: Op, x: Activations) -> Value:
         """The weights as they are, [out, in]."""
-        return op.Gemm(x.value, op.Cast(self._part(op, "weight"), x.value.dtype), transB=1)
+        return op.Gemm(x.value, op.Cast(self._part("weight"), x.value.dtype), transB=1)
 
     def _multiply_rows(self, op: Op, x: Activations) -> Value:
         """W8A8: int8 weights [in, out] with a scale for each output, u8 activations with a scale for each row.
@@ -70,46 +72,36 @@ class Linear:
         The integer product is exact; it is scaled by output inside the operator and by row after it.
         """
         rows, row_scale = x.quantize(op)
-        weight, scales = self._part(op, "weight"), self._part(op, "scales")
+        weight, scales = self._part("weight"), self._part("scales")
         return op.Mul(op.MatMulIntegerToFloat(rows, weight, 1.0, scales, declare_rounding(op)[1]), row_scale)
 
     def _multiply_blocks(self, op: Op, x: Activations) -> Value:
         """Weight-only 4 or 8 bits in groups along the input."""
-        scales = op.Cast(self._part(op, "scales"), x.value.dtype)  # folded when the graph is loaded
-        zero_points = [] if self.weights.symmetric else [self._part(op, "zero_points")]
-        sizes = {"K": self.inputs, "N": self.outputs, "block_size": self.weights.block_size, "bits": self.weights.bits}
+        scales = op.Cast(self._part("scales"), x.value.dtype)  # folded when the graph is loaded
+        zero_points = [] if self.weights.symmetric else [self._part("zero_points")]
+        sizes = {**self._sizes(), "bits": self.weights.bits}
         if x.value.dtype == "float32":
             sizes["accuracy_level"] = INT8_ACTIVATIONS
-        return op.MatMulNBits(x.value, self._part(op, "weight"), scales, *zero_points, **sizes)
+        return op.MatMulNBits(x.value, self._part("weight"), scales, *zero_points, **sizes)
 
     def _multiply_nf4(self, op: Op, x: Activations) -> Value:
         """bitsandbytes' NormalFloat: its codes and its absmax as they are."""
-        absmax = op.Cast(self._part(op, "absmax"), x.value.dtype)
-        sizes = {"K": self.inputs, "N": self.outputs, "block_size": self.weights.block_size}
-        return op.MatMulBnb4(x.value, self._part(op, "weight"), absmax, quant_type=NF4, **sizes)
+        absmax = op.Cast(self._part("absmax"), x.value.dtype)
+        return op.MatMulBnb4(x.value, self._part("weight"), absmax, quant_type=NF4, **self._sizes())
 
-    def _part(self, op: Op, part: str) -> Value:
-        return op.weight(f"{self.name}.{part}")
+    def _sizes(self) -> dict[str, int]:
+        return {"K": self.inputs, "N": self.outputs, "block_size": self.weights.block_size}
+
+    def _part(self, part: str) -> Value:
+        return self.op.weight(f"{self.name}.{part}")
 
 
-@dataclass(frozen=True)
-class Embedding:
+def look_up(op: Op, ids: Value, name: str, weights: WeightFormat) -> Value:
     """Rows of the table `name`, as fp32; an id outside of it would silently give zeros, so callers check ids first."""
-
-    name: str
-    weights: WeightFormat
-
-    def __call__(self, op: Op, ids: Value) -> Value:
-        table = op.weight(f"{self.name}.weight")
-        with op.block(self.name):
-            if self.weights.kind == "float":  # fp16 is widened after it is looked up, so that the table stays small
-                return op.Cast(op.Gather(table, ids, axis=0), "float32")
-            return op.GatherBlockQuantized(
-                table,
-                ids,
-                op.Cast(op.weight(f"{self.name}.scales"), "float32"),
-                bits=self.weights.bits,
-                block_size=self.weights.block_size,
-                gather_axis=0,
-                quantize_axis=1,
-            )
+    table = op.weight(f"{name}.weight")
+    with op.block(name):
+        if weights.kind == "float":  # fp16 is widened after it is looked up, so that the table stays small
+            return op.Cast(op.Gather(table, ids, axis=0), "float32")
+        scales = op.Cast(op.weight(f"{name}.scales"), "float32")
+        sizes = {"bits": weights.bits, "block_size": weights.block_size}
+        return op.GatherBlockQuantized(table, ids, scales, **sizes, gather_axis=0, quantize_axis=1)

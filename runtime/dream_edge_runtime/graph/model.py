@@ -12,11 +12,19 @@ from ..format.layout import weight_places
 from ..format.model_config import ModelConfig
 from ..format.recipe import Recipe, Target
 from ..format.tensors import LM_HEAD
-from .layers import Decoder, KeyValue
-from .linear import Activations, Linear
+from .layers import Decoder
+from .linear import Activations
 from .onnx_writer import write_onnx
 from .op import Op, Value
-from .signature import EIGHT_BITS, activation_dtype, input_specs, output_specs, rounding_constants, top_k
+from .signature import (
+    EIGHT_BITS,
+    activation_dtype,
+    input_specs,
+    key_value_names,
+    output_specs,
+    rounding_constants,
+    top_k,
+)
 
 GRAPH_REVISION = 1
 """Raised by every change of the bytes that `derive_graph` gives; what the weights mean never changes with it."""
@@ -38,21 +46,13 @@ def derive_graph(
     places, formats = weight_places(config, recipe, target), recipe.targets[target]
     if shards:
         places = {name: place._replace(shard=shards[place.shard]) for name, place in places.items()}
-    op = Op(input_specs(config, target), places)
-    dtype, layers = activation_dtype(target), range(config.num_hidden_layers)
-    past = [
-        KeyValue(op.input(f"past_key_values.{index}.key"), op.input(f"past_key_values.{index}.value"))
-        for index in layers
-    ]
-    hidden, present = Decoder(config, formats)(
-        op, op.input("input_ids"), op.input("position_ids"), op.input("key_mask"), past, op.input("logit_rows"), dtype
-    )
-    lm_head = Linear(LM_HEAD, formats.lm_head, config.vocab_size, config.hidden_size)
-    logits = op.Cast(lm_head(op, Activations(op.Cast(hidden, dtype))), "float32")
+    op, dtype = Op(input_specs(config, target), places), activation_dtype(target)
+    decoder = Decoder(op, config, formats, dtype)
+    hidden, present = decoder.record()
+    logits = op.Cast(decoder.matrices[LM_HEAD](Activations(op.Cast(hidden, dtype))), "float32")
     op.outputs = {"logits": logits, **reduce_logits(op, logits, op.input("temperature"), top_k(config))}
-    for index, computed in enumerate(present):
-        op.outputs[f"present_key_values.{index}.key"] = computed.key
-        op.outputs[f"present_key_values.{index}.value"] = computed.value
+    names = key_value_names("present", config)
+    op.outputs |= zip(names, (value for computed in present for value in computed), strict=True)
     op.constants |= {name: array for name, array in rounding_constants(*bits).items() if name in op.constants}
     return write_onnx(op, output_specs(config, target), name="dream_denoising_pass")
 

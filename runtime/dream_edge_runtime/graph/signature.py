@@ -27,10 +27,7 @@ SEVEN_BITS = (63, 64)
 
 def rounding_constants(levels: int, zero_point: int) -> dict[str, NDArray[Any]]:
     """The two constants by name."""
-    return {
-        ACTIVATION_LEVELS: np.array(levels, "<f4"),
-        ACTIVATION_ZERO_POINT: np.array(zero_point, np.uint8),
-    }
+    return {ACTIVATION_LEVELS: np.array(levels, "<f4"), ACTIVATION_ZERO_POINT: np.array(zero_point, np.uint8)}
 
 
 def top_k(config: ModelConfig) -> int:
@@ -79,9 +76,12 @@ def output_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
     ]
 
 
+def key_value_names(kind: str, config: ModelConfig) -> list[str]:
+    """The graph's inputs ("past") or outputs ("present"), in order: keys and values of each layer in turn."""
+    layers = range(config.num_hidden_layers)
+    return [f"{kind}_key_values.{index}.{part}" for index in layers for part in ("key", "value")]
+
+
 def _key_values(kind: str, positions: str, config: ModelConfig, target: Target) -> Iterator[TensorSpec]:
-    for index in range(config.num_hidden_layers):
-        for part in ("key", "value"):
-            name = f"{kind}_key_values.{index}.{part}"
-            shape = ("batch", config.num_key_value_heads, positions, config.head_dim)
-            yield TensorSpec(name, activation_dtype(target), shape)
+    shape = ("batch", config.num_key_value_heads, positions, config.head_dim)
+    return (TensorSpec(name, activation_dtype(target), shape) for name in key_value_names(kind, config))

@@ -14,7 +14,8 @@ from ..format.model_config import ModelConfig
 from ..graph.signature import TOP_K
 
 _LANES = 16
-
+REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
+"""The outputs of a pass that sampling needs."""
 
 KeyValues = object
 """Rotated keys and values of the active positions of one pass, in every layer, wherever the network keeps them."""
@@ -50,20 +51,8 @@ class Rows:
 
     def take(self, rows: slice | IntArray) -> Rows:
         """Some of these rows, by slice or indices."""
-        return Rows(
-            self.top_logits[rows],
-            self.top_ids[rows],
-            self.top_probs[rows],
-            self.log_normalizer[rows],
-            self.neg_entropy[rows],
-            lambda: self.fetch_logits()[rows],
-            self.key_values,
-            self.fresh,
-        )
-
-    def sharing(self, fetch_logits: Callable[[], FloatArray]) -> Rows:
-        """The same rows with another way to fetch the logits."""
-        return replace(self, fetch_logits=fetch_logits)
+        reduced = {name: getattr(self, name)[rows] for name in REDUCED}
+        return replace(self, **reduced, fetch_logits=lambda: self.fetch_logits()[rows])
 
     @classmethod
     def from_logits(cls, logits: FloatArray, temperature: float, k: int = TOP_K) -> Rows:

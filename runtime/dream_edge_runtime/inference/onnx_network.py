@@ -24,18 +24,17 @@ from ..format.recipe import Target
 from ..graph.model import derive_graph
 from ..graph.onnx_writer import write_onnx
 from ..graph.op import Op
-from ..graph.signature import EIGHT_BITS, SEVEN_BITS, activation_dtype
+from ..graph.signature import EIGHT_BITS, SEVEN_BITS, activation_dtype, key_value_names
 from ..host import default_threads
 from . import cuda
 from .devices import choose_device, import_onnxruntime
-from .memory_check import check_gpu_memory, check_memory
-from .network import KeyValues, Rows
+from .memory import check_memory
+from .network import REDUCED, KeyValues, Rows
 
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
 _WEIGHTS_DIRECTORY = "session.model_external_initializers_file_folder_path"
-_REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
 
 
 @dataclass(frozen=True)
@@ -83,26 +82,19 @@ class OnnxNetwork:
         graphs = artifact.manifest.graphs
         self._device = choose_device(device, graphs if graph is None or device == "cuda" else {"cpu"}, artifact.path)
         if device == "auto" and self._device == "cuda" and memory_check and "cpu" in graphs:
-            self._device = self._prefer_room(artifact)
+            try:
+                check_memory(artifact.path, artifact.manifest, "cuda", "cuda")
+            except TooLittleMemory as error:
+                _log.warning("Running on the CPU: %s", error)
+                self._device = "cpu"
         self._target: Target = graph or self._device
         if self._target not in graphs:
             raise DeviceUnavailable(self._target, f"{artifact.path} holds graphs for: {', '.join(sorted(graphs))}.")
         self.config: ModelConfig = artifact.manifest.config
         self._ort = import_onnxruntime()
-        if memory_check and self._device == "cuda":
-            check_gpu_memory(artifact.path, artifact.manifest)
-        elif memory_check:
-            check_memory(artifact.path, artifact.manifest, self._target)
+        if memory_check:
+            check_memory(artifact.path, artifact.manifest, self._target, self._device)
         self._session = self._create(artifact, threads or default_threads())
-
-    def _prefer_room(self, artifact: Artifact) -> Target:
-        """CUDA, or the CPU where the model does not fit the GPU's memory."""
-        try:
-            check_gpu_memory(artifact.path, artifact.manifest)
-        except TooLittleMemory as error:
-            _log.warning("Running on the CPU: %s", error)
-            return "cpu"
-        return "cuda"
 
     def _create(self, artifact: Artifact, threads: int) -> Any:
         """A session of the graph that the manifest implies; of the artifact's files only the weights are read."""
@@ -156,13 +148,13 @@ class OnnxNetwork:
         if past is None:
             past = OnnxKeyValues.empty(self.config, len(input_ids), activation_dtype(self._target), self._device)
         assert isinstance(past, OnnxKeyValues)
-        for name, value in zip(_key_value_names("past", self.config), past.values, strict=True):
+        for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("logits", self._device, 0)
-        for name in _REDUCED:
+        for name in REDUCED:
             binding.bind_output(name)
         if keep:  # each costs 25 µs to bind and fetch
-            for name in _key_value_names("present", self.config):
+            for name in key_value_names("present", self.config):
                 binding.bind_output(name, self._device, 0)
         options = self._ort.RunOptions()
         with _terminate_on(cancel, options):
@@ -175,9 +167,9 @@ class OnnxNetwork:
                     raise problem from None
                 raise
         logits, *others = binding.get_outputs()
-        reduced, present = others[: len(_REDUCED)], others[len(_REDUCED) :]
+        reduced, present = others[: len(REDUCED)], others[len(REDUCED) :]
         return Rows(
-            **dict(zip(_REDUCED, (value.numpy() for value in reduced), strict=True)),
+            **dict(zip(REDUCED, (value.numpy() for value in reduced), strict=True)),
             fetch_logits=logits.numpy,
             key_values=OnnxKeyValues(present) if keep else None,
         )
@@ -236,9 +228,3 @@ def _terminate_on(cancel: threading.Event | None, options: Any) -> Iterator[None
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-
-
-def _key_value_names(kind: str, config: ModelConfig) -> list[str]:
-    """The graph's inputs ("past") or outputs ("present") in the order of `OnnxKeyValues`."""
-    layers = range(config.num_hidden_layers)
-    return [f"{kind}_key_values.{index}.{part}" for index in layers for part in ("key", "value")]

@@ -43,7 +43,7 @@ def test_nothing_to_requantize_is_one_line(random_artifact: Path) -> None:
 
 
 def test_copy_that_could_not_be_loaded_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_edge_runtime.inference.memory_check.free_memory", lambda: 1000)
+    monkeypatch.setattr("dream_edge_runtime.inference.memory.free_memory", lambda: 1000)
     result = run("generate", make_artifact(tmp_path, "int4").path, "-p", "a", "-n", "2", "--as-int8")
     assert result.exit_code == 1
     assert "--no-memory-check" in result.stderr
@@ -58,7 +58,7 @@ def test_unknown_key_is_said() -> None:
 
 
 def test_too_little_memory_is_one_line(random_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dream_edge_runtime.inference.memory_check.free_memory", lambda: 1000)
+    monkeypatch.setattr("dream_edge_runtime.inference.memory.free_memory", lambda: 1000)
     asked = ("generate", random_artifact, "-p", "a", "-n", "2", "--steps", "1")
     result = run(*asked)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)

@@ -12,7 +12,7 @@ import pytest
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfGpuMemory, TooLittleGpuMemory
+from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfGpuMemory, TooLittleMemory
 from dream_edge_runtime.format.recipe import Recipe, WeightFormat
 from dream_edge_runtime.host import free_gpu_memory
 from dream_edge_runtime.inference import cuda
@@ -142,7 +142,7 @@ def test_other_failures_are_told_apart(artifact: Artifact, monkeypatch: pytest.M
 
 def test_too_little_memory_names_what_would_help(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpu(monkeypatch, free=1000)
-    with pytest.raises(TooLittleGpuMemory, match=r"of the GPU's memory.*--device cpu.*--no-memory-check"):
+    with pytest.raises(TooLittleMemory, match=r"of the GPU's memory.*--device cpu.*--no-memory-check"):
         OnnxNetwork(artifact, device="cuda")
     OnnxNetwork(artifact, device="cuda", memory_check=False)
 

@@ -6,7 +6,7 @@ import pytest
 
 from dream_edge_runtime.format.memory import MemoryEstimate
 from dream_edge_runtime.format.recipe import Recipe
-from dream_edge_runtime.inference.gpu_memory import estimate_gpu_memory
+from dream_edge_runtime.inference.memory import estimate_gpu_memory
 
 from ..format.test_recipe import DREAM_7B
 
