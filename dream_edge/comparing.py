@@ -20,10 +20,9 @@ from .quality.comparison import Comparison, check_same_model, compare_artifact
 from .quality.extras import Extras
 from .quality.reference.base import Base
 from .quality.reference.build import BasePlan, build_base
-from .quality.report import Output
-from .quality.task_report import TaskScores
-from .quality.tasks import check_task_options, compare_tasks, reference_model, score_tasks, usual_shots
-from .quality.texts.evaluation import draw_evaluation
+from .quality.report.output import Output
+from .quality.tasks import TaskScores, check_task_options, compare_tasks, reference_model, score_tasks, usual_shots
+from .quality.texts.masking import draw_evaluation
 from .quality.texts.read import Text, Texts, gather_texts
 from .quality.trajectory.follow import is_held
 

@@ -126,13 +126,13 @@ def _spend(
     from .quality.errors import MeasurementsUnfit
     from .quality.sensitivity.budget import budget_recipe
     from .quality.sensitivity.effects import Sensitivity
-    from .quality.sensitivity.measure import measure_sensitivity
+    from .quality.sensitivity.measure import sensitivity
 
     check_output(checkpoint, resolve_goal(out), force=force)  # now, not after hours of measuring
     if file is None:
         path = out.absolute().with_name(f"{out.name}.sensitivity.json")
         _log.info("Measuring first which matrices matter, kept in %s", path)
-        found = measure_sensitivity(checkpoint, out=path, progress=progress)
+        found = sensitivity(checkpoint.path, out=path, progress=progress)
     else:
         path, found = Path(file), Sensitivity.read(Path(file))
         if found.model != fingerprint(checkpoint):
@@ -154,6 +154,6 @@ def _read(data: str | Path | Sequence[Text] | None) -> tuple[str, Sequence[Text]
 def _calibration(
     checkpoint: Checkpoint, name: str, texts: Sequence[Text] | None, sequences: int | None
 ) -> CalibrationSet:
-    from .quality.texts.calibration import SEQUENCES, calibration_set
+    from .quality.texts.masking import CALIBRATED, calibration_set
 
-    return calibration_set(checkpoint, data=texts, name=name, sequences=SEQUENCES if sequences is None else sequences)
+    return calibration_set(checkpoint, data=texts, name=name, sequences=CALIBRATED if sequences is None else sequences)

@@ -20,7 +20,8 @@ from dream_edge_runtime.progress import OnProgress, silent
 from .comparing import compare
 from .hub import source
 from .models import open_checkpoint
-from .quality.report import Advice, Output, ReportEntry, advise
+from .quality.report.contents import Advice, ReportEntry, advise
+from .quality.report.output import Output
 from .quality.texts.read import Texts
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from dream_edge.quality.measure.differences import Differences, DoubleArray, differences, log_softmax
-from dream_edge.quality.texts.default import default_texts
 from dream_edge.quality.texts.masking import MaskedPassage, mask_passages
-from dream_edge.quality.texts.read import passages
+from dream_edge.quality.texts.read import default_texts, passages
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.arrays import FloatArray, IntArray

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
-from dream_edge.quality.texts.default import builtin_texts
+from dream_edge.quality.texts.read import builtin_texts
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.format.model_config import ModelConfig
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
     from dream_edge import Sensitivity
 
 
-class ThemeName(StrEnum):
-    LIGHT = "light"
-    DARK = "dark"
-
-
 def sensitivity(
     checkpoint: options.CheckpointArgument,
     formats: Annotated[
@@ -32,8 +26,6 @@ def sensitivity(
         Path | None,
         typer.Option(metavar="FILE.json", help="Keep what is measured; run again to resume or to add formats."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a heat map: .png, .svg or .pdf.")] = None,
-    theme: Annotated[ThemeName, typer.Option(help="Colours of the heat map.")] = ThemeName.LIGHT,
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=".txt or .jsonl, but not the texts of a comparison.  [default: built in]"),
@@ -50,10 +42,7 @@ def sensitivity(
     layer is in memory at a time.
     """
     import dream_edge
-    from dream_edge.quality.sensitivity.heat_map import check_plot, draw_heat_map
 
-    if plot is not None:
-        check_plot(plot)
     with show_progress() as progress:
         found = dream_edge.sensitivity(
             checkpoint,
@@ -65,8 +54,6 @@ def sensitivity(
             seed=seed,
             progress=progress,
         )
-    if plot is not None:
-        draw_heat_map(found, plot, theme.value)
     if json:
         print_json(found.to_dict())
     else:
@@ -76,11 +63,10 @@ def sensitivity(
 def describe(found: Sensitivity) -> str:
     """KL by layer and matrix in millionths of a nat, a table for each format; and whether losses add up."""
     from dream_edge.quality.report.tables import heat_map, millionths
-    from dream_edge.quality.sensitivity.heat_map import make_heat_maps
     from dream_edge_runtime.format.tensors import LM_HEAD
 
     blocks = []
-    for each in make_heat_maps(found):
+    for each in found.heat_maps():
         table, head = heat_map(each), found.single(LM_HEAD, each.format)
         lines = [table.caption, *align(table.lines)]
         blocks.append("\n".join(lines + ([f"lm_head {millionths(head.kl_mean)}"] if head else [])))

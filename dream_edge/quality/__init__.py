@@ -11,7 +11,7 @@ from .measure.figures import Bin, Figures, Measures, Quantile
 from .reference.base import Base
 from .reference.build import BasePlan, build_base, temporary_base
 from .reference.noise import noise_floor, with_noise_floor
-from .texts.evaluation import Evaluation, draw_evaluation
+from .texts.masking import Evaluation, draw_evaluation
 from .texts.read import Sample, Text, read_texts
 from .trajectory.agreement import TrajectoryFigures
 from .trajectory.follow import trajectories, with_trajectories

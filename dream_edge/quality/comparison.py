@@ -17,18 +17,16 @@ from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from .errors import MismatchedModels
-from .measure.differences import Differences, concatenate, differences
+from .measure.differences import Differences
 from .measure.figures import Bin, Figures, Measures, figures
 from .reference.base import Base
 from .reference.noise import noise_floor
-from .task_report import TaskComparison
-from .texts.evaluation import asked_rows
+from .tasks import TaskComparison
 from .texts.masking import MaskedPassage
 from .trajectory.agreement import TrajectoryFigures
-from .trajectory.follow import follow, follow_count, trajectories
+from .trajectory.follow import follow, trajectories
 from .trajectory.path import Trajectory
-
-_ROWS_AT_ONCE = 32
+from .trajectory.record import pass_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,19 +76,16 @@ def compare_artifact(
         threads: for the artifact's passes; None = as many as the processor has cores.
         progress: told of passes; a trajectory that may end sooner counts as if it did not.
 
-    Raises:
-        MismatchedModels: artifact and base differ in vocabulary or geometry.
-        CorruptBase: the base is damaged.
-        ArtifactError: the artifact is.
+    Raises: MismatchedModels, CorruptBase, ArtifactError.
     """
     check_same_model(artifact, base.config, base.name)
     followed = trajectories(base) if recorded is None else recorded
     noise = noise_floor(base)
-    passes = Meter(progress, f"comparing {artifact.path.name}", pass_count(base, followed), "passes")
+    passes = Meter(progress, f"comparing {artifact.path.name}", _pass_count(base, followed), "passes")
     network, evaluation = OnnxNetwork(artifact, threads=threads), base.evaluation
     measured: list[tuple[int, Differences]] = []
-    for index, masked in enumerate(evaluation.passages):
-        measured.append((masked.bin, _measure(network, base, index)))
+    for first, masked in zip(evaluation.starts.tolist()[:-1], evaluation.passages, strict=True):
+        measured.append((masked.bin, base.differences(first, _logits(network, masked))))
         passes.advance()
     found = figures(measured, evaluation.bins)
     return Comparison(
@@ -104,28 +99,16 @@ def compare_artifact(
     )
 
 
-def pass_count(base: Base, recorded: Sequence[Trajectory] | None = None) -> int:
-    """How many passes `compare` makes at most."""
-    followed = trajectories(base) if recorded is None else recorded
-    return len(base.evaluation.passages) + follow_count(followed, base.config.vocab_size)
+def _pass_count(base: Base, followed: Sequence[Trajectory]) -> int:
+    """How many passes it takes at most: one for each passage, and two for each of the reference's."""
+    along = sum(pass_count(each.config, each.begun, base.config.vocab_size) for each in followed)
+    return len(base.evaluation.passages) + 2 * along
 
 
-def _measure(network: Network, base: Base, index: int) -> Differences:
-    """Passage `index` of the evaluation set; of the reference, a few rows are in memory at a time."""
-    masked, first = base.evaluation.passages[index], int(base.evaluation.starts[index])
-    logits = _logits(network, masked, base.config)
-    parts = []
-    for start in range(0, len(masked.targets), _ROWS_AT_ONCE):
-        part = slice(start, min(start + _ROWS_AT_ONCE, len(masked.targets)))
-        log_p = base.log_probs(first + part.start, first + part.stop)
-        parts.append(differences(log_p, logits[part], masked.targets[part]))
-    return concatenate(parts)
-
-
-def _logits(network: Network, masked: MaskedPassage, config: ModelConfig) -> FloatArray:
+def _logits(network: Network, masked: MaskedPassage) -> FloatArray:
     positions = np.arange(len(masked.canvas), dtype=np.int64)[None]
     everyone = np.ones((1, len(masked.canvas)), np.bool_)
-    rows = asked_rows(masked, config)
+    rows = masked.asked_rows(network.config)
     return network.forward(masked.canvas[None], positions, everyone, rows, 0.0, None).fetch_logits()
 
 

@@ -15,8 +15,7 @@ from dream_edge_runtime.units import size
 
 from .reference.base import Base
 from .reference.noise import noise_floor, with_noise_floor
-from .texts.default import default_texts
-from .texts.read import Passage, Text, passages
+from .texts.read import Passage, Text, default_texts, passages
 from .trajectory.follow import is_held, trajectories, with_trajectories
 from .trajectory.path import draw_openings, official
 from .trajectory.record import pass_count

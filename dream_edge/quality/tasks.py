@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,65 @@ from numpy.typing import NDArray
 from dream_edge.tasks import TASKS
 from dream_edge.tasks.scoring import OFFICIAL, SHOTS, Options, mcnemar, paired_error, solve, wilson
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..models import is_tiny
-from .task_report import TaskComparison, TaskResult, TaskScores
+from .trajectory.follow import reference_network
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_runtime.model import DreamModel
 
 CASES = 100
 """Of each task. The standard error of a difference is about √(share of cases that differ / cases)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """Which held-out cases a model solved: of each task a string of as many 0 and 1. It was shown `shots` examples."""
+
+    model: str
+    shots: int
+    solved: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """One task, or all together. Shares between 0 and 1.
+
+    reference, artifact: share of the cases that each solved, and its 95 % confidence interval (Wilson).
+    difference: artifact - reference; difference_se is its standard error over the cases, which are paired.
+    lost, gained: cases that only the reference solved, and only the artifact.
+    p_value: two-sided, of McNemar's exact test; how often a difference this large arises when there is none.
+    """
+
+    task: str
+    cases: int
+    reference: float
+    reference_interval: tuple[float, float]
+    artifact: float
+    artifact_interval: tuple[float, float]
+    difference: float
+    difference_se: float
+    lost: int
+    gained: int
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskComparison:
+    """An artifact's scores against its reference's."""
+
+    artifact: str
+    shots: int
+    """Solved examples before each question."""
+    overall: TaskResult
+    tasks: tuple[TaskResult, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
 
 
 def usual_shots(checkpoint: Checkpoint) -> int:
@@ -36,8 +85,8 @@ def check_task_options(tasks: Sequence[str], cases: int, shots: int | None) -> N
         if isinstance(tasks, str) or task not in TASKS:
             raise InvalidOption("tasks", tasks if isinstance(tasks, str) else task, f"must be of {', '.join(TASKS)}")
     for option, value, least in (("cases", cases, 1), ("shots", shots, 0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InvalidOption(option, value, f"must be an integer of at least {least}")
+        if value is not None:
+            Integer(least).convert(option, value)
 
 
 def score_tasks(
@@ -61,8 +110,7 @@ def score_tasks(
         together: all cases of a task in one batch, for a reference that is read from the disk for every pass.
         progress: called as cases are done.
 
-    Raises:
-        InvalidOption: an unknown task, or a number that does not fit.
+    Raises InvalidOption for an unknown task, or a number that does not fit.
     """
     check_task_options(tasks, cases, shots)
     solved: dict[str, str] = {}
@@ -87,13 +135,9 @@ def reference_model(checkpoint: Checkpoint) -> DreamModel:
 
     A large one is read from the disk for every pass, 15 GB for 7B: score it with `together`.
     """
-    from .trajectory.follow import reference_network
-
-    network = reference_network(checkpoint)
-
     from dream_edge_export.reference import networks
 
-    return networks.reference_model(checkpoint, network)
+    return networks.reference_model(checkpoint, reference_network(checkpoint))
 
 
 def compare_tasks(reference: TaskScores, artifact: TaskScores) -> TaskComparison:

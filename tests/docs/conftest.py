@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dream_edge.quality.texts.default import builtin_texts
+from dream_edge.quality.texts.read import builtin_texts
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import Recipe
@@ -68,7 +68,7 @@ def few_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Comparisons see a few of the built-in texts and short trajectories, unless there is time."""
     if request.node.get_closest_marker("slow") is None:
         texts = builtin_texts()[:2]
-        monkeypatch.setattr("dream_edge.quality.texts.default.builtin_texts", lambda: texts)
+        monkeypatch.setattr("dream_edge.quality.texts.read.builtin_texts", lambda: texts)
         monkeypatch.setattr("dream_edge.quality.extras.TEXTS", 1)
         monkeypatch.setattr("dream_edge.quality.extras.NEW_TOKENS", 4)
         monkeypatch.setattr("dream_edge.cli.demo._COMPARED", 4)

@@ -10,8 +10,8 @@ import numpy as np
 from dream_edge.quality.comparison import Comparison
 from dream_edge.quality.measure.differences import Differences
 from dream_edge.quality.measure.figures import figures
-from dream_edge.quality.report import ReportEntry
-from dream_edge.quality.task_report import TaskComparison, TaskResult
+from dream_edge.quality.report.contents import ReportEntry
+from dream_edge.quality.tasks import TaskComparison, TaskResult
 from dream_edge.quality.trajectory.agreement import Flips, FlipsAt, FreeRun, SampleTexts, Share, TrajectoryFigures
 
 

@@ -11,8 +11,6 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 
 DoubleArray = NDArray[np.float64]
 
-ROWS_AT_ONCE = 32  # of a vocabulary of 152064: 39 MB an array
-
 
 @dataclass(frozen=True)
 class Differences:
@@ -43,18 +41,6 @@ def differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: In
     `targets` [masked] are the tokens that were masked. Any slice of the rows may be given; `concatenate` puts the
     parts of one sequence together.
     """
-    starts = range(0, len(targets), ROWS_AT_ONCE)
-    slices = [slice(start, start + ROWS_AT_ONCE) for start in starts]
-    return concatenate([_differences(log_p[part], logits[part], targets[part]) for part in slices])
-
-
-def concatenate(parts: list[Differences]) -> Differences:
-    """Put the positions of all `parts` one after the other."""
-    names = [field.name for field in fields(Differences)]
-    return Differences(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
-def _differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: IntArray) -> Differences:
     log_q = log_softmax(logits)
     exact = log_p.astype(np.float64, copy=False)
     kl = (np.exp(exact) * (exact - log_q)).sum(axis=1)
@@ -65,6 +51,12 @@ def _differences(log_p: FloatArray | DoubleArray, logits: FloatArray, targets: I
         -exact[rows, targets],
         -log_q[rows, targets],
     )
+
+
+def concatenate(parts: list[Differences]) -> Differences:
+    """Put the positions of all `parts` one after the other."""
+    names = [field.name for field in fields(Differences)]
+    return Differences(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def log_softmax(logits: FloatArray) -> DoubleArray:

@@ -143,11 +143,7 @@ class Measures:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Measures:
-        """The inverse of `to_dict`.
-
-        Raises:
-            KeyError, TypeError: it was written by something else.
-        """
+        """The inverse of `to_dict`; KeyError or TypeError where something else wrote it."""
         values = {field.name: document[field.name] for field in fields(cls)}
         for name in ("kl_quantiles", "dp_quantiles"):
             values[name] = tuple(Quantile(**each) for each in values[name])
@@ -183,17 +179,9 @@ class Figures:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Figures:
-        """The inverse of `to_dict`.
-
-        Raises:
-            KeyError, TypeError: it was written by something else.
-        """
-        return cls(
-            Measures.from_dict(document["overall"]),
-            tuple(
-                Bin(part["mask_ratio"][0], part["mask_ratio"][1], Measures.from_dict(part)) for part in document["bins"]
-            ),
-        )
+        """The inverse of `to_dict`; KeyError or TypeError where something else wrote it."""
+        bins = ((*part["mask_ratio"], Measures.from_dict(part)) for part in document["bins"])
+        return cls(Measures.from_dict(document["overall"]), tuple(Bin(low, high, found) for low, high, found in bins))
 
 
 def figures(sequences: Sequence[tuple[int, Differences]], bins: int) -> Figures:

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.files.regular import Stamp
 from dream_edge_runtime.files.writing import replace_file
 from dream_edge_runtime.format.model_config import ModelConfig
 
 from ..errors import BaseNotFound, CompareError, CorruptBase, MismatchedBase
-from ..texts.evaluation import Evaluation
-from .encoding import Codes, DoubleArray, decode
-from .file import About, Layout, arrays_of, evaluation_of, header, read_header
+from ..measure.differences import Differences, DoubleArray, concatenate, differences
+from ..texts.masking import Evaluation
+from .file import About, Codes, Layout, arrays_of, decode, evaluation_of, header, read_header
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 _COPIED = 1 << 24
+_ROWS_AT_ONCE = 32  # of a vocabulary of 152064: 39 MB an array
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,7 @@ class Base:
         """Log-probabilities [last - first, vocab] of masked positions, counted through all passages.
 
         Those of passage i are `evaluation.starts[i]` to `evaluation.starts[i + 1]`. A row of 152064 takes 1.2 MB.
-
-        Raises:
-            CorruptBase: a checksum is wrong, or the file was replaced or written to since it was opened.
+        Raises CorruptBase where a checksum is wrong, or the file was replaced or written to since it was opened.
         """
         if not 0 <= first <= last <= self._layout.rows:
             raise IndexError(f"rows {first} to {last} of {self._layout.rows}")
@@ -103,12 +103,19 @@ class Base:
             raise CorruptBase(self.path, f"the checksum of a row from {first} to {last} is wrong")
         return decode(codes)
 
+    def differences(self, first: int, logits: FloatArray) -> Differences:
+        """Compare the predictions from row `first` on with `logits` [masked, vocab], a few at a time in memory."""
+        parts = []
+        for start in range(0, len(logits), _ROWS_AT_ONCE):
+            some, row = logits[start : start + _ROWS_AT_ONCE], first + start
+            last = row + len(some)
+            parts.append(differences(self.log_probs(row, last), some, self.evaluation.targets[row:last]))
+        return concatenate(parts)
+
     def with_extra(self, name: str, value: Any) -> Base:
         """Keep `value`, of plain values for JSON, in a new file under `name`, which then replaces the old one.
 
-        Raises:
-            NotWritable: the disk is full, or the place read-only; the file is as it was.
-            ValueError, TypeError: `value` is not plain, or too large.
+        Raises: NotWritable; ValueError or TypeError where `value` is not plain, or too large.
         """
         about = replace(self.about, extras={**self.about.extras, name: value})
         with replace_file(self.path) as goal, self.path.open("rb") as source:

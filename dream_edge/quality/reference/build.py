@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights
-from dream_edge_runtime.errors import MissingExtra
 from dream_edge_runtime.files.writing import (
     check_disk,
     explain_write_errors,
@@ -37,14 +36,14 @@ from dream_edge_runtime.files.writing import (
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..errors import CompareError, NonFiniteReference, OtherBase
-from ..texts.evaluation import Evaluation, asked_rows
+from ..texts.masking import Evaluation
 from .base import Base, checksums, head_of_file
-from .encoding import encode
-from .file import About
+from .file import About, encode
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
     from dream_edge_export.output.journal import Journal
+    from dream_edge_export.reference.bf16 import Rounding
     from dream_edge_export.reference.staged import StagedReference
 
 _ROWS_ENCODED = 32  # of a vocabulary of 152064: 19 MB an array
@@ -64,12 +63,12 @@ class BasePlan:
     evaluation: Evaluation
 
     @cached_property
-    def about(self) -> About:
-        """What the base says of its checkpoint."""
+    def head(self) -> bytes:
+        """The beginning of the file: what it says of its checkpoint, and the evaluation."""
         from dream_edge_export.checkpoint.provenance import fingerprint
 
         drawn = self.evaluation
-        return About(
+        about = About(
             checkpoint=self.checkpoint.path.resolve().name,
             fingerprint=fingerprint(self.checkpoint),
             config=self.checkpoint.config,
@@ -78,11 +77,7 @@ class BasePlan:
             seed=drawn.seed,
             data=drawn.data,
         )
-
-    @cached_property
-    def head(self) -> bytes:
-        """The beginning of the file."""
-        return head_of_file(self.about, self.evaluation)
+        return head_of_file(about, drawn)
 
     @property
     def file_bytes(self) -> int:
@@ -99,23 +94,6 @@ class BasePlan:
         return self.file_bytes + 2 * 4 * self.checkpoint.config.hidden_size * self.evaluation.tokens
 
     @property
-    def work(self) -> float:
-        """All that is to be done, in layers over all sequences."""
-        return self.reference(Path()).work
-
-    def reference(self, directory: Path) -> StagedReference:
-        """The network to evaluate, whose states lie in `directory`."""
-        from dream_edge_export.reference.staged import StagedReference
-
-        passages, config = self.evaluation.passages, self.checkpoint.config
-        return StagedReference(
-            self.checkpoint,
-            [masked.canvas for masked in passages],
-            [asked_rows(masked, config) for masked in passages],
-            directory,
-        )
-
-    @property
     def key(self) -> str:
         """Tells this work from other work: what is computed, and by which programs."""
         import torch
@@ -127,10 +105,7 @@ class BasePlan:
         return hashlib.sha256(self.head + repr((files, tools)).encode()).hexdigest()
 
     def is_made(self, path: Path) -> bool:
-        """Whether the file at `path` is this base, whatever else is kept with it.
-
-        Raises: OtherBase if it is anything else.
-        """
+        """Whether the base is at `path`, whatever else is kept with it. Raises OtherBase if that is anything else."""
         if not os.path.lexists(path):
             return False
         try:
@@ -154,25 +129,26 @@ def build_base(
     One layer is in memory at a time. A base of the same checkpoint and evaluation that is there already is returned as
     it is. What an interrupted call had finished is kept beside `path`, and the same call resumes there.
 
-    Raises:
-        OtherBase: something else is at `path`.
-        NotEnoughDisk: known before anything is written.
-        NotWritable: the disk fails, or the place is read-only.
-        OutputBusy: another process makes this base.
-        NonFiniteReference: the network's own predictions are not numbers.
-        CheckpointError: a tensor is damaged, or a file changed meanwhile.
-        MissingExtra: PyTorch is not installed.
+    Raises: OtherBase, OutputBusy, NotEnoughDisk (before anything is written), NotWritable, NonFiniteReference,
+        CheckpointError.
     """
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise MissingExtra("Evaluating the full-precision network", "export") from None
     path = Path(path).absolute()
     plan = BasePlan(checkpoint, evaluation)
     if not plan.is_made(path):
         with _tell_what_is_kept(path), explain_write_errors(path, _REMEDY):
             _make(plan, path, progress)
     return Base.open(path)
+
+
+def stage_reference(
+    checkpoint: Checkpoint, evaluation: Evaluation, directory: Path, rounding: Rounding | None = None
+) -> StagedReference:
+    """The network to evaluate, whose states lie in `directory`."""
+    from dream_edge_export.reference.staged import StagedReference
+
+    passages = evaluation.passages
+    canvases, rows = [each.canvas for each in passages], [each.asked_rows(checkpoint.config) for each in passages]
+    return StagedReference(checkpoint, canvases, rows, directory, rounding=rounding)
 
 
 @contextmanager
@@ -226,7 +202,7 @@ def _fill(plan: BasePlan, directory: Path, progress: OnProgress) -> None:
     """Leave the whole base in `directory`, after what an earlier run left there."""
     from dream_edge_export.output.journal import Finished
 
-    reference = plan.reference(directory)
+    reference = stage_reference(plan.checkpoint, plan.evaluation, directory)
     stages = reference.stages
     with _resume(plan, reference, directory) as journal:
         finished = journal.finished.count

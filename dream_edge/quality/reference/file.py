@@ -6,7 +6,7 @@ types, shapes and offsets, then the arrays, here these and in this order:
     canvas I32 [tokens]         ids of all passages, one after the other, with masks
     lengths, masked, bins I32 [passages]      of each: tokens, masks, interval of mask ratios
     positions, targets I32 [rows]             of each masked position: where in its passage, and what was there
-    codes U16 [rows, vocab]                   log-probabilities, see `encoding`
+    codes U16 [rows, vocab]                   log-probabilities, see `encode`
     checksums U32 [rows]                      CRC-32 of each row of codes
 
 Its metadata hold the version and, as one JSON object, `About`. A release reads every older minor version and refuses an
@@ -26,12 +26,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.files.json import describe, parse_json_object
 from dream_edge_runtime.format.model_config import ModelConfig
 
 from ..errors import CorruptBase, UnsupportedBase
-from ..texts.evaluation import Evaluation
-from ..texts.masking import MaskedPassage
+from ..measure.differences import DoubleArray
+from ..texts.masking import Evaluation, MaskedPassage
+
+Codes = NDArray[np.uint16]
 
 FORMAT = "dream-edge base"
 MAJOR, MINOR = 1, 0
@@ -42,6 +45,10 @@ _LARGEST_NUMBER = 1 << 40
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 255
+
+DEEPEST = 64.0
+_LAST = 65535
+_DEPTHS = DEEPEST * (np.arange(_LAST + 1) / _LAST) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +116,14 @@ class Layout:
             "checksums": ("U32", masked),
         }
 
+    @property
+    def table(self) -> dict[str, Any]:
+        """What the header says of each array."""
+        return {
+            name: {"data_offsets": [*self.span(name)], "dtype": dtype, "shape": [*shape]}
+            for name, (dtype, shape) in self.arrays.items()
+        }
+
     def span(self, name: str) -> tuple[int, int]:
         """First byte of an array after the header, and the one after its last."""
         start = 0
@@ -131,12 +146,8 @@ class Layout:
 
 def header(about: About, layout: Layout) -> bytes:
     """The file up to its arrays."""
-    table: dict[str, Any] = {
-        "__metadata__": {"about": about.to_json(), "format": FORMAT, "version": f"{MAJOR}.{MINOR}"},
-    }
-    for name, (dtype, shape) in layout.arrays.items():
-        table[name] = {"data_offsets": [*layout.span(name)], "dtype": dtype, "shape": [*shape]}
-    text = json.dumps(table, separators=(",", ":")).encode()
+    metadata = {"about": about.to_json(), "format": FORMAT, "version": f"{MAJOR}.{MINOR}"}
+    text = json.dumps({"__metadata__": metadata, **layout.table}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > LARGEST_HEADER:
         raise ValueError(f"what is kept with a base has at most {LARGEST_HEADER >> 20} MB")
@@ -185,11 +196,7 @@ def _layout(table: Mapping[str, Any]) -> Layout:
     if len(numbers) != 4 or not all(type(number) is int and 0 < number < _LARGEST_NUMBER for number in numbers):
         raise ValueError("shape and offsets must be positive integers")
     layout = Layout(*numbers)
-    expected = {
-        name: {"data_offsets": [*layout.span(name)], "dtype": dtype, "shape": [*shape]}
-        for name, (dtype, shape) in layout.arrays.items()
-    }
-    if table != expected:
+    if table != layout.table:
         raise ValueError("arrays that do not fit each other")
     return layout
 
@@ -244,3 +251,34 @@ def evaluation_of(arrays: Mapping[str, NDArray[np.int32]], about: About) -> Eval
 
 def _within(values: NDArray[Any], bound: int) -> bool:
     return bool(values.min() >= 0 and values.max() < bound)
+
+
+# --- log-probabilities in 16 bits, exact where the probability is -----------------------------------------------------
+
+
+def encode(logits: FloatArray) -> Codes:
+    """Codes [rows, vocab] of the log-probabilities that finite `logits` [rows, vocab] stand for.
+
+    A code is the depth below the most probable token, on a scale of squares: depth = 64 nats · (code / 65535)². The
+    best token and those close to it keep what fp32 says of them, so that near ties stay in order; at a depth of 12 nats
+    the step is 0.0008 nats. Whatever is deeper than 64 nats is put there: e⁻⁶⁴ of the best is nothing, even 152064
+    times. The normaliser is not kept; reading sums it up again.
+
+    KL to what went in is about 1e-8 nats for the distributions of a language model. Beside it: fp16 loses 2.5e-6 where
+    they are flat; 16 linear bits down to 16 nats, as `llama-perplexity --kl-divergence-base` keeps them, lose 0.02 nats
+    where they are peaked, since its floor of e⁻¹⁶ adds up over a large vocabulary.
+    """
+    depths = logits.max(axis=1, keepdims=True) - logits
+    np.minimum(depths, np.float32(DEEPEST), out=depths)
+    depths *= np.float32(1 / DEEPEST)
+    np.sqrt(depths, out=depths)
+    depths *= np.float32(_LAST)
+    codes: Codes = np.rint(depths, out=depths).astype(np.uint16)
+    return codes
+
+
+def decode(codes: Codes) -> DoubleArray:
+    """Log-probabilities [rows, vocab]; their exponentials add up to 1."""
+    found: DoubleArray = -_DEPTHS[codes]
+    found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
+    return found

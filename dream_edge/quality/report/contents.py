@@ -10,7 +10,7 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
 
 from ..comparison import Comparison
-from ..sensitivity.heat_map import HeatMap
+from ..sensitivity.effects import HeatMap
 from .verdict import Verdict, judge
 
 

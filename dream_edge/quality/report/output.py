@@ -10,20 +10,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import MissingExtra
 from dream_edge_runtime.files.writing import explain_write_errors
 
 from ..comparison import Comparison
 from ..errors import ReportForeign
-from ..sensitivity.effects import Sensitivity
-from ..sensitivity.heat_map import HeatMap, make_heat_maps
-from .card import update_card
+from ..sensitivity.effects import HeatMap, Sensitivity
 from .contents import Advice, Contents, ReportEntry
-from .markdown import render_markdown
-from .page import read_file, render_page, require_jinja
-from .pictures import ROLES, Picture, draw_pictures, require_matplotlib
+from .markdown import render_markdown, update_card
+from .page import read_file, render_page
+from .pictures import ROLES, Picture, draw_pictures
 
 FILES = ("report.html", "report.md", "report.json")
 PICTURES = "pictures"
@@ -58,7 +58,7 @@ class Output:
         directory = None if report is None else Path(report)
         if directory is not None:
             check_report(directory)
-        maps = () if sensitivity is None else make_heat_maps(Sensitivity.read(Path(sensitivity)))
+        maps = () if sensitivity is None else Sensitivity.read(Path(sensitivity)).heat_maps()
         return cls(report=directory, heat_maps=maps, cards=update_card)
 
     def write(
@@ -86,8 +86,8 @@ class Output:
 
 def check_report(directory: Path) -> None:
     """Raises ReportForeign when `directory` holds anything but an earlier report, MissingExtra without libraries."""
-    require_jinja()
-    require_matplotlib()
+    if find_spec("jinja2") is None or find_spec("matplotlib") is None:
+        raise MissingExtra("Writing a report", "report")
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise ReportForeign(directory)
     if directory.is_dir() and any(directory.iterdir()) and not _is_report(directory):
@@ -97,10 +97,7 @@ def check_report(directory: Path) -> None:
 def write_report(directory: Path, contents: Contents) -> Path:
     """Write report.html, report.md, report.json and pictures; an earlier report there is replaced. Gives the page.
 
-    Raises:
-        ReportForeign: `directory` holds something else.
-        NotWritable: the disk is full or fails, or the place is read-only.
-        MissingExtra: Jinja or Matplotlib is not installed.
+    Raises: ReportForeign, NotWritable, MissingExtra.
     """
     check_report(directory)
     pictures = draw_pictures(contents)

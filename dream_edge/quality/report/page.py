@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib import resources
-from importlib.util import find_spec
-
-from dream_edge_runtime.errors import MissingExtra
 
 from . import tables
 from .contents import Contents
@@ -33,8 +30,7 @@ class Piece:
 
 
 def render_page(contents: Contents, pictures: Sequence[Picture]) -> str:
-    """The whole page, from `page.html.j2`, which escapes what it is given. Raises MissingExtra without Jinja."""
-    require_jinja()
+    """The whole page, from `page.html.j2`, which escapes what it is given. This needs Jinja."""
     from jinja2 import Environment, StrictUndefined
 
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -47,12 +43,6 @@ def render_page(contents: Contents, pictures: Sequence[Picture]) -> str:
         style=read_file("page.css"),
         policy=POLICY,
     )
-
-
-def require_jinja() -> None:
-    """Raises MissingExtra where it is not installed."""
-    if find_spec("jinja2") is None:
-        raise MissingExtra("Writing a report", "report")
 
 
 def read_file(name: str) -> str:

@@ -9,16 +9,14 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dream_edge_runtime.errors import MissingExtra
-
-from ..measure.figures import KL_EDGES, Measures
+from ..measure.differences import DoubleArray
+from ..measure.figures import KL_EDGES, Bin, Measures
 from .contents import Contents
 
 if TYPE_CHECKING:
@@ -46,15 +44,12 @@ class Picture:
 
 
 def draw_pictures(contents: Contents) -> list[Picture]:
-    """Every picture that there is data for.
-
-    Raises:
-        MissingExtra: Matplotlib is not installed.
-    """
+    """Every picture that there is data for. This needs Matplotlib."""
     found = [by_mask_ratio(contents), histogram(contents)]
     if len(contents.entries) > 1:
         found.insert(0, size_and_loss(contents))
-    return found + [flips(contents, *kind) for kind in _kinds(contents)]
+    traced = [each for entry in contents.entries for each in entry.comparison.trajectories]
+    return found + [flips(contents, *kind) for kind in dict.fromkeys((each.algorithm, each.steps) for each in traced)]
 
 
 def size_and_loss(contents: Contents) -> Picture:
@@ -88,19 +83,13 @@ def by_mask_ratio(contents: Contents) -> Picture:
 
     def draw(axes: Axes) -> None:
         for index, entry in enumerate(contents.entries):
-            bins = entry.comparison.bins
-            middle = np.array([(part.low + part.high) / 2 for part in bins])
-            kl = np.array([_logarithmic(part.measures.kl_mean) for part in bins])
-            errors = np.minimum([part.measures.kl_mean_se for part in bins], 0.9 * kl)
+            middle, kl = _means(entry.comparison.bins)
+            errors = np.minimum([part.measures.kl_mean_se for part in entry.comparison.bins], 0.9 * kl)
             shift = 0.008 * (index - (len(contents.entries) - 1) / 2)
-            axes.errorbar(
-                middle + shift, kl, errors, **_style(index), ls=_DASHES[index % 8], capsize=2, label=_short(entry.name)
-            )
+            _curve(axes, index, entry.name, middle + shift, kl, errors)
         noise = contents.entries[0].comparison.noise
         if noise:
-            middle = np.array([(part.low + part.high) / 2 for part in noise.bins])
-            kl = np.array([_logarithmic(part.measures.kl_mean) for part in noise.bins])
-            axes.plot(middle, kl, color=INK, lw=1, ls=":", label="bf16 noise")
+            axes.plot(*_means(noise.bins), color=INK, lw=1, ls=":", label="bf16 noise")
         axes.set(xlabel="share of tokens that are hidden", ylabel="mean KL, nats", yscale="log", xlim=(0, 1))
         axes.xaxis.set_major_formatter(_percent)
         axes.legend(**_LEGEND)
@@ -140,12 +129,10 @@ def flips(contents: Contents, algorithm: str, steps: int | None) -> Picture:
 
     def draw(axes: Axes) -> None:
         for index, figures in found:
-            middle = [(part.low + part.high) / 2 for part in figures.by_step]
-            shares = [part.flips.any for part in figures.by_step]
-            errors = [min(share.error, share.value) for share in shares]
-            label = _short(contents.entries[index].name)
-            values = [share.value for share in shares]
-            axes.errorbar(middle, values, errors, **_style(index), ls=_DASHES[index % 8], capsize=2, label=label)
+            middle = np.array([(part.low + part.high) / 2 for part in figures.by_step])
+            values = np.array([part.flips.any.value for part in figures.by_step])
+            errors = np.minimum([part.flips.any.error for part in figures.by_step], values)
+            _curve(axes, index, contents.entries[index].name, middle, values, errors)
         axes.set(
             xlabel="progress of the text, in steps", ylabel="flips of token or position", xlim=(0, 1), ylim=(0, None)
         )
@@ -173,17 +160,15 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 _LEGEND: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": 9}
 
 
-def _kinds(contents: Contents) -> list[tuple[str, int | None]]:
-    return list(
-        dict.fromkeys(
-            (each.algorithm, each.steps) for entry in contents.entries for each in entry.comparison.trajectories
-        )
-    )
-
-
 def _picture(name: str, title: str, about: str, draw: Callable[[Axes], None]) -> Picture:
-    with _matplotlib() as figure_class:
-        figure = figure_class(figsize=(6.4, 3.9))
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "legend.labelcolor")
+    fixed = {"svg.fonttype": "none", "svg.hashsalt": "dream-edge", "font.family": "DejaVu Sans", "font.size": 10}
+    settings: Any = {**mpl.rcParamsDefault, **dict.fromkeys(inked, INK), **fixed, "backend": "svg"}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(6.4, 3.9))
         figure.subplots_adjust(left=0.11, right=0.96, bottom=0.13, top=0.97)
         axes = figure.add_subplot()
         draw(axes)
@@ -196,32 +181,6 @@ def _picture(name: str, title: str, about: str, draw: Callable[[Axes], None]) ->
             warnings.filterwarnings("ignore", "Glyph .* missing")  # letters are the reader's fonts', not drawn here
             figure.savefig(data, format="svg", transparent=True, metadata=metadata)
     return Picture(name, title, about, _inline(data.getvalue(), name, title, about))
-
-
-def require_matplotlib() -> None:
-    """Raises MissingExtra where it is not installed."""
-    _matplotlib()
-
-
-def _matplotlib() -> AbstractContextManager[Any]:
-    """Matplotlib's Figure, with the report's settings while it is used."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtra("Drawing a report", "report") from None
-
-    @contextmanager
-    def settings() -> Any:
-        roles = dict.fromkeys(
-            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "legend.labelcolor"), INK
-        )
-        fixed = {"svg.fonttype": "none", "svg.hashsalt": "dream-edge", "font.family": "DejaVu Sans", "font.size": 10}
-        everything: Any = {**mpl.rcParamsDefault, **roles, **fixed, "backend": "svg"}
-        with mpl.rc_context(everything):
-            yield Figure
-
-    return settings()
 
 
 def _inline(svg: str, name: str, title: str, about: str) -> str:
@@ -244,6 +203,16 @@ def _inline(svg: str, name: str, title: str, about: str) -> str:
 
 def _style(index: int) -> dict[str, Any]:
     return {"color": SERIES[index % 8], "marker": _MARKS[index % 8], "ms": 6, "lw": 1.6, "zorder": 3}
+
+
+def _means(bins: Sequence[Bin]) -> tuple[DoubleArray, DoubleArray]:
+    """The middle of each interval of mask ratios, and its mean KL."""
+    middle = np.array([(part.low + part.high) / 2 for part in bins])
+    return middle, np.array([_logarithmic(part.measures.kl_mean) for part in bins])
+
+
+def _curve(axes: Axes, index: int, name: str, x: DoubleArray, y: DoubleArray, errors: DoubleArray) -> None:
+    axes.errorbar(x, y, errors, **_style(index), ls=_DASHES[index % 8], capsize=2, label=_short(name))
 
 
 def _steps(axes: Axes, measured: Measures, **style: Any) -> None:

@@ -8,8 +8,8 @@ from math import log
 
 from ..comparison import Comparison
 from ..measure.figures import Measures, Quantile
-from ..sensitivity.heat_map import HeatMap
-from ..task_report import TaskComparison, TaskResult
+from ..sensitivity.effects import HeatMap
+from ..tasks import TaskComparison, TaskResult
 from ..trajectory.agreement import FlipsAt, Share
 from .contents import Contents, ReportEntry
 from .verdict import explain_grades

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..comparison import Comparison
-from ..task_report import TaskComparison
+from ..tasks import TaskComparison
 
 NOISE = 2.0
 """How many times the KL of bf16 noise still counts as that noise."""
@@ -34,6 +34,14 @@ GRADES = (
     Grade("large", float("inf"), 0.0, "differs strongly from the original"),
 )
 
+_IN_USE = {
+    "none": "It can be used in its place without a second thought.",
+    "slight": "Most texts come out the same, some are worded otherwise, none should be worse.",
+    "small": "Texts are often worded otherwise and now and then a little worse; check it on your own task.",
+    "noticeable": "Expect mistakes that the original does not make; choose a larger one if there is room.",
+    "large": "It should not be used; choose a larger one.",
+}
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -52,39 +60,15 @@ class Verdict:
 
 
 def judge(comparison: Comparison) -> Verdict:
-    """Two sentences, by the thresholds above."""
-    grade, noisy = find_grade(comparison), is_within_noise(comparison)
+    """Two sentences, by the thresholds above; what differs no more than bf16 noise does is called the same."""
+    measured, noise = comparison.overall, comparison.noise
+    noisy = noise is not None and measured.kl_mean <= NOISE * noise.overall.kl_mean
+    reached = [each for each in GRADES if measured.kl_mean <= each.kl and measured.same_top >= each.same_top]
+    grade = GRADES[0] if noisy else reached[0]
     says = "cannot be told apart from the original computed in 16 bits" if noisy else grade.says
-    hundredth = f"{100 * comparison.overall.same_top:.1f}"
+    hundredth = f"{100 * measured.same_top:.1f}"
     first = f"{comparison.artifact} {says}: of 100 hidden tokens, both expect the same one at {hundredth}."
-    return Verdict(grade, first, _in_use(comparison, grade))
-
-
-def find_grade(comparison: Comparison) -> Grade:
-    """The first of `GRADES` that the figures reach."""
-    if is_within_noise(comparison):
-        return GRADES[0]
-    measured = comparison.overall
-    return next(each for each in GRADES if measured.kl_mean <= each.kl and measured.same_top >= each.same_top)
-
-
-def is_within_noise(comparison: Comparison) -> bool:
-    """Whether it differs no more than rounding activations to bf16 does; False where that was not measured."""
-    noise = comparison.noise
-    return noise is not None and comparison.overall.kl_mean <= NOISE * noise.overall.kl_mean
-
-
-def _in_use(comparison: Comparison, grade: Grade) -> str:
-    if comparison.tasks is not None:
-        return _on_tasks(comparison.tasks)
-    advice = {
-        "none": "It can be used in its place without a second thought.",
-        "slight": "Most texts come out the same, some are worded otherwise, none should be worse.",
-        "small": "Texts are often worded otherwise and now and then a little worse; check it on your own task.",
-        "noticeable": "Expect mistakes that the original does not make; choose a larger one if there is room.",
-        "large": "It should not be used; choose a larger one.",
-    }
-    return advice[grade.name]
+    return Verdict(grade, first, _IN_USE[grade.name] if comparison.tasks is None else _on_tasks(comparison.tasks))
 
 
 def _on_tasks(tasks: TaskComparison) -> str:

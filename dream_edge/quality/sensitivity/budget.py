@@ -20,8 +20,7 @@ from dream_edge_runtime.format.recipe import Formats, Recipe, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 
 from ..errors import BudgetOutOfRange, thousandth_above
-from .effects import Sensitivity
-from .formats import format_name
+from .effects import Sensitivity, format_name
 
 Losses = Mapping[str, Mapping[WeightFormat, float]]
 """For each matrix the loss of storing it, and nothing else, in each of some formats."""

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dream_edge_runtime.errors import DreamEdgeError
+from dream_edge_runtime.errors import DreamEdgeError, InvalidOption
+from dream_edge_runtime.files.json import parse_json_object
 from dream_edge_runtime.files.writing import replace_file
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import BLOCK_SIZES, HALF, ROW, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
 
 from ..errors import MeasurementsUnfit
-from .formats import format_name, parse_format
 
 SCHEMA = 1
+COLUMNS = ("q", "k", "v", "o", "gate", "up", "down", "layer")
+
+_NAME = re.compile(r"(int4|int8|nf4)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,15 @@ class Together:
     def ratio(self) -> float:
         """Measured over sum: 1 where losses add up."""
         return self.effect.kl_mean / self.sum if self.sum else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """What rounding one matrix alone costs: KL in nats [layers][columns]; None where it was not measured."""
+
+    format: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +109,17 @@ class Sensitivity:
                 found.append(Together(effect, sum(known)))
         return found
 
+    def heat_maps(self) -> tuple[HeatMap, ...]:
+        """One map for each format that was tried, of every matrix of a layer and the whole layer."""
+        return tuple(
+            HeatMap(format=each, columns=COLUMNS, rows=[self._row(index, each) for index in range(self.layers)])
+            for each in self.formats
+        )
+
+    def _row(self, index: int, format_: str) -> list[float | None]:
+        effects = [*(self.single(name, format_) for name in layer_matrices(index)), self.layer(index, format_)]
+        return [None if effect is None else effect.kl_mean for effect in effects]
+
     def losses(self, config: ModelConfig, path: Path) -> dict[str, dict[WeightFormat, float]]:
         """The loss of every matrix by format. Raises MeasurementsUnfit, naming `path`, where one was not measured."""
         losses: dict[str, dict[WeightFormat, float]] = {name: {} for name in matrix_shapes(config)}
@@ -110,10 +134,6 @@ class Sensitivity:
             raise MeasurementsUnfit(path, f"{len(missing)} matrices were not measured, first {missing[0]}")
         return losses
 
-    def with_effects(self, effects: Iterable[Effect]) -> Sensitivity:
-        """With `effects` added to what is known."""
-        return replace(self, effects=(*self.effects, *effects))
-
     def _found(self) -> dict[frozenset[tuple[str, str]], Effect]:
         return {frozenset(effect.change.items()): effect for effect in self.effects}
 
@@ -122,11 +142,9 @@ class Sensitivity:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Sensitivity:
-        """Raises KeyError, TypeError, ValueError, InvalidOption."""
-        values = dict(raw)
-        if values.pop("schema") != SCHEMA:
-            raise ValueError(f"schema {raw['schema']!r} is not {SCHEMA}")
+    def _from_dict(cls, values: dict[str, Any]) -> Sensitivity:
+        if (schema := values.pop("schema")) != SCHEMA:
+            raise ValueError(f"schema {schema!r} is not {SCHEMA}")
         effects = []
         for entry in values.pop("effects"):
             effect = Effect(dict(entry["change"]), float(entry["kl_mean"]), float(entry["kl_mean_se"]))
@@ -141,10 +159,7 @@ class Sensitivity:
     def read(cls, path: Path) -> Sensitivity:
         """Raises MeasurementsUnfit."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(raw, Mapping):
-                raise ValueError("it is no object")
-            return cls.from_dict(raw)
+            return cls._from_dict(parse_json_object(path.read_bytes()))
         except OSError as error:
             raise MeasurementsUnfit(path, f"cannot be read ({error.strerror})") from None
         except (DreamEdgeError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -185,3 +200,28 @@ def list_changes(
 def name_formats(change: Mapping[str, WeightFormat]) -> dict[str, str]:
     """`change` with the names of its formats."""
     return {name: format_name(format_) for name, format_ in change.items()}
+
+
+def parse_format(name: str) -> WeightFormat:
+    """The format called `name`.
+
+    "int4-128" (4 bits in groups of 128, with zero points), "int8-128" (8 bits in groups), "nf4-64", "int8" (8 bits with
+    one scale an output and 8-bit activations), "fp16". Raises InvalidOption.
+    """
+    if name in ("int8", "fp16"):
+        return ROW if name == "int8" else HALF
+    found = _NAME.fullmatch(name)
+    if not found or int(found[2]) not in BLOCK_SIZES:
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        raise InvalidOption("formats", name, f"must be int8, fp16, int4-N, int8-N or nf4-N with N one of {sizes}")
+    if found[1] == "nf4":
+        return WeightFormat(kind="nf4", bits=4, block_size=int(found[2]))
+    bits = int(found[1][-1])
+    return WeightFormat(kind="block", bits=bits, block_size=int(found[2]), symmetric=bits == 8)
+
+
+def format_name(weights: WeightFormat) -> str:
+    """What `parse_format` calls `weights`."""
+    if not weights.has_blocks:
+        return "int8" if weights.kind == "row" else f"fp{weights.bits}"
+    return f"{'nf' if weights.kind == 'nf4' else 'int'}{weights.bits}-{weights.block_size}"

@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import matrix_shapes
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 from dream_edge_runtime.units import duration, size
 
-from ...models import is_tiny, open_checkpoint
+from ...models import open_checkpoint
 from ..errors import MeasurementsUnfit
 from ..measure.estimates import mean_error
-from ..texts.default import calibration_texts, tiny_training
 from ..texts.masking import MaskedPassage, mask_texts
-from ..texts.read import Text, Texts, gather_texts
-from .effects import Effect, Sensitivity, list_changes, name_formats
-from .formats import format_name, parse_format
+from ..texts.read import Text, Texts, gather_texts, training_texts
+from .effects import Effect, Sensitivity, format_name, list_changes, name_formats, parse_format
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
@@ -34,8 +32,6 @@ FORMATS = ("int4-128", "int4-32", "int8-128")
 SEQUENCES = 32
 LONGEST = 128
 SUBSETS = 8
-
-_PURPOSE = "Measuring sensitivities"
 
 _log = logging.getLogger(__name__)
 
@@ -76,30 +72,12 @@ def sensitivity(
         MissingExtra: PyTorch is not installed.
     """
     wanted = [parse_format(name.strip()) for name in formats]
-    opened = open_checkpoint(checkpoint, _PURPOSE, progress=progress)
-    return measure_sensitivity(
-        opened, formats=wanted, out=out, data=data, sequences=sequences, longest=longest, seed=seed, progress=progress
-    )
-
-
-def measure_sensitivity(
-    checkpoint: Checkpoint,
-    *,
-    formats: Sequence[WeightFormat] | None = None,
-    out: str | Path | None = None,
-    data: Texts | None = None,
-    sequences: int = SEQUENCES,
-    longest: int = LONGEST,
-    seed: int = 0,
-    progress: OnProgress = silent,
-) -> Sensitivity:
-    """`sensitivity` of an opened checkpoint; `formats` of None are those of `FORMATS`."""
     path = None if out is None else Path(out)
-    wanted = [*map(parse_format, FORMATS)] if formats is None else formats
+    opened = open_checkpoint(checkpoint, "Measuring sensitivities", progress=progress)
     known = Sensitivity.read(path) if path is not None and path.exists() else None
     texts = None if data is None else gather_texts(data)
-    masked = recipe_passages(checkpoint, data=texts, sequences=sequences, longest=longest, seed=seed)
-    work = plan_measuring(checkpoint, masked, wanted, seed=seed, known=known)
+    masked = recipe_passages(opened, data=texts, sequences=sequences, longest=longest, seed=seed)
+    work = plan_measuring(opened, masked, wanted, seed=seed, known=known)
     if path is not None and known is not None and work.known is not known:
         raise MeasurementsUnfit(path, "it is of another checkpoint, other texts or another seed")
     _announce(work)
@@ -141,11 +119,7 @@ class Measuring:
     plan: SensitivityPlan
 
     def run(self, progress: OnProgress = silent) -> Iterator[Sensitivity]:
-        """All that is known, again and again as it grows.
-
-        Raises: CheckpointError.
-        """
-
+        """All that is known, again and again as it grows. Raises CheckpointError."""
         from dream_edge_export.quantize.sensitivity_passes import measure_divergences
 
         known = self.known
@@ -153,10 +127,11 @@ class Measuring:
             return
         passes = Meter(progress, "measuring", self.plan.passes, "passes")
         for wave in measure_divergences(self.plan, passes.reach):
-            known = known.with_effects(
+            found = [
                 Effect(name_formats(self.plan.variants[index]), float(np.concatenate(kl).mean()), mean_error(kl))
                 for index, kl in wave
-            )
+            ]
+            known = replace(known, effects=(*known.effects, *found))
             yield known
 
 
@@ -179,13 +154,11 @@ def plan_measuring(
         seed: of these sets.
         known: what an earlier call measured; of the same checkpoint and sequences it is kept, otherwise ignored.
 
-    Raises: InvalidOption, MissingExtra.
+    Raises InvalidOption.
     """
-    try:
-        from dream_edge_export.checkpoint.provenance import fingerprint
-        from dream_edge_export.quantize.sensitivity_passes import MaskedSequence, SensitivityPlan
-    except ImportError:
-        raise MissingExtra(_PURPOSE, "export") from None
+    from dream_edge_export.checkpoint.provenance import fingerprint
+    from dream_edge_export.quantize.sensitivity_passes import MaskedSequence, SensitivityPlan
+
     config = checkpoint.config
     if not formats:
         raise InvalidOption("formats", "", "must name at least one")
@@ -208,7 +181,7 @@ def plan_measuring(
     done = {frozenset(effect.change.items()) for effect in known.effects}
     wanted = list_changes(config, formats, subsets=subsets, seed=seed)
     left = [change for change in wanted if frozenset(name_formats(change).items()) not in done]
-    sequences = [MaskedSequence(each.canvas, np.maximum(each.positions - config.shift, 0)) for each in masked]
+    sequences = [MaskedSequence(each.canvas, each.asked_rows(config)) for each in masked]
     return Measuring(known, SensitivityPlan(checkpoint, sequences, left))
 
 
@@ -219,18 +192,10 @@ def recipe_passages(
     sequences: int = SEQUENCES,
     longest: int = LONGEST,
     seed: int = 0,
-) -> list[MaskedPassage]:
-    """Masked passages to choose a recipe by, other than those that `compare` masks.
-
-    Args:
-        data: texts; None = training cases for the bundled tiny model, those for calibrations for others.
-
-    Raises: what `mask_texts` does.
-    """
-    if data is None:
-        data = tiny_training() if is_tiny(checkpoint) else calibration_texts()
-    _, masked = mask_texts(checkpoint, data, purpose=_PURPOSE, sequences=sequences, longest=longest, seed=seed)
-    return [*masked]
+) -> tuple[MaskedPassage, ...]:
+    """Mask passages of `data`, or of `training_texts`, to choose a recipe by. Raises what `mask_texts` does."""
+    texts = training_texts(checkpoint) if data is None else data
+    return mask_texts(checkpoint, texts, sequences=sequences, longest=longest, seed=seed)[1]
 
 
 def _passages_digest(masked: Sequence[MaskedPassage]) -> str:

@@ -1,22 +1,34 @@
-"""Which positions a comparison masks: every mask ratio equally often, and the same masks for every artifact."""
+"""Which positions are masked: every mask ratio equally often, and the same masks for every artifact.
+
+Drawn for comparisons, for calibrations, and for choosing a recipe; the last two never mask what a comparison does.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.errors import InvalidOption, MissingExtra
+from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
+from ...models import is_tiny
 from ..errors import NoData
-from .read import Passage, Text, passages
+from .read import Passage, Text, default_texts, passages, training_texts
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
+    from dream_edge_export.quantize.calibrate import CalibrationSet
+
+BINS = 5
+CALIBRATED = 256
+"""Sequences of a calibration."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +47,98 @@ class MaskedPassage:
     targets: IntArray
     bin: int
 
+    def asked_rows(self, config: ModelConfig) -> IntArray:
+        """The rows of the network that predict the masked positions [masked]; the first position has only its own."""
+        return np.maximum(self.positions - config.shift, 0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Masked passages, and how they were drawn.
+
+    Attributes:
+        bins: into how many equal intervals of mask ratios the figures are split.
+        longest: tokens of a passage; longer texts were cut.
+        data: SHA-256, in hex, of the texts' ids and of what of them may be masked.
+    """
+
+    passages: tuple[MaskedPassage, ...]
+    bins: int
+    longest: int
+    seed: int
+    data: str
+
+    @cached_property
+    def starts(self) -> IntArray:
+        """The first masked position of each passage among those of all, and their number at the end."""
+        return np.cumsum([0, *(len(masked.positions) for masked in self.passages)])
+
+    @cached_property
+    def targets(self) -> IntArray:
+        """What was at the masked positions of all passages [rows]."""
+        return np.concatenate([masked.targets for masked in self.passages])
+
+    @property
+    def rows(self) -> int:
+        """Masked positions of all passages."""
+        return int(self.starts[-1])
+
+    @property
+    def tokens(self) -> int:
+        """Of all passages together."""
+        return sum(len(masked.canvas) for masked in self.passages)
+
+
+def draw_evaluation(
+    checkpoint: Checkpoint,
+    *,
+    data: Sequence[Text] | None = None,
+    sequences: int = 128,
+    bins: int = BINS,
+    longest: int = 512,
+    seed: int = 0,
+) -> Evaluation:
+    """Mask `sequences` passages of `data` to compare networks on, with as many in each of `bins` equal intervals.
+
+    `data` of None are held-out cases of its tasks for the bundled tiny model, built-in texts for others. The other
+    options and what is raised: see `mask_texts`.
+    """
+    texts = default_texts(checkpoint) if data is None else data
+    pieces, drawn = mask_texts(checkpoint, texts, sequences=sequences, longest=longest, seed=seed, bins=bins)
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(np.array([len(piece.ids), piece.start, *piece.ids], "<i8").tobytes())
+    return Evaluation(drawn, bins, longest, seed, digest.hexdigest())
+
+
+def calibration_set(
+    checkpoint: Checkpoint,
+    *,
+    data: Sequence[Text] | None = None,
+    name: str = "given texts",
+    sequences: int = CALIBRATED,
+    longest: int = 512,
+    seed: int = 0,
+) -> CalibrationSet:
+    """Mask `sequences` passages of `data` for `export(…, calibration=…)`; of an answer the prompt stays visible.
+
+    `data` of None are training cases of its tasks for the bundled tiny model, built-in texts for others; the manifest
+    keeps their `name`. The other options and what is raised: see `mask_texts`.
+    """
+    if data is None:
+        name = "training cases of the tiny model" if is_tiny(checkpoint) else "built-in texts"
+        data = training_texts(checkpoint)
+    _, masked = mask_texts(checkpoint, data, sequences=sequences, longest=longest, seed=seed)
+
+    from dream_edge_export.quantize.calibrate import CalibrationSet
+
+    return CalibrationSet(name, tuple(passage.canvas for passage in masked))
+
 
 def mask_texts(
     checkpoint: Checkpoint,
     texts: Sequence[Text],
     *,
-    purpose: str,
     sequences: int,
     longest: int,
     seed: int,
@@ -49,27 +147,23 @@ def mask_texts(
     """Cut `texts` into passages in the ids of `checkpoint`, and mask `sequences` of them; see `mask_passages`.
 
     Args:
-        purpose: what the masks are for, as "Calibrating".
         longest: tokens of a passage; longer texts are cut (at the model's context at the latest).
         seed: for the masks and the order of the texts.
 
-    Raises:
-        NoData: no text has anything to mask.
-        InvalidOption: a number does not fit.
-        PromptError: a text cannot be encoded.
-        CheckpointError, InvalidTokenizer: the checkpoint's files cannot be used.
-        MissingExtra: the libraries that read checkpoints are not installed.
+    Raises: NoData where no text has anything to mask, InvalidOption, PromptError where a text cannot be encoded,
+        CheckpointError, InvalidTokenizer.
     """
-    integers = (("sequences", sequences, 1), ("bins", bins, 1), ("longest", longest, 2), ("seed", seed, 0))
-    for name, value, least in integers:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InvalidOption(name, value, f"must be an integer of at least {least}")
+    for name, value, least in (
+        ("sequences", sequences, 1),
+        ("bins", bins, 1),
+        ("longest", longest, 2),
+        ("seed", seed, 0),
+    ):
+        Integer(least).convert(name, value)
     if isinstance(texts, str) or not texts:
         raise NoData("data", "it is one string, not a list of texts" if texts else "there is no text in it")
-    try:
-        from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
-    except ImportError:
-        raise MissingExtra(purpose, "export") from None
+    from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
+
     config = checkpoint.config
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config), source=checkpoint.path)
     pieces = passages(texts, tokenizer, min(longest, config.context))

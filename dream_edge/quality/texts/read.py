@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,11 @@ from dream_edge_runtime.errors import PromptError
 from dream_edge_runtime.text.chat import TURN_END, Message, chat_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer, check_text
 
+from ...models import is_tiny
 from ..errors import NoData, UnreadableData
+
+if TYPE_CHECKING:
+    from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
 LARGEST_FILE = 1 << 28
 
@@ -129,7 +133,7 @@ def split_paragraphs(content: str) -> Iterator[str]:
     return (part.strip("\r\n") for part in re.split(r"\r?\n(?:[ \t]*\r?\n)+", content) if part.strip())
 
 
-def parse_lines(path: Path | str, content: str) -> Iterator[Text]:
+def parse_lines(path: Path, content: str) -> Iterator[Text]:
     """The texts of .jsonl `content`; UnreadableData, naming `path`, where a line holds none."""
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
@@ -164,3 +168,37 @@ def _is_message(value: Any) -> bool:
         and value.get("role") in ("system", "user", "assistant")
         and isinstance(value.get("content"), str)
     )
+
+
+# --- built-in texts ---------------------------------------------------------------------------------------------------
+
+
+def default_texts(checkpoint: Checkpoint) -> list[Text]:
+    """Texts to compare networks on: for the tiny model held-out cases of its tasks, for others `builtin_texts`."""
+    return tiny_held_out() if is_tiny(checkpoint) else builtin_texts()
+
+
+def training_texts(checkpoint: Checkpoint) -> list[Text]:
+    """Texts to choose a rounding or a recipe by: none that a comparison masks."""
+    return tiny_training() if is_tiny(checkpoint) else calibration_texts()
+
+
+def builtin_texts() -> list[Text]:
+    """Some forty short texts of many kinds: prose, dialogue, code, arithmetic, lists."""
+    return read_texts(Path(__file__).with_name("texts.txt"))
+
+
+def calibration_texts() -> list[Text]:
+    """Built-in texts and conversations of many kinds, none of which a comparison uses."""
+    return read_texts(Path(__file__).with_name("calibration.jsonl"))
+
+
+def tiny_held_out() -> list[Text]:
+    """40 cases of each of the tiny model's four tasks, none of which it was trained on; `tools/tiny/texts.py` wrote
+    them."""
+    return read_texts(Path(__file__).with_name("tiny_held_out.jsonl"))
+
+
+def tiny_training() -> list[Text]:
+    """64 cases of each of the tiny model's four tasks such as it was trained on."""
+    return read_texts(Path(__file__).with_name("tiny_training.jsonl"))

@@ -140,12 +140,9 @@ def _by_part(replays: Sequence[Replay], places: Sequence[DoubleArray]) -> tuple[
 
 def _flips(replays: Sequence[Replay], members: Sequence[BoolArray]) -> Flips:
     """Of the commitments that are `members`, path by path."""
-    token = [replay.other_token[member] for replay, member in zip(replays, members, strict=True)]
-    moved = [
-        replay.other_position[member]
-        for replay, member in zip(replays, members, strict=True)
-        if replay.other_position is not None
-    ]
+    pairs = [*zip(replays, members, strict=True)]
+    token = [replay.other_token[member] for replay, member in pairs]
+    moved = [replay.other_position[member] for replay, member in pairs if replay.other_position is not None]
     either = [one | other for one, other in zip(token, moved, strict=True)] if moved else token
     return Flips(token=_share(token), position=_share(moved) if moved else None, any=_share(either))
 
@@ -182,14 +179,10 @@ def _free_run(
 def first_divergence(reference: Unmasking, artifact: Unmasking) -> int | None:
     """The first step (from 1) at which one of two paths settled what the other did not; None where they are one."""
     ours, theirs = (
-        {(position, token, step) for position, token, step in zip(*_columns(path), strict=True)}
+        set(zip(path.positions.tolist(), path.tokens.tolist(), path.steps.tolist(), strict=True))
         for path in (reference, artifact)
     )
     return min((step + 1 for _, _, step in ours ^ theirs), default=None)
-
-
-def _columns(path: Unmasking) -> tuple[list[int], list[int], list[int]]:
-    return path.positions.tolist(), path.tokens.tolist(), path.steps.tolist()
 
 
 def _text(path: Unmasking, tokenizer: Tokenizer, ends: frozenset[int]) -> str:
@@ -204,7 +197,8 @@ def _samples(
     alike = [index for index, (ours, theirs) in enumerate(texts) if ours == theirs]
     few = min(len(differing), max(SAMPLES // 2, SAMPLES - len(alike)))
     chosen = sorted([*differing[:few], *alike[: SAMPLES - few]])
+    begun = reference.begun
     return tuple(
-        SampleTexts(tokenizer.decode(path.ids[: path.start]), *texts[index], first[index])
-        for index, path in ((index, reference.paths[index]) for index in chosen)
+        SampleTexts(tokenizer.decode(begun[index].ids[: begun[index].start]), *texts[index], first[index])
+        for index in chosen
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dream_edge_runtime.errors import DreamEdgeError, MissingExtra
+from dream_edge_runtime.errors import DreamEdgeError
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.progress import Meter, OnProgress, silent
@@ -48,12 +48,7 @@ def with_trajectories(
     What was kept before is replaced. A network that is not held in memory is read once for each step, all canvases
     going through it together: of 7B, 15 GB a step.
 
-    Raises:
-        MismatchedBase: the base is of another checkpoint.
-        NotWritable: they cannot be kept.
-        CheckpointError: a tensor is damaged, or a file changed meanwhile.
-        CorruptBase: the base is damaged.
-        MissingExtra: PyTorch is not installed.
+    Raises: MismatchedBase, CorruptBase, CheckpointError, NotWritable.
     """
     base.check(checkpoint)
     network = reference_network(checkpoint)
@@ -64,11 +59,7 @@ def with_trajectories(
 
 
 def trajectories(base: Base) -> tuple[Trajectory, ...]:
-    """Those that are kept in `base`.
-
-    Raises:
-        CorruptBase: it keeps something else under that name.
-    """
+    """Those that are kept in `base`. Raises CorruptBase where it keeps something else under that name."""
     try:
         found = tuple(Trajectory.from_dict(each) for each in base.extra(TRAJECTORIES) or ())
     except (KeyError, TypeError, ValueError, OverflowError, DreamEdgeError):
@@ -96,16 +87,9 @@ def follow(
     return tuple(found)
 
 
-def follow_count(recorded: Sequence[Trajectory], vocab_size: int) -> int:
-    """How many passes `follow` makes at most."""
-    return sum(2 * pass_count(each.config, each.begun, vocab_size) for each in recorded)
-
-
 def reference_network(checkpoint: Checkpoint) -> Network:
     """The full-precision network: in memory if it is small, else read from the disk for every pass."""
-    try:
-        from dream_edge_export.reference.model import load_reference
-        from dream_edge_export.reference.networks import LayerwiseNetwork, ReferenceNetwork
-    except ImportError:
-        raise MissingExtra("Decoding with the reference", "export") from None
+    from dream_edge_export.reference.model import load_reference
+    from dream_edge_export.reference.networks import LayerwiseNetwork, ReferenceNetwork
+
     return ReferenceNetwork(load_reference(checkpoint)) if is_held(checkpoint) else LayerwiseNetwork(checkpoint)

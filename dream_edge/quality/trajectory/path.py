@@ -100,14 +100,8 @@ class Trajectory:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Trajectory:
-        """The inverse of `to_dict`.
-
-        Raises:
-            KeyError, TypeError, ValueError: it was written by something else.
-        """
-        return cls(
-            GenerationConfig(**document["config"]), tuple(Unmasking.from_dict(path) for path in document["paths"])
-        )
+        """The inverse of `to_dict`; KeyError, TypeError or ValueError where something else wrote it."""
+        return cls(GenerationConfig(**document["config"]), tuple(map(Unmasking.from_dict, document["paths"])))
 
 
 @dataclass(frozen=True)
@@ -137,8 +131,7 @@ def draw_openings(
     The prompt of a text that has one stays visible, of another text the first half. At most `new_tokens` are filled,
     and at most `longest` positions are on a canvas: of a longer prompt the end is kept.
 
-    Raises:
-        NoData: no passage has two tokens.
+    Raises NoData where no passage has two tokens.
     """
     rng = np.random.default_rng(seed)
     usable = [each for each in passages if len(each.ids) > 1]

@@ -47,22 +47,16 @@ def record(
     position of all canvases; None = as many as make 512 MB of logits.
     """
     paths: list[Unmasking] = []
-    batches = _batches(begun, rows_at_once or _LOGITS_AT_ONCE // network.config.vocab_size)
-    for batch in batches:
-        canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
+    for batch in _batches(begun, rows_at_once or _LOGITS_AT_ONCE // network.config.vocab_size):
+        canvas, plans = _begin(network, config, batch, first=len(paths))
         openings_ids = [canvas.sequence(row) for row in range(len(batch))]
         settled: list[list[tuple[int, int, int, float]]] = [[] for _ in batch]
-        plans = _plan(network, config, canvas, first=len(paths))
         changes = denoise(NoCache(network), canvas, create_sampler(config), plans, network.config.vocab_size)
         for step, change in enumerate(changes):
             for revealed in change:
                 tokens = canvas.sequence(revealed.row)[revealed.positions]
-                settled[revealed.row] += [
-                    (int(position), int(token), step, float(probability))
-                    for position, token, probability in zip(
-                        revealed.positions, tokens, revealed.probability, strict=True
-                    )
-                ]
+                made = zip(revealed.positions, tokens, revealed.probability, strict=True)
+                settled[revealed.row] += [(int(where), int(token), step, float(sure)) for where, token, sure in made]
             after_pass()
         paths += [_path(ids, each.start, found) for ids, each, found in zip(openings_ids, batch, settled, strict=True)]
     return Trajectory(config, tuple(paths))
@@ -74,8 +68,7 @@ def replay(network: Network, trajectory: Trajectory, *, after_pass: AfterPass = 
     found: list[_Judge] = []
     for batch in _batches(trajectory.begun, _LOGITS_AT_ONCE // vocab):
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
-        canvas = Canvas([_draft(each, network) for each in batch], *_ids_of(network))
-        plans = _plan(network, config, canvas, first=len(found))
+        canvas, plans = _begin(network, config, batch, first=len(found))
         judges = [
             _Judge(plan.reveal, path, first) for plan, path, first in zip(plans, paths, canvas.first, strict=True)
         ]
@@ -125,10 +118,15 @@ class _Judge:
         return found
 
 
-def _plan(network: Network, config: GenerationConfig, canvas: Canvas, first: int) -> list[SequencePlan]:
-    """Plan the official loop. The draws of a sequence go by its place among all, not in its batch."""
-    schedules, biases = plan_blocks(config, canvas), create_biases(config, network.config)
-    return [
+def _begin(
+    network: Network, config: GenerationConfig, batch: Sequence[Passage], first: int
+) -> tuple[Canvas, list[SequencePlan]]:
+    """Plan the official loop for a batch. The draws of a sequence go by its place among all, `first` on, not in it."""
+    model = network.config
+    drafts = [Draft.of([each.ids[: each.start].tolist(), each.maskable], model.mask_token_id) for each in batch]
+    canvas = Canvas(drafts, model.mask_token_id, model.pad_token_id, model.shift)
+    schedules, biases = plan_blocks(config, canvas), create_biases(config, model)
+    return canvas, [
         SequencePlan(
             blocks, create_reveal(config), np.random.default_rng([config.seed or 0, first + row]), biases=biases
         )
@@ -138,7 +136,8 @@ def _plan(network: Network, config: GenerationConfig, canvas: Canvas, first: int
 
 def pass_count(config: GenerationConfig, begun: Sequence[Passage], vocab_size: int) -> int:
     """How many passes `record` and `replay` make at most, unless told how many rows to ask for at once."""
-    return sum(_steps(config, batch) for batch in _batches(begun, _LOGITS_AT_ONCE // vocab_size))
+    batches = _batches(begun, _LOGITS_AT_ONCE // vocab_size)
+    return sum(config.steps or max(each.maskable for each in batch) for batch in batches)
 
 
 def _batches(begun: Sequence[Passage], rows: int) -> list[list[Passage]]:
@@ -152,19 +151,6 @@ def _batches(begun: Sequence[Passage], rows: int) -> list[list[Passage]]:
         batches[-1].append(each)
         room -= each.maskable
     return batches
-
-
-def _steps(config: GenerationConfig, batch: Sequence[Passage]) -> int:
-    return config.steps or max(each.maskable for each in batch)
-
-
-def _draft(opening: Passage, network: Network) -> Draft:
-    parts: list[list[int] | int] = [opening.ids[: opening.start].tolist(), opening.maskable]
-    return Draft.of(parts, network.config.mask_token_id)
-
-
-def _ids_of(network: Network) -> tuple[int, int, int]:
-    return network.config.mask_token_id, network.config.pad_token_id, network.config.shift
 
 
 def _path(ids: IntArray, start: int, settled: Sequence[tuple[int, int, int, float]]) -> Unmasking:

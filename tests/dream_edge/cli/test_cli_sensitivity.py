@@ -50,13 +50,6 @@ def test_measuring_again_finds_everything_known(random_checkpoint: Path, texts: 
     assert measured.read_bytes() == before
 
 
-def test_a_heat_map_is_drawn(random_checkpoint: Path, texts: Path, measured: Path, tmp_path: Path) -> None:
-    options = ("--formats", FORMATS, "--data", texts, "--sequences", 4, "--out", measured)
-    result = run("sensitivity", random_checkpoint, *map(str, options), "--plot", tmp_path / "map.png")
-    assert result.exit_code == 0, result.stderr
-    assert len((tmp_path / "map.png").read_bytes()) > 5000
-
-
 def test_a_budget_is_spent_and_what_comes_of_it_runs(
     random_checkpoint: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +79,7 @@ def test_without_measurements_they_are_made_first_and_kept(
     random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "dream_edge.quality.sensitivity.measure.calibration_texts", lambda: ["Ants march.", "One two three four."]
+        "dream_edge.quality.texts.read.calibration_texts", lambda: ["Ants march.", "One two three four."]
     )
     out = tmp_path / "out"
     result = run("export", random_checkpoint, out, "--scheme", "mixed", "--bits", "12")
@@ -153,10 +146,8 @@ def test_measurements_of_another_checkpoint_are_refused(measured: Path, texts: P
     [
         (["--formats", "int3"], 2, "int4-N"),
         (["--formats", ""], 2, "int4-N"),
-        (["--plot", "map.jpg"], 2, ".png"),
         (["--formats", "nf4-256"], 2, "do not divide"),
         (["--data", "nowhere.txt"], 1, "nowhere.txt"),
-        (["--plot", "nowhere/map.png"], 1, "nowhere/map.png"),
         (["--out", "nowhere/s.json"], 1, "nowhere/s.json"),
     ],
 )

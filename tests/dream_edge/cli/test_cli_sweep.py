@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dream_edge.cli.app import app
-from dream_edge.quality.report.card import BEGIN
+from dream_edge.quality.report.markdown import BEGIN
 from dream_edge_export.export import export as write_artifact
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import dream_edge
 from dream_edge.quality import (
     Base,
     Comparison,
@@ -178,10 +179,9 @@ def test_impossible_options_are_refused(world: World, option: dict[str, Any]) ->
 
 
 def test_without_torch_the_extra_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation = draw_evaluation(world.checkpoint, data=TEXTS)
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "dream_edge_export.checkpoint.checkpoint", None)
     with pytest.raises(MissingExtra, match=r"dream-edge\[export\]"):
-        build_base(world.checkpoint, evaluation, world.directory / "none.base")
+        dream_edge.compare(world.artifact("int8").path, reference=world.checkpoint.path)
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 import dream_edge
 from dream_edge.cli.app import app
 from dream_edge.models import bundled
-from dream_edge.quality.task_report import TaskScores
-from dream_edge.quality.tasks import compare_tasks, reference_model, score_tasks, usual_shots
+from dream_edge.quality.tasks import TaskScores, compare_tasks, reference_model, score_tasks, usual_shots
 from dream_edge.tasks import sudoku
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.networks import LayerwiseNetwork

@@ -12,7 +12,7 @@ import pytest
 
 from dream_edge.quality import Base, BasePlan, Evaluation, build_base, draw_evaluation, temporary_base
 from dream_edge.quality.errors import NonFiniteReference, OtherBase
-from dream_edge.quality.reference.build import working_directory
+from dream_edge.quality.reference.build import stage_reference, working_directory
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights
 from dream_edge_export.output.journal import Journal
@@ -264,7 +264,7 @@ def test_progress_starts_where_an_earlier_run_stopped(
     kill_at(monkeypatch, checkpoint, evaluation, tmp_path / "a.base", 2)
     seen: list[tuple[float, float]] = []
     build_base(checkpoint, evaluation, tmp_path / "a.base", progress=lambda now: seen.append((now.done, now.total)))
-    total = BasePlan(checkpoint, evaluation).work
+    total = stage_reference(checkpoint, evaluation, tmp_path).work
     assert seen[0] == (1, total)
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx((total, total))

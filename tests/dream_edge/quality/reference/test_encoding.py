@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dream_edge.quality.reference.encoding import DEEPEST, decode, encode
+from dream_edge.quality.reference.file import DEEPEST, decode, encode
 from dream_edge_runtime.arrays import FloatArray
 
 VOCAB = 152064

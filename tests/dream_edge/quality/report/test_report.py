@@ -13,13 +13,13 @@ import pytest
 
 from dream_edge.quality.errors import ReportForeign
 from dream_edge.quality.measure.figures import Figures
-from dream_edge.quality.report import Advice, Contents, ReportEntry, advise, judge, update_card, write_report
-from dream_edge.quality.report.card import BEGIN, insert_section
-from dream_edge.quality.report.markdown import plain, render_markdown
-from dream_edge.quality.report.output import FILES
+from dream_edge.quality.report.contents import Advice, Contents, ReportEntry, advise
+from dream_edge.quality.report.markdown import BEGIN, insert_section, plain, render_markdown, update_card
+from dream_edge.quality.report.output import FILES, write_report
 from dream_edge.quality.report.page import mark_differences, render_page
 from dream_edge.quality.report.pictures import Picture, draw_pictures, frontier
-from dream_edge.quality.sensitivity.heat_map import HeatMap
+from dream_edge.quality.report.verdict import judge
+from dream_edge.quality.sensitivity.effects import HeatMap
 from dream_edge.quality.trajectory.agreement import SampleTexts
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import MissingExtra, NotWritable

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from dream_edge.quality.errors import BudgetOutOfRange, MeasurementsUnfit
 from dream_edge.quality.sensitivity.budget import Choice, budget_recipe, formats_for, hull, spend
-from dream_edge.quality.sensitivity.effects import Effect, Sensitivity
-from dream_edge.quality.sensitivity.formats import format_name, parse_format
+from dream_edge.quality.sensitivity.effects import Effect, Sensitivity, format_name, parse_format
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.recipe import WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count

@@ -12,12 +12,10 @@ import torch
 
 from dream_edge.models import TINY, bundled
 from dream_edge.quality.errors import MeasurementsUnfit
-from dream_edge.quality.sensitivity.effects import Effect, Sensitivity
-from dream_edge.quality.sensitivity.formats import parse_format
-from dream_edge.quality.sensitivity.heat_map import COLUMNS, make_heat_maps
+from dream_edge.quality.sensitivity.effects import COLUMNS, Effect, Sensitivity, parse_format
 from dream_edge.quality.sensitivity.measure import Measuring, plan_measuring, recipe_passages
-from dream_edge.quality.texts.default import builtin_texts, calibration_texts, tiny_held_out, tiny_training
 from dream_edge.quality.texts.masking import MaskedPassage
+from dream_edge.quality.texts.read import builtin_texts, calibration_texts, tiny_held_out, tiny_training
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
@@ -31,12 +29,12 @@ def checkpoint(random_checkpoint: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def masked(checkpoint: Checkpoint) -> list[MaskedPassage]:
+def masked(checkpoint: Checkpoint) -> tuple[MaskedPassage, ...]:
     return recipe_passages(checkpoint, data=["Ants march over the hill.", "No.", "One two three four."], sequences=5)
 
 
 @pytest.fixture(scope="module")
-def measured(checkpoint: Checkpoint, masked: list[MaskedPassage]) -> Sensitivity:
+def measured(checkpoint: Checkpoint, masked: tuple[MaskedPassage, ...]) -> Sensitivity:
     return finished(plan_measuring(checkpoint, masked, FORMATS))
 
 
@@ -60,7 +58,7 @@ def test_every_matrix_every_layer_and_all_together_are_measured(measured: Sensit
 
 
 def test_an_effect_is_that_of_a_network_with_one_matrix_replaced(
-    checkpoint: Checkpoint, masked: list[MaskedPassage]
+    checkpoint: Checkpoint, masked: tuple[MaskedPassage, ...]
 ) -> None:
     """fp16 weights leave activations alone, so that replacing the matrix is all there is to it."""
     found = finished(plan_measuring(checkpoint, masked, [parse_format("fp16")], subsets=0))
@@ -89,7 +87,7 @@ def test_an_effect_is_that_of_a_network_with_one_matrix_replaced(
 
 
 def test_going_on_with_half_of_it_gives_the_same(
-    checkpoint: Checkpoint, masked: list[MaskedPassage], measured: Sensitivity, tmp_path: Path
+    checkpoint: Checkpoint, masked: tuple[MaskedPassage, ...], measured: Sensitivity, tmp_path: Path
 ) -> None:
     first = next(plan_measuring(checkpoint, masked, FORMATS).run())
     first.write(tmp_path / "half.json")
@@ -102,7 +100,7 @@ def test_going_on_with_half_of_it_gives_the_same(
 
 
 def test_what_is_measured_is_not_measured_again(
-    checkpoint: Checkpoint, masked: list[MaskedPassage], measured: Sensitivity
+    checkpoint: Checkpoint, masked: tuple[MaskedPassage, ...], measured: Sensitivity
 ) -> None:
     assert plan_measuring(checkpoint, masked, FORMATS, known=measured).plan.variants == []
     more = plan_measuring(checkpoint, masked, [*FORMATS, parse_format("int4-32")], subsets=0, known=measured)
@@ -110,7 +108,7 @@ def test_what_is_measured_is_not_measured_again(
 
 
 def test_measurements_on_other_texts_are_not_gone_on_with(
-    checkpoint: Checkpoint, masked: list[MaskedPassage], measured: Sensitivity
+    checkpoint: Checkpoint, masked: tuple[MaskedPassage, ...], measured: Sensitivity
 ) -> None:
     work = plan_measuring(checkpoint, masked[:-1], FORMATS, known=measured)
     assert work.known.effects == ()
@@ -192,7 +190,7 @@ def test_masks_are_those_of_the_seed(checkpoint: Checkpoint) -> None:
 
 
 def test_the_heat_map_has_a_row_for_each_layer_and_the_whole_layer_last(measured: Sensitivity) -> None:
-    found = next(each for each in make_heat_maps(measured) if each.format == "int4-64")
+    found = next(each for each in measured.heat_maps() if each.format == "int4-64")
     assert [len(row) for row in found.rows] == [len(COLUMNS)] * 2
     down, whole = measured.single("model.layers.1.mlp.down_proj", "int4-64"), measured.layer(0, "int4-64")
     assert down is not None
@@ -200,4 +198,4 @@ def test_the_heat_map_has_a_row_for_each_layer_and_the_whole_layer_last(measured
     assert found.rows[1][COLUMNS.index("down")] == down.kl_mean
     assert found.rows[0][COLUMNS.index("layer")] == whole.kl_mean
     alone = replace(measured, effects=tuple(each for each in measured.effects if len(each.change) == 1))
-    assert [row[-1] for row in make_heat_maps(alone)[0].rows] == [None, None]
+    assert [row[-1] for row in alone.heat_maps()[0].rows] == [None, None]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 import dream_edge
 from dream_edge.cli.app import app
 from dream_edge.quality.errors import NoData
-from dream_edge.quality.texts.calibration import calibration_set
-from dream_edge.quality.texts.default import builtin_texts, calibration_texts, tiny_held_out
+from dream_edge.quality.texts.masking import calibration_set
+from dream_edge.quality.texts.read import builtin_texts, calibration_texts, tiny_held_out
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.calibrate import CalibrationSet
 from dream_edge_runtime.artifact import Artifact

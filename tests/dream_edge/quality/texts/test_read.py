@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 from dream_edge.quality.errors import NoData, UnreadableData
-from dream_edge.quality.texts.default import builtin_texts, tiny_held_out, tiny_training
 from dream_edge.quality.texts.masking import mask_passages
-from dream_edge.quality.texts.read import Passage, Sample, passages, read_texts
+from dream_edge.quality.texts.read import (
+    Passage,
+    Sample,
+    builtin_texts,
+    passages,
+    read_texts,
+    tiny_held_out,
+    tiny_training,
+)
 from dream_edge.tasks import countdown, sudoku
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import DreamEdgeError
