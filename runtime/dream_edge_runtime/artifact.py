@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .errors import CorruptArtifact
 from .files.regular import open_regular, read_regular
 from .format.layout import Place, plan_layout
-from .format.manifest import FileEntry, Manifest
+from .format.manifest import Manifest
 from .graph.model import GRAPH_REVISION, derive_graph
 from .progress import Meter, OnProgress, silent
 from .text.tokenizer import LARGEST_FILE, Tokenizer
@@ -24,7 +24,6 @@ TOKENIZER = "tokenizer.json"
 CARD = "README.md"
 
 _CHUNK = 1 << 20
-_FLOATS = {"float16": "<f2", "float32": "<f4"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,10 @@ class Artifact:
         """
         artifact = cls(path, Manifest.read(path))
         for entry in artifact.manifest.files:
-            artifact._check_size(entry)
+            with open_regular(path / entry.name) as file:
+                found = os.fstat(file.fileno()).st_size
+            if found != entry.size:
+                raise CorruptArtifact(path / entry.name, f"it has {found} bytes, the manifest says {entry.size}")
         if TOKENIZER not in artifact._sizes():
             raise CorruptArtifact(path / TOKENIZER, "the manifest does not list it")
         for name, size in plan_layout(artifact.manifest.config, artifact.manifest.recipe).sizes().items():
@@ -77,8 +79,10 @@ class Artifact:
                 if self._sizes()[name] != len(derived) or read_regular(self.path / name, len(derived)) != derived:
                     raise CorruptArtifact(self.path / name, "it is not the graph that the manifest implies")
         for place in plan_layout(self.manifest.config, self.manifest.recipe).places:
-            if place.spec.dtype in _FLOATS:
-                _check_finite(self.path / place.shard, place)
+            if place.spec.dtype.startswith("float"):
+                values = self.map_tensor(place).reshape(-1)
+                if not all(np.isfinite(values[at : at + _CHUNK]).all() for at in range(0, len(values), _CHUNK)):
+                    raise CorruptArtifact(self.path / place.shard, f"{place.spec.name} holds NaN or infinite values")
 
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer, checked."""
@@ -106,13 +110,6 @@ class Artifact:
     def _sizes(self) -> dict[str, int]:
         return {entry.name: entry.size for entry in self.manifest.files}
 
-    def _check_size(self, entry: FileEntry) -> None:
-        path = self.path / entry.name
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-        if size != entry.size:
-            raise CorruptArtifact(path, f"it has {size} bytes, the manifest says {entry.size}")
-
 
 def _read_chunks(path: Path, size: int) -> Iterator[bytes]:
     """At most `size` + 1 bytes of a file, so that reading one that grows comes to an end."""
@@ -124,17 +121,3 @@ def _read_chunks(path: Path, size: int) -> Iterator[bytes]:
                 yield chunk
         except OSError as error:
             raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
-
-
-def _check_finite(path: Path, place: Place) -> None:
-    """Refuse NaN and infinity in the weight at `place` of the shard `path`: such a model loads and answers nonsense."""
-    with open_regular(path) as file:
-        file.seek(place.offset)
-        left = place.size
-        while left:
-            data = file.read(min(_CHUNK, left))
-            left -= len(data)
-            if not data or (left and len(data) < _CHUNK):
-                raise CorruptArtifact(path, f"ends within {place.spec.name}")
-            if not np.isfinite(np.frombuffer(data, _FLOATS[place.spec.dtype])).all():
-                raise CorruptArtifact(path, f"{place.spec.name} holds NaN or infinite values")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -133,59 +133,43 @@ def _check_version(document: Mapping[str, Any], source: Path | str) -> int:
 
 
 def _build(document: dict[str, Any], minor: int) -> Manifest:
-    expected = {"schema", "producer", "files", "graphs", "model", "recipe", "generation", "provenance", "license"}
-    if minor >= 1:
-        expected.add("graph_revision")
-    if set(document) != expected:
-        raise ValueError(f"keys {sorted(set(document) ^ expected)} are missing or unknown")
+    expected = {each.name for each in fields(Manifest)} | {"schema", "model"}
+    expected -= {"config"} if minor else {"config", "graph_revision"}
+    _check(set(document) == expected, f"keys {sorted(set(document) ^ expected)} are missing or unknown")
     for key, kind in (("producer", str), ("files", list), ("generation", dict), ("provenance", dict), ("graphs", dict)):
-        if not isinstance(document[key], kind):
-            raise TypeError(f"{key} is not a {kind.__name__}")
+        _check(isinstance(document[key], kind), f"{key} is not a {kind.__name__}")
     for key in ("producer", "license"):
         text = document[key]
-        if text is not None and not (isinstance(text, str) and len(text) <= _LONGEST_TEXT and text.isprintable()):
-            raise TypeError(f"{key} is not a line of at most {_LONGEST_TEXT} characters")
-    if not 0 < len(document["files"]) <= MOST_FILES:
-        raise ValueError(f"it lists {len(document['files'])} files, expected 1 to {MOST_FILES}")
+        fits = text is None or (isinstance(text, str) and len(text) <= _LONGEST_TEXT and text.isprintable())
+        _check(fits, f"{key} is not a line of at most {_LONGEST_TEXT} characters")
+    count, graphs = len(document["files"]), document["graphs"]
+    _check(0 < count <= MOST_FILES, f"it lists {count} files, expected 1 to {MOST_FILES}")
     files = tuple(_file_entry(raw) for raw in document["files"])
     names = [entry.name for entry in files]
-    if len({name.lower() for name in names}) != len(names):
-        raise ValueError("a file is listed twice, or two names differ only in case")
-    if names != sorted(names):
-        raise ValueError("the files are not in the order of their names")
-    if not document["graphs"]:
-        raise ValueError("there is no graph")
-    if len(set(map(str, document["graphs"].values()))) != len(document["graphs"]):
-        raise ValueError("two targets share a graph")
-    for target, name in document["graphs"].items():
-        if name not in names:
-            raise ValueError(f"the graph for {target} is not among the files")
+    _check(len({name.lower() for name in names}) == count, "a file is listed twice, or two names differ only in case")
+    _check(names == sorted(names), "the files are not in the order of their names")
+    _check(len(set(map(str, graphs.values()))) == len(graphs), "two targets share a graph")
+    for target, name in graphs.items():
+        _check(name in names, f"the graph for {target} is not among the files")
     revision = document.get("graph_revision", 0)
-    if type(revision) is not int or revision < 0:
-        raise ValueError("the graph's revision is not a number")
+    _check(type(revision) is int and revision >= 0, "the graph's revision is not a number")
     config, recipe = ModelConfig(**document["model"]), Recipe.from_dict(document["recipe"])
     recipe.check(config)
-    if document["graphs"].keys() != recipe.targets.keys():
-        raise ValueError("the graphs are not those of the recipe")
-    return Manifest(
-        producer=document["producer"],
-        files=files,
-        graphs=document["graphs"],
-        graph_revision=revision,
-        config=config,
-        recipe=recipe,
-        generation=document["generation"],
-        provenance=document["provenance"],
-        license=document["license"],
-    )
+    _check(graphs.keys() == recipe.targets.keys(), "the graphs are not those of the recipe")
+    values = {**document, "files": files, "config": config, "recipe": recipe}
+    return Manifest(**{name: value for name, value in values.items() if name not in ("schema", "model")})
 
 
 def _file_entry(raw: dict[str, Any]) -> FileEntry:
     entry = FileEntry(**raw)
-    if not isinstance(entry.name, str) or not _FLAT_NAME.fullmatch(entry.name) or _RESERVED.fullmatch(entry.name):
-        raise ValueError(f"{entry.name!r} is not a plain file name")
-    if not isinstance(entry.size, int) or isinstance(entry.size, bool) or not 0 <= entry.size <= LARGEST_FILE:
-        raise ValueError(f"the size of {entry.name} is not a number of bytes")
-    if not isinstance(entry.sha256, str) or not _DIGEST.fullmatch(entry.sha256):
-        raise ValueError(f"the digest of {entry.name} is not 64 hex digits")
+    name, size, digest = entry.name, entry.size, entry.sha256
+    plain = isinstance(name, str) and _FLAT_NAME.fullmatch(name) and not _RESERVED.fullmatch(name)
+    _check(bool(plain), f"{name!r} is not a plain file name")
+    _check(type(size) is int and 0 <= size <= LARGEST_FILE, f"the size of {name} is not a number of bytes")
+    _check(isinstance(digest, str) and bool(_DIGEST.fullmatch(digest)), f"the digest of {name} is not 64 hex digits")
     return entry
+
+
+def _check(fits: bool, problem: str) -> None:
+    if not fits:
+        raise ValueError(problem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -51,45 +51,35 @@ class ModelConfig:
     """Row i of the logits predicts the token at position i + `shift`: 1, or 0 for a network that predicts in place."""
 
     def __post_init__(self) -> None:
-        problems = [*_type_problems(asdict(self))]
-        if not problems:
-            problems = [*self._range_problems()]
-        if problems:
+        if problems := _type_problems(asdict(self)) or [*self._range_problems()] or [*self._ratio_problems()]:
             raise InvalidConfig("model configuration", problems)
 
-    def _range_problems(self) -> list[str]:
-        problems = []
+    def _range_problems(self) -> Iterator[str]:
         for name in _SIZES:
-            largest = _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST - 1
-            if not 0 < getattr(self, name) <= largest:
-                problems.append(f"{name} is {describe(getattr(self, name))}, expected 1 to {largest}")
+            value, largest = getattr(self, name), _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST - 1
+            if not 0 < value <= largest:
+                yield f"{name} is {describe(value)}, expected 1 to {largest}"
         for name in (*IDS, "expand_token_id"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) < self.vocab_size:
-                problems.append(
-                    f"{name} is {describe(getattr(self, name))}, outside the vocabulary of {describe(self.vocab_size)}"
-                )
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < self.vocab_size:
+                yield f"{name} is {describe(value)}, outside the vocabulary of {describe(self.vocab_size)}"
         if not 0 < self.rms_norm_eps < 1:
-            problems.append(f"rms_norm_eps is {describe(self.rms_norm_eps)}, expected a small positive number")
+            yield f"rms_norm_eps is {describe(self.rms_norm_eps)}, expected a small positive number"
         if not 1 < self.rope_theta < 1e12:
-            problems.append(f"rope_theta is {describe(self.rope_theta)}, expected a number from 1 to 1e12")
+            yield f"rope_theta is {describe(self.rope_theta)}, expected a number from 1 to 1e12"
         if not 0 < self.context <= self.max_position_embeddings:
-            problems.append(f"context is {describe(self.context)}, expected 1 to max_position_embeddings")
+            yield f"context is {describe(self.context)}, expected 1 to max_position_embeddings"
         if self.shift not in (0, 1):
-            problems.append(f"shift is {describe(self.shift)}, expected 0 or 1")
-        if problems:
-            return problems
-        if self.hidden_size % self.num_attention_heads:
-            problems.append(
-                f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
-            )
+            yield f"shift is {describe(self.shift)}, expected 0 or 1"
+
+    def _ratio_problems(self) -> Iterator[str]:
+        hidden, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
+        if hidden % heads:
+            yield f"hidden_size {hidden} is not divisible by num_attention_heads {heads}"
         elif self.head_dim % 2:
-            problems.append(f"the head size {self.head_dim} is odd; rotary embedding needs pairs")
-        if self.num_attention_heads % self.num_key_value_heads:
-            problems.append(
-                f"num_attention_heads {self.num_attention_heads} is not divisible by "
-                f"num_key_value_heads {self.num_key_value_heads}"
-            )
-        return problems
+            yield f"the head size {self.head_dim} is odd; rotary embedding needs pairs"
+        if heads % kv_heads:
+            yield f"num_attention_heads {heads} is not divisible by num_key_value_heads {kv_heads}"
 
     @property
     def head_dim(self) -> int:
@@ -142,7 +132,6 @@ _SIZES = (
     "max_position_embeddings",
 )
 IDS = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
-_NUMBERS = ("rms_norm_eps", "rope_theta")
 _DERIVED = ("expand_token_id", "context", "shift")  # not, or not always, in config.json
 
 
@@ -176,14 +165,13 @@ def _type_problems(values: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, value in values.items():
         is_int = isinstance(value, int) and not isinstance(value, bool)
+        fits, expected = is_int, "an integer"
         if name == "tie_word_embeddings":
             fits, expected = isinstance(value, bool), "true or false"
-        elif name in _NUMBERS:
+        elif name in ("rms_norm_eps", "rope_theta"):
             fits, expected = is_int or isinstance(value, float), "a number"
         elif name == "expand_token_id":
             fits, expected = is_int or value is None, "an integer or null"
-        else:
-            fits, expected = is_int, "an integer"
         if not fits:
             problems.append(f"{name} is {describe(value)}, expected {expected}")
     return problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -29,6 +29,11 @@ NF4_VALUES = (
 _BITS = {"float": (32, 16), "row": (8,), "block": (4, 8), "nf4": (4,)}
 
 
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise InvalidOption(name, value, f"must be one of {', '.join(map(str, choices))}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightFormat:
     """How one matrix [out, in] is stored and multiplied.
@@ -52,13 +57,12 @@ class WeightFormat:
     def __post_init__(self) -> None:
         if type(self.bits) is not int or type(self.block_size) is not int or type(self.symmetric) is not bool:
             raise TypeError("bits and block_size are integers, symmetric is true or false")
-        if self.kind not in get_args(Kind):
-            raise InvalidOption("kind", self.kind, f"must be one of {', '.join(get_args(Kind))}")
+        _check_choice("kind", self.kind, get_args(Kind))
         if self.bits not in _BITS[self.kind]:
             raise InvalidOption("bits", self.bits, f"must be one of {_BITS[self.kind]} for {self.kind} weights")
-        if self.has_blocks and self.block_size not in BLOCK_SIZES:
-            raise InvalidOption("block_size", self.block_size, f"must be one of {', '.join(map(str, BLOCK_SIZES))}")
-        if not self.has_blocks and self.block_size:
+        if self.has_blocks:
+            _check_choice("block_size", self.block_size, BLOCK_SIZES)
+        elif self.block_size:
             raise InvalidOption("block_size", self.block_size, f"belongs to block weights, not to {self.kind}")
         if self.kind != "block" and not self.symmetric:
             raise InvalidOption("symmetric", self.symmetric, f"belongs to block weights, not to {self.kind}")
@@ -144,8 +148,7 @@ class Recipe:
     rounding: str = "rtn"
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise InvalidOption("scheme", self.scheme, f"must be one of {', '.join(SCHEMES)}")
+        _check_choice("scheme", self.scheme, SCHEMES)
         if not self.targets or not set(self.targets) <= set(TARGETS):
             raise InvalidOption("target", ", ".join(self.targets), f"must be one of {', '.join(TARGETS)}")
         if not isinstance(self.rounding, str):
@@ -182,9 +185,8 @@ class Recipe:
 
         Raises: InvalidOption.
         """
-        if target not in (*TARGETS, "all"):
-            raise InvalidOption("target", target, f"must be one of {', '.join(TARGETS)}, all")
-        check_scheme(scheme)
+        _check_choice("target", target, (*TARGETS, "all"))
+        _check_choice("scheme", scheme, SCHEMES)
         if scheme == "fp32" and target != "cpu":
             raise InvalidOption("target", target, "does not go with fp32, as CUDA graphs compute in fp16: use fp16")
         has_groups = scheme in ("int4", "mixed", "nf4")
@@ -206,6 +208,11 @@ class Recipe:
     def check(self, config: ModelConfig) -> None:
         """Raises InvalidOption where the recipe does not fit a network of this geometry."""
         shapes = matrix_shapes(config)
+        if cuda := self.targets.get("cuda"):
+            size = cuda.embedding.block_size
+            if size and config.hidden_size % size:  # the lookup there counts groups through the whole table
+                remedy = f"does not divide the {config.hidden_size} inputs of {EMBEDDING}, as CUDA needs: use fp16"
+                raise InvalidOption("block_size", size, remedy)
         for formats in self.targets.values():
             for name in formats.overrides:
                 if name not in shapes or name in (EMBEDDING, LM_HEAD):
@@ -228,12 +235,6 @@ class Recipe:
         shapes = matrix_shapes(config)
         matrices = self.stored_matrices(config)
         return _vector_bytes(config) + sum(format_.stored_bytes(*shapes[name]) for name, format_ in matrices)
-
-
-def check_scheme(scheme: str) -> None:
-    """Raises InvalidOption unless `scheme` is the name of one."""
-    if scheme not in SCHEMES:
-        raise InvalidOption("scheme", scheme, f"must be one of {', '.join(SCHEMES)}")
 
 
 def _formats(scheme: str, target: Target, block_size: int | None, symmetric: bool | None) -> Formats:

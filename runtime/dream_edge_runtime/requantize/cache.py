@@ -7,10 +7,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..artifact import Artifact
 from ..errors import DreamEdgeError, UnsafeCache
@@ -82,9 +82,15 @@ class Int8Cache:
         if copy := self.find(artifact, verify=verify):
             return copy
         _log.info("Keeping an int8 copy of about %s in %s", size(needed), self.directory)
-        with explain_write_errors(self.directory, f"Make room, {_REMEDY}."), self._staging(key, needed) as staging:
-            requantize(artifact, staging, threads=threads, source=str(artifact.path.absolute()), progress=progress)
-            self._put_in_place(staging, key)
+        with explain_write_errors(self.directory, f"Make room, {_REMEDY}."):
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._check_private()
+            self._remove_abandoned()
+            check_disk(self.directory, needed, _REMEDY)
+            with TemporaryDirectory(".partial", f".{key}-", self.directory, ignore_cleanup_errors=True) as staging:
+                source = str(artifact.path.absolute())
+                requantize(artifact, Path(staging), threads=threads, source=source, progress=progress)
+                self._put_in_place(Path(staging), key)
         return Artifact.open(self.directory / key)
 
     def entries(self) -> list[CachedModel]:
@@ -98,23 +104,6 @@ class Int8Cache:
         """Delete a copy. Programs that have it mapped keep it, where the system allows removing mapped files."""
         shutil.rmtree(entry.path)
 
-    @contextmanager
-    def _staging(self, key: str, needed: int) -> Iterator[Path]:
-        """An empty directory in which the copy `key` is built, about `needed` bytes; it is gone afterwards.
-
-        Raises: NotEnoughDisk, UnsafeCache.
-        """
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._check_private()
-        self._remove_abandoned()
-        check_disk(self.directory, needed, _REMEDY)
-        staging = self.directory / f".{key}-{os.getpid()}-{time.monotonic_ns()}.partial"
-        staging.mkdir(mode=0o700)
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
     def _put_in_place(self, staging: Path, key: str) -> None:
         """Make what was built the copy `key`; of two processes that make the same one, the first wins."""
         path = self.directory / key
@@ -123,12 +112,11 @@ class Int8Cache:
                 Artifact.open(path).verify()
                 return
             shutil.rmtree(path, ignore_errors=True)
-        with suppress(FileExistsError):
-            try:
-                staging.rename(path)
-            except OSError:
-                if not path.exists():
-                    raise
+        try:
+            staging.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
 
     def _remove_abandoned(self) -> None:
         """Remove what a killed process left; another one may be at work on a younger directory."""
