@@ -31,32 +31,22 @@ class TensorSpec(NamedTuple):
 
 def matrix_specs(name: str, shape: tuple[int, int], weights: WeightFormat) -> list[TensorSpec]:
     """The tensors that store the matrix `name` of `shape` (outputs, inputs)."""
-    outputs, inputs = shape
+    (outputs, inputs), bits = shape, weights.bits
+    parts: list[tuple[str, str, tuple[int, ...]]]
     if weights.kind == "float":
-        return [TensorSpec(f"{name}.weight", f"float{weights.bits}", shape)]
-    if weights.kind == "row":
-        return [
-            TensorSpec(f"{name}.weight", "int8", (inputs, outputs)),
-            TensorSpec(f"{name}.scales", "float32", (outputs,)),
-        ]
-    if weights.kind == "nf4":
-        return [
-            TensorSpec(f"{name}.weight", "uint8", (outputs * inputs // 2,)),
-            TensorSpec(f"{name}.absmax", "float32", (weights.blocks(outputs * inputs),)),
-        ]
-    blocks = weights.blocks(inputs)
-    if name == EMBEDDING:
-        return [
-            TensorSpec(f"{name}.weight", "uint8", (outputs, inputs * weights.bits // 8)),
-            TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
-        ]
-    specs = [
-        TensorSpec(f"{name}.weight", "uint8", (outputs, blocks, weights.block_size * weights.bits // 8)),
-        TensorSpec(f"{name}.scales", "float16", (outputs, blocks)),
-    ]
-    if not weights.symmetric:
-        specs.append(TensorSpec(f"{name}.zero_points", "uint8", (outputs, -(-blocks * weights.bits // 8))))
-    return specs
+        parts = [("weight", f"float{bits}", shape)]
+    elif weights.kind == "row":
+        parts = [("weight", "int8", (inputs, outputs)), ("scales", "float32", (outputs,))]
+    elif weights.kind == "nf4":
+        count = outputs * inputs
+        parts = [("weight", "uint8", (count // 2,)), ("absmax", "float32", (weights.blocks(count),))]
+    else:
+        blocks = weights.blocks(inputs)
+        packed = (inputs * bits // 8,) if name == EMBEDDING else (blocks, weights.block_size * bits // 8)
+        parts = [("weight", "uint8", (outputs, *packed)), ("scales", "float16", (outputs, blocks))]
+        if not weights.symmetric:
+            parts.append(("zero_points", "uint8", (outputs, -(-blocks * bits // 8))))
+    return [TensorSpec(f"{name}.{part}", dtype, lengths) for part, dtype, lengths in parts]
 
 
 @dataclass(frozen=True)

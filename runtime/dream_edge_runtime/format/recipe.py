@@ -208,11 +208,6 @@ class Recipe:
     def check(self, config: ModelConfig) -> None:
         """Raises InvalidOption where the recipe does not fit a network of this geometry."""
         shapes = matrix_shapes(config)
-        if cuda := self.targets.get("cuda"):
-            size = cuda.embedding.block_size
-            if size and config.hidden_size % size:  # the lookup there counts groups through the whole table
-                remedy = f"does not divide the {config.hidden_size} inputs of {EMBEDDING}, as CUDA needs: use fp16"
-                raise InvalidOption("block_size", size, remedy)
         for formats in self.targets.values():
             for name in formats.overrides:
                 if name not in shapes or name in (EMBEDDING, LM_HEAD):

@@ -115,19 +115,10 @@ class Op:
         self._block = outer
 
     def _record(self, operator: str, *operands: Operand, outputs: int = 1, **attributes: Attribute) -> Value:
-        values = [self._value(each) for each in operands]
-        number = len(self.nodes)
-        names = [f"value_{number}", *(f"value_{number}_{index}" for index in range(1, outputs))]
-        self.nodes.append(
-            Node(
-                f"{self._block}{operator}_{number}",
-                operator,
-                MICROSOFT if operator in _OF_MICROSOFT else "",
-                tuple(value.name for value in values),
-                tuple(names),
-                attributes,
-            )
-        )
+        values, number = [self._value(each) for each in operands], len(self.nodes)
+        names = (f"value_{number}", *(f"value_{number}_{index}" for index in range(1, outputs)))
+        name, domain = f"{self._block}{operator}_{number}", MICROSOFT if operator in _OF_MICROSOFT else ""
+        self.nodes.append(Node(name, operator, domain, tuple(value.name for value in values), names, attributes))
         return Value(names[0], _RESULTS.get(operator, values[0].dtype))
 
     def _value(self, operand: Operand) -> Value:

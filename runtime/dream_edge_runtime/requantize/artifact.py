@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,8 @@ def requantize(
     layout = plan_layout(manifest.config, recipe)
     total = sum(layout.sizes().values())
     meter = Meter(progress, "writing 8-bit weights", total, "bytes")
+    shards = _Shards(out)
     with (
-        _Shards(out) as shards,
         ThreadPoolExecutor(threads, "dream-edge-requantize") as pool,
         ThreadPoolExecutor(1, "dream-edge-write") as scribe,  # writes while the next is rounded
     ):
@@ -153,20 +153,12 @@ def _requantize_matrix(
 
 
 class _Shards:
-    """The files of weights in `directory`, hashed as they grow. Use as a context manager."""
+    """The files of weights in `directory`, hashed as they grow."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file: BinaryIO | None = None
         self._digests: dict[str, hashlib._Hash] = {}
         self._ends: dict[str, int] = {}
-
-    def __enter__(self) -> _Shards:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
 
     @property
     def written(self) -> int:
@@ -175,15 +167,12 @@ class _Shards:
     def append(self, place: Place, array: NDArray[Any]) -> None:
         """Write the next tensor of the layout."""
         assert (array.dtype, array.shape) == (np.dtype(place.spec.dtype), place.spec.shape)
-        if place.shard not in self._digests:
-            self.__exit__()
-            self._file = (self._directory / place.shard).open("wb")
-            self._digests[place.shard], self._ends[place.shard] = hashlib.sha256(), 0
-        padding = bytes(place.offset - self._ends[place.shard])
-        for data in (padding, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):
-            assert self._file is not None
-            self._file.write(data)
-            self._digests[place.shard].update(data)
+        digest = self._digests.setdefault(place.shard, hashlib.sha256())
+        padding = bytes(place.offset - self._ends.get(place.shard, 0))
+        with (self._directory / place.shard).open("ab") as file:
+            for data in (padding, np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):
+                file.write(data)
+                digest.update(data)
         self._ends[place.shard] = place.offset + place.size
 
     def files(self) -> list[FileEntry]:

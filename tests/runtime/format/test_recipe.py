@@ -172,12 +172,3 @@ def test_bits_per_weight_counts_scales_and_zero_points() -> None:
     expected = body * (1 - 2 * share) + (embedding + lm_head) * share
     assert for_7b("int4").targets["cpu"].bits_per_weight(DREAM_7B) == pytest.approx(expected, rel=1e-3)
     assert replace(for_7b("fp32").targets["cpu"], body=FLOAT).bits_per_weight(DREAM_7B) == 32
-
-
-@pytest.mark.parametrize("target", ["cuda", "all"])
-def test_embedding_on_cuda_has_whole_groups_in_a_row(target: str) -> None:
-    config = replace(DREAM_7B, hidden_size=28 * 144)
-    for_7b("int4").check(config)
-    for_7b("fp16", target).check(config)
-    with pytest.raises(InvalidOption, match=r"128: .*4032 inputs of model\.embed_tokens.*use fp16"):
-        for_7b("int4", target).check(config)
