@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dream_edge
-from dream_edge.benchmark.peak import SIZE, gemm_peak
-from dream_edge.benchmark.timing import operations, time_full_pass
+from dream_edge.benchmark.timing import SIZE, gemm_peak, operations, time_pass
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.memory import estimate_memory
 from dream_edge_runtime.format.tensors import LM_HEAD
@@ -39,7 +38,7 @@ def measure_load(artifact: Path, tokens: list[int], repeats: int, threads: int |
         "peak": peak_memory(),
     }
     for count in tokens:
-        found[f"pass {count}"] = time_full_pass(network, count, repeats)
+        found[f"pass {count}"] = time_pass(network, count, repeats)
     return found | {"running": peak_memory()}
 
 

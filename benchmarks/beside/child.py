@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dream_edge.benchmark.timing import time_full_pass
+from dream_edge.benchmark.timing import time_pass
 from dream_edge_runtime.host import peak_memory
 
 
@@ -23,7 +23,7 @@ def artifact(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     model = dream_edge.load(path, device="cpu", threads=given.threads, as_int8=given.as_int8, memory_check=False)
     found: dict[str, Any] = {"load": time.perf_counter() - start}
     if given.canvas:
-        found["passes"] = [time_full_pass(model.network, given.canvas, given.passes)]
+        found["passes"] = [time_pass(model.network, given.canvas, given.passes)]
     if given.cache:
         config = dream_edge.GenerationConfig(
             max_new_tokens=given.new,

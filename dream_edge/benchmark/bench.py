@@ -18,8 +18,7 @@ from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..models import find_or_make_int8, load, open_artifact
-from .peak import gemm_peak
-from .timing import operations, time_cached_pass, time_full_pass
+from .timing import gemm_peak, operations, time_pass
 
 if TYPE_CHECKING:
     from dream_edge_runtime.model import DreamModel
@@ -143,14 +142,12 @@ def bench(
     if target == "cpu":
         peaks = {"int8": gemm_peak("int8", threads=threads), "fp32": gemm_peak("fp32", threads=threads)}
 
-    def timed(canvas: int, active: int, seconds: float) -> Pass:
+    def timed(canvas: int, block: int | None) -> Pass:
+        seconds, active = time_pass(model.network, canvas, repeats, block=block, done=count), block or canvas
         speed = operations(model.config, active, canvas) / seconds
         return Pass(canvas, active, seconds, speed / peaks[kind] if kind in peaks else None)
 
-    passes = [timed(size, size, time_full_pass(model.network, size, repeats, count)) for size in sizes]
-    for size in cached:
-        seconds = time_cached_pass(model.network, size, DEFAULT_BLOCK, repeats, count)
-        passes.append(timed(size, DEFAULT_BLOCK, seconds))
+    passes = [timed(size, None) for size in sizes] + [timed(size, DEFAULT_BLOCK) for size in cached]
     generations = tuple(_generate(model, cache, new_tokens, count) for cache in CACHES)
     return Bench(
         artifact=artifact.path,

@@ -48,18 +48,14 @@ def _talk(conversation: Conversation) -> None:
         while True:
             try:
                 for text in utterances(_lines()):
-                    _turn(conversation, text)
+                    try:
+                        conversation.take(text)
+                    except DreamEdgeError as error:
+                        say(error)
                 note("")
                 return
             except KeyboardInterrupt:
                 note("\nStopped. /exit leaves.")
-
-
-def _turn(conversation: Conversation, text: str) -> None:
-    try:
-        conversation.take(text)
-    except DreamEdgeError as error:
-        say(error)
 
 
 def _lines() -> Iterator[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError
 from dream_edge_runtime.files.writing import explain_write_errors, replace_file
+from dream_edge_runtime.generation.config import FIELDS
+from dream_edge_runtime.generation.options import resolve
 
 from .terminal.io import note, print_text
 from .terminal.run import watch
@@ -111,18 +113,12 @@ class Conversation:
         changed = {key: kept for key, kept in self.settings.items() if key != name}
         if value.strip():
             changed[name] = _value(value.strip())
-        self._check(changed, name)
-        self.settings = changed
-        note(f"{name} = {changed[name]}" if name in changed else f"{name} is as by default.")
-
-    def _check(self, settings: dict[str, Any], name: str) -> None:
-        from dream_edge_runtime.generation.config import FIELDS
-        from dream_edge_runtime.generation.options import resolve
-
         names = (*FIELDS, "preset", "exact")
         if name not in names:
             raise ChatCommandError(f"there is no option {name}. Options: {', '.join(names)}.")
-        resolve(self.model.defaults, None, settings)
+        resolve(self.model.defaults, None, changed)
+        self.settings = changed
+        note(f"{name} = {changed[name]}" if name in changed else f"{name} is as by default.")
 
     def save(self, rest: str) -> None:
         if not self.messages:

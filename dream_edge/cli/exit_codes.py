@@ -14,10 +14,7 @@ from dream_edge_runtime.generation.config import OPTIONS
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 UsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 
-_FLAGS = {
-    "allowed_origins": "--allow-origin",
-    "algorithms": "--algorithm",
-}
+_FLAGS = {"allowed_origins": "--allow-origin", "algorithms": "--algorithm"}
 """Options whose name is not that of the field they set, besides those of a generation."""
 
 
@@ -28,10 +25,10 @@ def report_errors() -> Iterator[None]:
         yield
     except UsageError as error:
         command = f" See {error.ctx.command_path} --help." if error.ctx else ""
-        _say(f"{error.format_message().rstrip('.')}.{command}")
+        say(f"{error.format_message().rstrip('.')}.{command}")
         raise typer.Exit(USAGE) from None
     except InvalidOption as error:
-        _say(_as_flag(error))
+        say(_as_flag(error))
         raise typer.Exit(USAGE) from None
     except (KeyboardInterrupt, Cancelled):
         typer.echo("Stopped.", err=True)
@@ -41,12 +38,8 @@ def report_errors() -> Iterator[None]:
         raise typer.Exit(FAILED) from None
 
 
-def say(error: DreamEdgeError) -> None:
-    _say(str(error))
-
-
-def _say(message: str) -> None:
-    typer.echo(f"dream-edge: {one_line(message)}", err=True)
+def say(message: object) -> None:
+    typer.echo(f"dream-edge: {one_line(str(message))}", err=True)
 
 
 def _as_flag(error: InvalidOption) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from . import options
-from .terminal.io import print_json, print_text, read_stdin
-from .terminal.run import note_statistics, to_json, watch
+from .terminal.io import read_stdin
+from .terminal.run import print_result, watch
 
 
 @options.expand_options("max_hole_tokens")
@@ -42,8 +42,4 @@ def generate(
         model.tokenizer,
         visual=visual,
     )
-    if json:
-        print_json(to_json(generation))
-    else:
-        print_text(generation.text)
-        note_statistics(generation)
+    print_result(generation, as_json=json)

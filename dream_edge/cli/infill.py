@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .terminal.io import print_json, print_text
-from .terminal.run import note_statistics, to_json, watch
+from .terminal.run import print_result, watch
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
@@ -48,8 +47,4 @@ def infill(
         return model.stream_infill(prefix or "", suffix or "", length, bos=bos, cancel=cancel, **settings)
 
     generation = watch(begin, model.tokenizer, visual=visual)
-    if json:
-        print_json(to_json(generation))
-    else:
-        print_text(generation.text)
-        note_statistics(generation)
+    print_result(generation, as_json=json)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import queue
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dream_edge_runtime.host import peak_memory
 from dream_edge_runtime.units import counted, size
 
-from .display import open_display
-from .io import note
+from .io import is_terminal, note, print_json, print_text, printable
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
     from dream_edge_runtime.generation.results import Generation, Step
     from dream_edge_runtime.text.tokenizer import Tokenizer
 
+    from .painter import Painter
+
 _POLL_SECONDS = 0.1  # Windows hears Ctrl-C only between two waits
+_FRAME_SECONDS = 1 / 20
+_LOG_SHARE = 1 / 16
 
 
 def watch(
@@ -27,7 +33,8 @@ def watch(
 ) -> Generation:
     """Show the generation that `begin` starts, until it ends. `begin` is given the event that cancels it.
 
-    `pace`: see `open_display`.
+    On a terminal a progress line is shown, with the canvas below it if `visual`, each step for `pace` seconds at least;
+    elsewhere lines of text if `visual`.
 
     Ctrl-C stops the generation within a step, and is then raised as KeyboardInterrupt.
     """
@@ -46,11 +53,11 @@ def watch(
             steps.put(None)
 
     worker = threading.Thread(target=work, name="dream-edge-generation", daemon=True)
-    with open_display(tokenizer, visual=visual, pace=pace) as display:
+    with _open_display(tokenizer, visual, pace) as show:
         worker.start()
         try:
             while (step := _next(steps)) is not None:
-                display.show(step)
+                show(step)
         finally:
             cancel.set()
             worker.join()
@@ -67,9 +74,68 @@ def _next(steps: queue.SimpleQueue[Step | None]) -> Step | None:
             continue
 
 
-def note_statistics(generation: Generation) -> None:
-    """The closing line of statistics, on stderr."""
+@contextmanager
+def _open_display(tokenizer: Tokenizer, visual: bool, pace: float) -> Iterator[Callable[[Step], None]]:
+    if not is_terminal(sys.stderr):
+        yield _Log().show if visual else lambda _: None
+        return
+    from .painter import Painter
+
+    with Painter() as painter:
+        yield _Live(painter, tokenizer, visual, pace).show
+
+
+class _Log:
+    """A line for every sixteenth of the text, the first step and the last."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def show(self, step: Step) -> None:
+        from .canvas_view import plain_line
+
+        if step.progress >= self._next:
+            note(printable(plain_line(step)))
+            self._next = min(step.progress + _LOG_SHARE, 1.0) if step.progress < 1 else 2.0
+
+
+class _Live:
+    """Frames in place, some of them left out when steps come faster than a screen shows them."""
+
+    def __init__(self, painter: Painter, tokenizer: Tokenizer, visual: bool, pace: float) -> None:
+        from .canvas_view import CanvasView
+
+        self._painter, self._pace = painter, pace
+        self._view = CanvasView(tokenizer) if visual else None
+        self._start = time.perf_counter()
+        self._drawn = 0.0
+
+    def show(self, step: Step) -> None:
+        from .canvas_view import header
+
+        if self._view:
+            self._view.observe(step)
+        now = time.perf_counter()
+        if now - self._drawn < _FRAME_SECONDS and not self._pace and step.progress < 1:
+            return
+        width, height = self._painter.size
+        seconds = 0.0 if self._pace else now - self._start  # slowed down, a rate would say nothing
+        lines = [header(step, seconds, width)]
+        if self._view:
+            lines += self._view.frame(step, width, max(1, height - 2))
+        self._painter.draw(lines)
+        self._drawn = now
+        time.sleep(self._pace)
+
+
+def print_result(generation: Generation, *, as_json: bool) -> None:
+    """One JSON object, or the text on stdout and a line of statistics on stderr."""
     peak = peak_memory()
+    if as_json:
+        values = {each.name: getattr(generation, each.name) for each in fields(generation) if each.name != "history"}
+        print_json(values | {"tokens_per_second": generation.tokens_per_second, "peak_memory_bytes": peak})
+        return
+    print_text(generation.text)
     parts = [
         f"{counted(generation.steps, 'step')} ({counted(generation.passes, 'pass', 'passes')}) "
         f"in {generation.seconds:.2f} s",
@@ -79,9 +145,3 @@ def note_statistics(generation: Generation) -> None:
         f"seed {generation.seed}",
     ]
     note(" · ".join(parts))
-
-
-def to_json(generation: Generation) -> dict[str, Any]:
-    """The fields of a result and what follows from them."""
-    values = {field.name: getattr(generation, field.name) for field in fields(generation) if field.name != "history"}
-    return values | {"tokens_per_second": generation.tokens_per_second, "peak_memory_bytes": peak_memory()}

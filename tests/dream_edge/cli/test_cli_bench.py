@@ -12,9 +12,9 @@ import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
-from dream_edge.benchmark import peak
+from dream_edge.benchmark import timing
 from dream_edge.benchmark.bench import bench
-from dream_edge.benchmark.timing import operations, time_cached_pass
+from dream_edge.benchmark.timing import operations, time_pass
 from dream_edge.cli.app import app
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
@@ -30,7 +30,7 @@ FEW = ("--canvas", "40", "-n", "6", "--repeats", "1")
 @pytest.fixture(autouse=True)
 def small_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     """A product that takes no time: what is reached does not matter here."""
-    monkeypatch.setattr(peak.gemm_peak, "__kwdefaults__", {"size": 64, "threads": None})
+    monkeypatch.setattr(timing.gemm_peak, "__kwdefaults__", {"size": 64, "threads": None})
 
 
 def run(*arguments: str | Path) -> Result:
@@ -121,8 +121,8 @@ def test_the_written_graph_is_the_product_it_claims_to_be(kind: str, monkeypatch
         return onnxruntime.InferenceSession(model, *given, **named)
 
     runtime = SimpleNamespace(SessionOptions=onnxruntime.SessionOptions, InferenceSession=record)
-    monkeypatch.setattr(peak, "import_onnxruntime", lambda: runtime)
-    assert peak.gemm_peak(kind, size=32) > 0
+    monkeypatch.setattr(timing, "import_onnxruntime", lambda: runtime)
+    assert timing.gemm_peak(kind, size=32) > 0
     model = onnx.load_from_string(written[0])
     onnx.checker.check_model(model)
     weight = onnx.numpy_helper.to_array(model.graph.initializer[0]).astype(np.float64)
@@ -152,7 +152,7 @@ def test_a_cached_pass_computes_the_block_only(random_artifact: Path) -> None:
             seen.append((given, named))
             return network.forward(*given, **named)
 
-    assert time_cached_pass(Watched(), 48, 32, 2) > 0
+    assert time_pass(Watched(), 48, 2, block=32) > 0
     (whole, _), *blocks = seen
     assert whole[0].shape == (1, 48)
     assert len(blocks) == 3
