@@ -36,16 +36,12 @@ def compare(
             help=".txt (texts between blank lines) or .jsonl (text or messages); more than once.  [default: built in]",
         ),
     ] = None,
-    sequences: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Masked texts to measure.  [default: 128]")
-    ] = None,
-    longest: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="Cut texts to N tokens.  [default: 512]")
-    ] = None,
+    sequences: options.Sequences = None,
+    longest: options.Longest = None,
     bins: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Intervals of mask ratios.  [default: 5]")
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed for the masks.  [default: 0]")] = None,
+    seed: options.MaskSeed = None,
     tasks: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="Have all solve puzzles too: sudoku, countdown, or sudoku,countdown."),

@@ -48,6 +48,9 @@ Report = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Write a report for people: one HTML page with pictures, Markdown and JSON."),
 ]
+Sequences = Annotated[int | None, typer.Option(metavar="N", min=1, help="Masked texts to measure.  [default: 128]")]
+Longest = Annotated[int | None, typer.Option(metavar="N", min=2, help="Cut texts to N tokens.  [default: 512]")]
+MaskSeed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed for the masks.  [default: 0]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=SHOWING)]
 PrintJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -40,13 +40,9 @@ def sweep(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Texts, as for compare; more than once.  [default: built in]"),
     ] = None,
-    sequences: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Masked texts to measure.  [default: 128]")
-    ] = None,
-    longest: Annotated[
-        int | None, typer.Option(metavar="N", min=2, help="Cut texts to N tokens.  [default: 512]")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed for the masks.  [default: 0]")] = None,
+    sequences: options.Sequences = None,
+    longest: options.Longest = None,
+    seed: options.MaskSeed = None,
     trajectory: Annotated[
         bool | None,
         typer.Option(

@@ -81,8 +81,9 @@ def compare_artifact(
     check_same_model(artifact, base.config, base.name)
     followed = trajectories(base) if recorded is None else recorded
     noise = noise_floor(base)
-    passes = Meter(progress, f"comparing {artifact.path.name}", _pass_count(base, followed), "passes")
     network, evaluation = OnnxNetwork(artifact, threads=threads), base.evaluation
+    along = sum(2 * pass_count(each.config, each.begun, base.config.vocab_size) for each in followed)
+    passes = Meter(progress, f"comparing {artifact.path.name}", len(evaluation.passages) + along, "passes")
     measured: list[tuple[int, Differences]] = []
     for first, masked in zip(evaluation.starts.tolist()[:-1], evaluation.passages, strict=True):
         measured.append((masked.bin, base.differences(first, _logits(network, masked))))
@@ -97,12 +98,6 @@ def compare_artifact(
         noise=noise,
         trajectories=follow(network, followed, artifact.tokenizer(), after_pass=passes.advance),
     )
-
-
-def _pass_count(base: Base, followed: Sequence[Trajectory]) -> int:
-    """How many passes it takes at most: one for each passage, and two for each of the reference's."""
-    along = sum(pass_count(each.config, each.begun, base.config.vocab_size) for each in followed)
-    return len(base.evaluation.passages) + 2 * along
 
 
 def _logits(network: Network, masked: MaskedPassage) -> FloatArray:

@@ -63,8 +63,7 @@ class Extras:
     ) -> Base:
         """`base` with what is wanted and not kept in it yet; trajectories begin with openings of `data`.
 
-        Raises: InvalidOption where `checkpoint` is None and needed; what `with_noise_floor`, `with_trajectories` and
-            `draw_openings` do.
+        Raises InvalidOption where `checkpoint` is None and needed, and what `with_trajectories` does.
         """
         lacks_noise = self.noise_floor is not False and noise_floor(base) is None
         lacks_trajectories = self.trajectory is True and not trajectories(base)
@@ -81,8 +80,8 @@ class Extras:
 
     def _how(self) -> list[tuple[str, object]]:
         """The options given of how the reference decodes."""
-        every = {"algorithms": [*self.algorithms], "steps": [*self.steps], "texts": self.texts}
-        return [(name, value) for name, value in (every | {"new_tokens": self.new_tokens}).items() if value]
+        names = ("algorithms", "steps", "texts", "new_tokens")
+        return [(name, value) for name in names if (value := getattr(self, name))]
 
     def _add_trajectories(
         self,

@@ -206,7 +206,7 @@ def measure(sequences: Sequence[Differences]) -> Measures:
         kl_mean=float(np.concatenate(kl).mean()),
         kl_mean_se=mean_error(kl),
         kl_quantiles=_quantiles(kl, KL_PERCENTS),
-        kl_histogram=_histogram(np.concatenate(kl)),
+        kl_histogram=tuple(np.histogram(np.clip(np.concatenate(kl), KL_EDGES[0], KL_EDGES[-1]), KL_EDGES)[0].tolist()),
         same_top=float(np.concatenate(same).mean()),
         same_top_se=mean_error(same),
         dp_mean=float(np.concatenate(gain).mean()),
@@ -235,11 +235,6 @@ def _quantiles(sequences: Sequence[DoubleArray], percents: Sequence[float]) -> t
         Quantile(percent, float(value), None if math.isnan(error) else float(error))
         for percent, value, error in zip(percents, values, errors, strict=True)
     )
-
-
-def _histogram(kl: DoubleArray) -> tuple[int, ...]:
-    inside = np.clip(kl, KL_EDGES[0], KL_EDGES[-1])
-    return tuple(np.histogram(inside, KL_EDGES)[0].tolist())
 
 
 def _exp(value: float) -> float:

@@ -133,7 +133,7 @@ def checksums(codes: Codes) -> NDArray[np.uint32]:
 
 def head_of_file(about: About, evaluation: Evaluation) -> bytes:
     """A base's file up to its codes."""
-    layout = Layout.of(evaluation, about.config.vocab_size)
+    layout = Layout(len(evaluation.passages), evaluation.tokens, evaluation.rows, about.config.vocab_size)
     return header(about, layout) + b"".join(values.tobytes() for values in arrays_of(evaluation).values())
 
 

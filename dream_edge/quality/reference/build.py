@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dream_edge_export.errors import CheckpointChanged, NonFiniteWeights
+from dream_edge_export.output.journal import Finished, Journal
+from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.files.writing import (
     check_disk,
     explain_write_errors,
@@ -42,7 +44,6 @@ from .file import About, encode
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_export.output.journal import Journal
     from dream_edge_export.reference.bf16 import Rounding
     from dream_edge_export.reference.staged import StagedReference
 
@@ -135,8 +136,14 @@ def build_base(
     path = Path(path).absolute()
     plan = BasePlan(checkpoint, evaluation)
     if not plan.is_made(path):
-        with _tell_what_is_kept(path), explain_write_errors(path, _REMEDY):
-            _make(plan, path, progress)
+        try:
+            with explain_write_errors(path, _REMEDY):
+                _make(plan, path, progress)
+        except BaseException:
+            if (working := working_directory(path)).is_dir():
+                _log.info("What is finished is kept: the same command resumes there. To give it up, remove it:")
+                _log.info("  %s", shlex.join(["rm", "-r", str(working)]))
+            raise
     return Base.open(path)
 
 
@@ -164,21 +171,7 @@ def working_directory(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-@contextmanager
-def _tell_what_is_kept(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if (working := working_directory(path)).is_dir():
-            _log.info("What is finished is kept: the same command resumes there. To give it up, remove it:")
-            _log.info("  %s", shlex.join(["rm", "-r", str(working)]))
-        raise
-
-
 def _make(plan: BasePlan, path: Path, progress: OnProgress) -> None:
-    from dream_edge_export.output.journal import Journal
-    from dream_edge_runtime.files.lock import hold_lock
-
     path.parent.mkdir(parents=True, exist_ok=True)
     directory = working_directory(path)
     with hold_lock(directory / "lock", path):
@@ -200,8 +193,6 @@ def _make(plan: BasePlan, path: Path, progress: OnProgress) -> None:
 
 def _fill(plan: BasePlan, directory: Path, progress: OnProgress) -> None:
     """Leave the whole base in `directory`, after what an earlier run left there."""
-    from dream_edge_export.output.journal import Finished
-
     reference = stage_reference(plan.checkpoint, plan.evaluation, directory)
     stages = reference.stages
     with _resume(plan, reference, directory) as journal:
@@ -217,8 +208,6 @@ def _fill(plan: BasePlan, directory: Path, progress: OnProgress) -> None:
 
 def _resume(plan: BasePlan, reference: StagedReference, directory: Path) -> Journal:
     """The journal of this very work, empty unless all that it speaks of is there."""
-    from dream_edge_export.output.journal import Journal
-
     journal = Journal(directory / "journal", plan.key)
     rows, base = journal.finished.count - reference.stages, directory / "base"
     is_sound = reference.is_there(min(journal.finished.count, reference.stages) - 1) and (
@@ -233,8 +222,6 @@ def _resume(plan: BasePlan, reference: StagedReference, directory: Path) -> Jour
 
 
 def _write_rows(plan: BasePlan, reference: StagedReference, path: Path, journal: Journal, layers: Meter) -> None:
-    from dream_edge_export.output.journal import Finished
-
     vocab = plan.checkpoint.config.vocab_size
     done = journal.finished.count - reference.stages
     fd = open_to_append(path, plan.bytes_of(done) if done else 0)

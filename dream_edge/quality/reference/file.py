@@ -139,10 +139,6 @@ class Layout:
         """Bytes of all arrays."""
         return self.span("checksums")[1]
 
-    @classmethod
-    def of(cls, evaluation: Evaluation, vocab: int) -> Layout:
-        return cls(len(evaluation.passages), evaluation.tokens, evaluation.rows, vocab)
-
 
 def header(about: About, layout: Layout) -> bytes:
     """The file up to its arrays."""

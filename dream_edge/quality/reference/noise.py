@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..errors import CorruptBase
-from ..measure.differences import Differences, concatenate
+from ..measure.differences import concatenate
 from ..measure.figures import Figures, figures
 from .base import Base
 from .build import stage_reference
 
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
-    from dream_edge_export.reference.staged import StagedReference
 
 NOISE = "noise_floor"
 """What it is called in a base."""
@@ -39,12 +37,17 @@ def with_noise_floor(base: Base, checkpoint: Checkpoint, *, progress: OnProgress
     with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
         reference = stage_reference(checkpoint, evaluation, Path(directory), rounding=round_to_bf16)
         layers = Meter(progress, "measuring the noise floor", reference.work, "layers")
-        found = concatenate([*_differences(base, reference, layers)])
-    spans = zip(evaluation.starts[:-1].tolist(), evaluation.starts[1:].tolist(), strict=True)
-    sequences = [
-        (masked.bin, found.take(slice(first, last)))
-        for masked, (first, last) in zip(evaluation.passages, spans, strict=True)
-    ]
+        for stage in range(reference.stages):
+            reference.run(stage, layers.reach)
+            reference.forget(stage)
+        parts, done = [], 0
+        for logits in reference.logits():
+            parts.append(base.differences(done, logits))
+            done += len(logits)
+            layers.reach(reference.work_before(reference.stages, done))
+    found, starts = concatenate(parts), evaluation.starts.tolist()
+    spans = zip(evaluation.passages, starts, starts[1:], strict=False)
+    sequences = [(masked.bin, found.take(slice(first, last))) for masked, first, last in spans]
     return base.with_extra(NOISE, figures(sequences, evaluation.bins).to_dict())
 
 
@@ -55,14 +58,3 @@ def noise_floor(base: Base) -> Figures | None:
         return None if document is None else Figures.from_dict(document)
     except (KeyError, TypeError, ValueError, IndexError):
         raise CorruptBase(base.path, "the stored noise floor is malformed") from None
-
-
-def _differences(base: Base, reference: StagedReference, layers: Meter) -> Iterator[Differences]:
-    for stage in range(reference.stages):
-        reference.run(stage, layers.reach)
-        reference.forget(stage)
-    first = 0
-    for logits in reference.logits():
-        yield base.differences(first, logits)
-        first += len(logits)
-        layers.reach(reference.work_before(reference.stages, first))

@@ -76,17 +76,13 @@ def advise(entries: Sequence[ReportEntry], memory: int) -> Advice:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """Artifacts of one checkpoint, all compared on the same masks."""
+    """One or more artifacts of one checkpoint, all compared on the same masks."""
 
     reference: str
     producer: str
     entries: tuple[ReportEntry, ...]
     heat_maps: tuple[HeatMap, ...] = ()
     advice: Advice | None = None
-
-    def __post_init__(self) -> None:
-        if not self.entries:
-            raise ValueError("a report is about at least one artifact")
 
     @property
     def basis(self) -> str:

@@ -40,17 +40,9 @@ def render_markdown(contents: Contents, pictures: Sequence[Picture]) -> str:
 
 def summarize(entry: ReportEntry, reference: str) -> str:
     """What a model card says: the verdict and the figures by mask ratio."""
-    return "\n".join(
-        [
-            "## What quantization cost",
-            "",
-            f"Compared with {plain(reference)} in full precision. {plain(entry.verdict.text)}",
-            "",
-            *_table(by_mask_ratio(entry.comparison)),
-            "",
-            "KL and ΔELBO in nats; ± is one standard error.",
-        ]
-    )
+    said = f"Compared with {plain(reference)} in full precision. {plain(entry.verdict.text)}"
+    table = "\n".join(_table(by_mask_ratio(entry.comparison)))
+    return f"## What quantization cost\n\n{said}\n\n{table}\n\nKL and ΔELBO in nats; ± is one standard error."
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -54,9 +54,9 @@ def overview(entries: Sequence[ReportEntry]) -> Table:
             entry.comparison.scheme,
             f"{entry.size / 1e9:.2f} GB" if entry.size >= 1e9 else f"{entry.size / 1e6:.1f} MB",
             f"{entry.bits:.2f}",
-            f"{measured.kl_mean:.5f} ± {measured.kl_mean_se:.5f}",
-            f"{measured.same_top:.2%} ± {measured.same_top_se:.2%}",
-            f"{measured.delta_elbo:+.4f} ± {measured.delta_elbo_se:.4f}",
+            _plus(measured.kl_mean, measured.kl_mean_se, ".5f"),
+            _plus(measured.same_top, measured.same_top_se, ".2%"),
+            _plus(measured.delta_elbo, measured.delta_elbo_se, "+.4f"),
             f"× {measured.ppl_ratio:.4f}",
         )
         solved = f"{tasks.overall.artifact:.1%}" if tasks else "–"
@@ -93,15 +93,17 @@ def by_mask_ratio(comparison: Comparison) -> Table:
 
 
 def _measures(measures: Measures) -> Row:
-    known = measures.sequences > 1  # one text says nothing about others
+    def plus(value: float, error: float, form: str) -> str:  # one text says nothing about others
+        return _plus(value, error, form) if measures.sequences > 1 else f"{value:{form}} ± ?"
+
     return (
-        f"{measures.kl_mean:.6f} ± " + (f"{measures.kl_mean_se:.6f}" if known else "?"),
+        plus(measures.kl_mean, measures.kl_mean_se, ".6f"),
         f"{measures.kl_median:.6f}",
         f"{measures.kl_p99:.5f}",
         f"{measures.kl_max:.5f}",
-        f"{measures.same_top:.2%} ± " + (f"{measures.same_top_se:.2%}" if known else "?"),
+        plus(measures.same_top, measures.same_top_se, ".2%"),
         f"{measures.dp_rms:.3%}",
-        f"{measures.delta_elbo:+.4f} ± " + (f"{measures.delta_elbo_se:.4f}" if known else "?"),
+        plus(measures.delta_elbo, measures.delta_elbo_se, "+.4f"),
         f"{measures.positions}",
     )
 
@@ -125,17 +127,20 @@ def _statistics(measures: Measures) -> Iterator[tuple[str, str]]:
     yield "Perplexity (exp of -ELBO a token)", ""
     yield "Mean PPL(Q)", _plus(measures.ppl_artifact, measures.ppl_artifact * measures.elbo_artifact_se)
     yield "Mean PPL(base)", _plus(measures.ppl_reference, measures.ppl_reference * measures.elbo_reference_se)
-    yield "Cor(ln(PPL(Q)), ln(PPL(base)))", _correlation(measures)
+    yield (
+        "Cor(ln(PPL(Q)), ln(PPL(base)))",
+        "–" if measures.correlation is None else _plus(measures.correlation, measures.correlation_se, ".3%"),
+    )
     yield "Mean ln(PPL(Q)/PPL(base))", _plus(-measures.delta_elbo, measures.delta_elbo_se)
     yield "Mean PPL(Q)/PPL(base)", _plus(measures.ppl_ratio, measures.ppl_ratio_se)
     yield "KL divergence (nats)", ""
     yield "Mean    KLD", _plus(measures.kl_mean, measures.kl_mean_se)
     yield from ((f"{_place(each)} KLD", _plus(each.value, each.error)) for each in measures.kl_quantiles)
     yield "Probability of the true token", ""
-    yield "Mean    Δp", _share(measures.dp_mean, measures.dp_mean_se)
-    yield from ((f"{_place(each)} Δp", _share(each.value, each.error)) for each in measures.dp_quantiles)
-    yield "RMS     Δp", _share(measures.dp_rms, measures.dp_rms_se)
-    yield "Same top p", _share(measures.same_top, measures.same_top_se)
+    yield "Mean    Δp", _plus(measures.dp_mean, measures.dp_mean_se, ".3%")
+    yield from ((f"{_place(each)} Δp", _plus(each.value, each.error, ".3%")) for each in measures.dp_quantiles)
+    yield "RMS     Δp", _plus(measures.dp_rms, measures.dp_rms_se, ".3%")
+    yield "Same top p", _plus(measures.same_top, measures.same_top_se, ".3%")
 
 
 def trajectories(comparison: Comparison) -> Table:
@@ -243,7 +248,7 @@ def _steps(steps: int | None) -> str:
 
 
 def _rate(share: Share) -> str:
-    return f"{share.value:.2%} ± {share.error:.2%}"
+    return _plus(share.value, share.error, ".2%")
 
 
 def _place(quantile: Quantile) -> str:
@@ -251,18 +256,13 @@ def _place(quantile: Quantile) -> str:
     return names.get(quantile.percent, f"{quantile.percent:.1f}%").ljust(7)
 
 
-def _plus(value: float, error: float | None) -> str:
+def _plus(value: float, error: float | None, form: str = ".6f") -> str:
+    """`value` and its standard error; without one there is room for it, so that figures stand below each other."""
     if abs(value) >= 1e6:  # the perplexity of a network that has learnt nothing
-        return f"{value:.3e}" if error is None else f"{value:.3e} ± {error:.3e}"
-    return f"{value:.6f} ± {error:.6f}" if error is not None else f"{value:.6f}           "
-
-
-def _share(value: float, error: float | None) -> str:
-    return f"{value:.3%} ± {error:.3%}" if error is not None else f"{value:.3%}         "
-
-
-def _correlation(measures: Measures) -> str:
-    return "–" if measures.correlation is None else _share(measures.correlation, measures.correlation_se)
+        form = ".3e"
+    of_error = form.removeprefix("+")
+    after = f" ± {0 if error is None else error:{of_error}}"
+    return f"{value:{form}}" + (" " * len(after) if error is None else after)
 
 
 def _interval(bounds: tuple[float, float]) -> str:

@@ -22,9 +22,6 @@ from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes,
 from ..errors import BudgetOutOfRange, thousandth_above
 from .effects import Sensitivity, format_name
 
-Losses = Mapping[str, Mapping[WeightFormat, float]]
-"""For each matrix the loss of storing it, and nothing else, in each of some formats."""
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -75,10 +72,12 @@ def _slope(low: Choice, high: Choice) -> float:
     return (high.loss - low.loss) / (high.bytes - low.bytes)
 
 
-def formats_for(config: ModelConfig, losses: Losses, bits: float) -> tuple[Formats, float]:
+def formats_for(
+    config: ModelConfig, losses: Mapping[str, Mapping[WeightFormat, float]], bits: float
+) -> tuple[Formats, float]:
     """The formats of at most `bits` stored bits for each parameter, and the loss that they add up to.
 
-    Raises: BudgetOutOfRange.
+    `losses` are those of storing one matrix alone in each of some formats. Raises BudgetOutOfRange.
     """
     shapes, exact = matrix_shapes(config), Recipe.for_scheme("int4").targets["cpu"]
     choices = {

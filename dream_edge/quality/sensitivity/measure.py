@@ -167,7 +167,8 @@ def plan_measuring(
             raise InvalidOption(
                 "formats", format_name(format_), "has groups that do not divide this checkpoint's widths"
             )
-    model, texts = fingerprint(checkpoint), _passages_digest(masked)
+    model = fingerprint(checkpoint)
+    texts = hashlib.sha256(b"".join(each.canvas.tobytes() + each.positions.tobytes() for each in masked)).hexdigest()
     if known is None or (known.model, known.passages) != (model, texts):
         known = Sensitivity(
             model=model,
@@ -196,10 +197,3 @@ def recipe_passages(
     """Mask passages of `data`, or of `training_texts`, to choose a recipe by. Raises what `mask_texts` does."""
     texts = training_texts(checkpoint) if data is None else data
     return mask_texts(checkpoint, texts, sequences=sequences, longest=longest, seed=seed)[1]
-
-
-def _passages_digest(masked: Sequence[MaskedPassage]) -> str:
-    digest = hashlib.sha256()
-    for each in masked:
-        digest.update(each.canvas.tobytes() + each.positions.tobytes())
-    return digest.hexdigest()
