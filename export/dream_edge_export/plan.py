@@ -29,7 +29,7 @@ from .quantize.calibrate import CalibrationSet, Store, costs, name_rounding
 from .quantize.weights import LARGEST_STRIP, SLICES_AHEAD, count_slice_rows
 
 DISK_REMEDY = "name a directory on another disk, or choose a smaller scheme (--scheme int4)"
-_LIBRARIES = 400 << 20  # resident once PyTorch and the graph builder are imported
+_LIBRARIES = 400 << 20  # resident once PyTorch is imported
 _STRIPS = 3  # resident size beside a strip of 0.55 GB: 1.1 to 2.1 GB from run to run, as the allocator has it
 _WORKING_BYTES = 16  # for each weight of a slice that is read, encoded or waiting
 

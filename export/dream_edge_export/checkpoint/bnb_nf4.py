@@ -102,10 +102,10 @@ def _read_absmax(files: Files, name: str, state: Mapping[str, Any], blocks: int)
     _expect(files, f"{name}.absmax", "U8", blocks)
     codes = _read_part(files, f"{name}.absmax", "U8").int()
     values = _read_part(files, f"{name}.nested_quant_map", "F32")
-    scales = _read_part(files, f"{name}.nested_absmax", "F32").repeat_interleave(state["nested_blocksize"])
-    if len(values) != 256 or len(scales) < blocks:
+    scales, size = _read_part(files, f"{name}.nested_absmax", "F32"), state["nested_blocksize"]
+    if len(values) != 256 or len(scales) * size < blocks:
         raise ValueError("its nested parts do not fit together")
-    return values[codes] * scales[:blocks] + torch.tensor(float(state["nested_offset"]))
+    return values[codes] * scales[torch.arange(blocks) // size] + torch.tensor(float(state["nested_offset"]))
 
 
 def _read_part(files: Files, name: str, dtype: str) -> Tensor:

@@ -34,7 +34,7 @@ from .simulated import SimulatedLinear, round_matrix
 Variant = Mapping[str, WeightFormat]
 """The matrices that are stored otherwise, by name, and how; all others are exact."""
 
-Progress = Callable[[float], None]
+OnPasses = Callable[[float], None]
 """Called with how many of `SensitivityPlan.passes` are done."""
 
 STATES_BYTES = 750 << 20
@@ -160,7 +160,7 @@ class SensitivityPlan:
 
 
 def measure_divergences(
-    plan: SensitivityPlan, progress: Progress = lambda _: None
+    plan: SensitivityPlan, progress: OnPasses = lambda _: None
 ) -> Iterator[list[tuple[int, list[NDArray[np.float64]]]]]:
     """For each wave the index of each of its variants and KL(clean ‖ variant) in nats: for each sequence [rows].
 
@@ -190,7 +190,7 @@ States = list[Tensor]
 class _Passes:
     """Passes of the network over all sequences, one layer in memory at a time."""
 
-    def __init__(self, plan: SensitivityPlan, progress: Progress) -> None:
+    def __init__(self, plan: SensitivityPlan, progress: OnPasses) -> None:
         self._plan, self._checkpoint, self._config = plan, plan.checkpoint, plan.checkpoint.config
         self._batches = plan.batches
         self._progress, self._done = progress, 0.0

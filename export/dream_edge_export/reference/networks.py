@@ -1,4 +1,4 @@
-"""The full-precision network behind the interface that the unmasking loop drives: in memory, or read for every pass."""
+"""The full-precision network as the `Network` that the unmasking loop drives: in memory, or read for every pass."""
 
 from __future__ import annotations
 

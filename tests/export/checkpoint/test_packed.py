@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,15 @@ def test_damaged_parts_are_an_error_that_names_the_matrix(tmp_path: Path, damage
     write_packed(tmp_path, change=DAMAGES[damage])
     with pytest.raises(UnreadableFile, match=UP):
         Checkpoint.open(tmp_path)
+
+
+def test_a_huge_nested_block_size_takes_no_memory(tmp_path: Path) -> None:
+    def change(tensors: dict[str, Tensor]) -> None:
+        state = json.loads(bytes(tensors[STATE].tolist()))
+        tensors[STATE] = text(json.dumps(state | {"nested_blocksize": (1 << 31) - 1}))
+
+    write_packed(tmp_path, change=change)
+    assert Checkpoint.open(tmp_path).shape(f"{UP}.weight") == (512, 128)
 
 
 def test_a_packed_matrix_of_the_wrong_shape_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .inputs import CalibrationSet
 from .layer import Advance, LayerCalibration
 from .store import Store
 
-Progress = Callable[[float, str], None]
+OnLayers = Callable[[float, str], None]
 """Called with how many layers are done, in fractions, and the name of the one in work.
 
 The first call says where a resumed calibration continues.
@@ -50,7 +50,7 @@ def calibrate(
     recipe: Recipe,
     calibration: CalibrationSet,
     store: Store,
-    progress: Progress = lambda _done, _layer: None,
+    progress: OnLayers = lambda _done, _layer: None,
 ) -> None:
     """Choose the numbers of every layer, resuming after what `store` holds; states and results lie there.
 
@@ -96,8 +96,8 @@ def calibrate(
     store.finish(gamma, columns)
 
 
-def _scale_progress(index: int, total: float, name: str, progress: Progress) -> Advance:
-    """Turns the work done in layer `index` into layers."""
+def _scale_progress(index: int, total: float, name: str, progress: OnLayers) -> Advance:
+    """Turn the work done in layer `index` into layers."""
     done = 0.0
 
     def advance(work: float) -> None:
@@ -116,7 +116,7 @@ def _round_embedding(rows: torch.Tensor, formats: Formats) -> torch.Tensor:
 
 
 def _measure_head_columns(checkpoint: Checkpoint) -> torch.Tensor:
-    """One row [1, hidden] whose values are as large as lm_head's columns, in the sense of `smoothing`."""
+    """One row [1, hidden] whose values are as large as lm_head's columns, in the sense of `folding.find_scales`."""
     name = weight_of(LM_HEAD)
     outputs, inputs = checkpoint.shape(name)
     squares, step = torch.zeros(inputs), max(1, (1 << 26) // inputs)
@@ -127,7 +127,7 @@ def _measure_head_columns(checkpoint: Checkpoint) -> torch.Tensor:
 
 
 def encode_calibrated(checkpoint: Checkpoint, store: Store, weight: Weight, pool: Executor) -> Iterator[Part]:
-    """As `weights.encoded`, with the numbers that `store` holds; embedding and lm_head are rounded to nearest."""
+    """As `weights.encode_weight`, with the numbers that `store` holds; embedding and lm_head are rounded to nearest."""
     if store.holds(weight.name):
         return ((spec.name, store.tensor(spec.name)) for spec in weight.specs)
     columns = torch.from_numpy(store.head_columns()) if weight.name == LM_HEAD else None
