@@ -67,7 +67,7 @@ def room(module: str) -> str:
 
 
 def imports(module: str) -> Iterator[str]:
-    """Modules of ours that it imports: at the top, within functions, and for type checkers."""
+    """Our modules that it imports: at the top, within functions, and for type checkers."""
     path = modules()[module]
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

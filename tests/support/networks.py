@@ -33,7 +33,7 @@ def tiny_vocabulary(vocab_size: int = 48, **fields: Any) -> ModelConfig:
 
 
 class FakeNetwork:
-    """Any function from a canvas to logits, behind the interface the loop drives.
+    """Any function from a canvas to logits, as the network that the loop drives.
 
     `logits_of(ids, valid)` gives fp32 [batch, length, vocab]. `k` is how many of the best logits a pass returns. What
     was asked is counted.

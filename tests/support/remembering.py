@@ -96,8 +96,8 @@ def denoise_plainly(
     blocks = [places[start : start + block_length] for start in range(0, len(places), block_length)]
     for index, block in enumerate(blocks):
         share = steps // len(blocks) + (index < steps % len(blocks))
-        behind = places[places > block[-1]]
-        hidden = set() if suffix_window is None else set(behind[suffix_window:].tolist())
+        later = places[places > block[-1]]
+        hidden = set() if suffix_window is None else set(later[suffix_window:].tolist())
         seen = np.array([place for place in range(len(ids)) if place not in hidden])
         before = [max(place - 1, 0) for place in block]
         if cache == "none":

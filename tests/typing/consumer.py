@@ -1,4 +1,4 @@
-"""A program of a user's, which is checked and not run: what is right has its type, and every slip is an error.
+"""A user's program, which is checked and not run: what is right has its type, and every slip is an error.
 
 A slip that a checker overlooks leaves an ignore without use, which `mypy` and `pyright` report.
 """

@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 from tokenizers import pre_tokenizers
 
-from ..errors import ArtifactNotFound, CorruptArtifact, InvalidText, InvalidTokenId
+from ..errors import CorruptArtifact, InvalidText, InvalidTokenId
 from ..files.json import parse_json_object
 
 LARGEST_FILE = 1 << 26
@@ -82,7 +82,7 @@ class Tokenizer:
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        """Use `from_file` or `from_bytes`, which check what they read."""
+        """Use `from_bytes`, which checks what it reads."""
         tokenizer.encode_special_tokens = True  # "<|mask|>" in a text is eight characters, never a mask
         self._tokenizer = tokenizer
         self._special = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -90,26 +90,8 @@ class Tokenizer:
         self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @classmethod
-    def from_file(cls, path: Path) -> Tokenizer:
-        """Read a tokenizer.json.
-
-        Raises:
-            ArtifactNotFound: there is no such file.
-            CorruptArtifact: it is not a tokenizer.json with Dream's pipeline.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise ArtifactNotFound(path)
-        try:
-            with path.open("rb") as file:
-                data = file.read(LARGEST_FILE + 1)
-        except OSError as error:
-            raise CorruptArtifact(path, f"cannot be read ({error.strerror})") from None
-        return cls.from_bytes(data, source=path)
-
-    @classmethod
     def from_bytes(cls, data: bytes, *, source: Path | str = "tokenizer.json") -> Tokenizer:
-        """Read the bytes of a tokenizer.json; `source` is named in `CorruptArtifact`."""
+        """Read the bytes of a tokenizer.json. Raises CorruptArtifact, which names `source`."""
         if len(data) > LARGEST_FILE:
             raise CorruptArtifact(source, f"is larger than {LARGEST_FILE} bytes")
         try:

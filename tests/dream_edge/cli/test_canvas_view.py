@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dream_edge.cli.terminal.canvas_view import CanvasView, Piece, header, plain_line, wrap
 from dream_edge.cli.terminal.painter import Painter
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.generation.results import MASK_SYMBOL, CanvasReader, Step
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
@@ -21,7 +22,7 @@ MASK_ID = 0
 
 @pytest.fixture(scope="module")
 def tokenizer(random_artifact: Path) -> Tokenizer:
-    return Tokenizer.from_file(random_artifact / "tokenizer.json")
+    return Artifact.open(random_artifact).tokenizer()
 
 
 def step(

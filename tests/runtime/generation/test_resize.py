@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dream_edge import resolve_artifact
 from dream_edge_runtime.arrays import IntArray
+from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
@@ -39,7 +40,7 @@ PARTS: list[list[int] | int] = [[3, 1, MASK], 3, [4, END, EXPAND], 2, [9]]
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_file(resolve_artifact("tiny") / "tokenizer.json")
+    return Artifact.open(resolve_artifact("tiny")).tokenizer()
 
 
 def denoising(

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dream_edge_runtime.errors import ArtifactNotFound, CorruptArtifact, InvalidText, InvalidTokenId
+from dream_edge_runtime.errors import CorruptArtifact, InvalidText, InvalidTokenId
 from dream_edge_runtime.text.tokenizer import BPE, PIPELINE, Tokenizer
-from support.strings import SPECIALS, varied_strings
+from support.strings import varied_strings
 from support.vocabulary import ADDED_TOKENS, base_vocabulary, special_ids
 
 IDS = special_ids()
@@ -125,15 +125,9 @@ def test_threads_share_one_tokenizer(tokenizer: Tokenizer) -> None:
         assert list(pool.map(tokenizer.encode, texts)) == alone
 
 
-def test_reads_a_file(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    path = tmp_path / "tökenizer file.json"
-    path.write_bytes(SMALL)
-    assert Tokenizer.from_file(path).encode(SPECIALS[0]) == tokenizer.encode(SPECIALS[0])
-    with pytest.raises(ArtifactNotFound):
-        Tokenizer.from_file(tmp_path / "nowhere.json")
-    path.write_bytes(b"")
+def test_nothing_is_no_tokenizer() -> None:
     with pytest.raises(CorruptArtifact, match=r"file\.json"):
-        Tokenizer.from_file(path)
+        Tokenizer.from_bytes(b"", source=Path("tökenizer file.json"))
 
 
 def test_needs_no_more_than_the_tokenizers_library() -> None:

@@ -244,7 +244,7 @@ def test_figures_are_json_with_the_texts_side_by_side(tokenizer: Tokenizer) -> N
 
 
 def test_what_stands_behind_the_end_is_no_text(tokenizer: Tokenizer) -> None:
-    """The tokens differ behind an end of text; what a user reads does not."""
+    """The tokens differ after an end of text; what a user reads does not."""
     one = Trajectory(config_of("entropy"), (path_of([10, END, 12], [0, 1, 2]),))
     other = replace(one, paths=(path_of([10, END, 13], [0, 1, 2]),))
     none = np.zeros(3, bool)
