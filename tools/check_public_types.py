@@ -11,7 +11,7 @@ OF_A_LIBRARY_WITHOUT_TYPES = {"dream_edge.evaluation.harness.DreamEdgeLM"}
 
 
 def main() -> int:
-    """Print what a checker of a user's must guess; 1 if there is any."""
+    """Print what a user's type checker must guess; 1 if there is any."""
     command = ["pyright", "--verifytypes", "dream_edge", "--ignoreexternal", "--outputjson"]
     completeness = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)["typeCompleteness"]
     symbols = completeness["symbols"]

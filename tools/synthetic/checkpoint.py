@@ -138,7 +138,7 @@ def _shards(shapes: Shapes, shard_size: int) -> list[dict[str, tuple[int, ...]]]
 
 
 def _header(shard: Shapes) -> bytes:
-    """The head of a safetensors file: its own size, and where each tensor lies behind it, by name."""
+    """The head of a safetensors file: its own size, and where each tensor lies after it, by name."""
     table: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in sorted(shard.items()):
