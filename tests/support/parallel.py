@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -57,10 +58,10 @@ Rule = Callable[[list[Candidate], float, int], list[Candidate]]
 
 
 def threshold(least: float) -> Rule:
-    """Fast-dLLM: all that are at least so probable; the best where none is."""
+    """Fast-dLLM's, in any order: those before the first that is less probable; the best where none is."""
 
     def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
-        return [each for each in best_first if each.probability >= least] or best_first[:1]
+        return list(takewhile(lambda each: each.probability >= least, best_first)) or best_first[:1]
 
     return rule
 

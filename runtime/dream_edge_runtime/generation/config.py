@@ -78,7 +78,7 @@ class GenerationConfig:
     threshold: float | None = option(
         None,
         ConfidenceThreshold.within,
-        "Reveal at once every token at least this probable.",
+        "Reveal tokens at once as long as each is at least this probable.",
         source=ConfidenceThreshold.source,
     )
     reveal: str | None = option(

@@ -55,13 +55,13 @@ def test_origin_asks_for_each_position_with_the_share_as_its_chance() -> None:
     assert len(Origin().ask(100, LAST, RANDOM)) == 100
 
 
-@pytest.mark.parametrize(
-    ("threshold", "expected"), [(0.9, [2, 3, 1]), (0.95, [3, 1]), (0.96, [0]), (0.4, [0, 2, 3, 1])]
-)
-def test_threshold_is_compared_with_the_probability_whatever_the_order(threshold: float, expected: list[int]) -> None:
+@pytest.mark.parametrize(("threshold", "expected"), [(0.4, [0, 2, 3, 1]), (0.5, [0, 2, 3, 1]), (0.6, [0]), (0.96, [0])])
+def test_a_threshold_goes_by_the_order_and_compares_the_probability(threshold: float, expected: list[int]) -> None:
     reveal = ConfidenceThreshold(ranking=Ranking(ORDERS["entropy"]()), value=threshold)
     assert reveal.choose(PROPOSAL, ROWS, POSITIONS, MIDDLE, RANDOM).tolist() == expected
     assert reveal.choose(PROPOSAL, ROWS, POSITIONS, LAST, RANDOM).tolist() == [0, 2, 3, 1]
+    best_first = ConfidenceThreshold(ranking=Ranking(ORDERS["maskgit_plus"]()), value=0.9)
+    assert best_first.choose(PROPOSAL, ROWS, POSITIONS, MIDDLE, RANDOM).tolist() == [1, 3, 2]
 
 
 def test_a_ranking_temperature_favours_the_confident() -> None:

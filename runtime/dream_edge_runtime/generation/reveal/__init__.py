@@ -40,10 +40,13 @@ class Reveal(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelReveal:
-    """Reveals all tokens at once that are sure, by the network's own distribution; or the first one; or the last ones.
+    """Reveals at once what the official loop would reveal next, as long as each token is sure; at least the first one.
 
-    What is sure does not depend on how tokens are drawn. Where nothing is, one token is guessed: the one that the
-    official loop would reveal, by the distribution that it is drawn from. But nothing is guessed where some of what was
+    The order is the official one, by the distribution that tokens are drawn from; what is sure is judged by the
+    network's own, whatever the temperature and the filters. A token that is sure but not yet its turn waits: filters
+    make many confidences equal, the leftmost of equal ones is first, and on some tasks that order is what solves them.
+
+    Where the first is not sure it is guessed, as the official loop does. But nothing is guessed where some of what was
     attended to came from an earlier pass: none is revealed, and the step is made again with everything computed. This
     is ours: a guess from stale keys and values is often wrong (docs/decoding.md). The last step reveals what is left.
 
@@ -67,17 +70,14 @@ class ParallelReveal:
     def choose(
         self, proposal: Proposal, rows: Rows, positions: IntArray, timestep: Timestep, draws: UniformSource
     ) -> IntArray:
-        judged = proposal.judged or proposal
-        best_first = self.ranking.best_first(judged, positions, draws)
+        best_first = self.ranking.best_first(proposal, positions, draws)
         if timestep.last:
             return best_first
-        sure = self.select(best_first, judged)
-        if sure.size or not rows.fresh:
-            return sure
-        return self.ranking.best_first(proposal, positions, draws)[:1]
+        sure = self.select(best_first, proposal.judged or proposal)
+        return sure if sure.size or not rows.fresh else best_first[:1]
 
     def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
-        """Return those of the indices `best_first` [asked] that are sure, in that order; it may be none."""
+        """Return the first of the indices `best_first` [asked], as many as are sure; it may be none."""
         raise NotImplementedError
 
 

@@ -16,19 +16,19 @@ from . import ParallelReveal, Reveal, register
 
 @register("threshold")
 class ConfidenceThreshold(ParallelReveal):
-    """Reveal every position whose proposed token has a probability of at least `value`.
+    """Reveal the first positions as long as the proposed token of each has a probability of at least `value`.
 
-    What is compared is the probability of the proposed token, whatever `ranking` orders by. Wu et al., "Fast-dLLM"
-    (arXiv 2505.22618), section 3.3.
+    Ordered by probability, these are all that are so probable. Wu et al., "Fast-dLLM" (arXiv 2505.22618), section 3.3.
     """
 
     within = Real(0, 1, open_low=True)
     default = 0.9
-    help = "every token at least X probable"
+    help = "tokens while each is at least X probable"
     source = "Fast-dLLM, arXiv 2505.22618"
 
     def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
-        return best_first[judged.probability[best_first] >= self.value]
+        enough = judged.probability[best_first] >= self.value
+        return best_first[: int(np.logical_and.accumulate(enough).sum())]
 
 
 @register("factor")
@@ -73,7 +73,7 @@ class EntropyBound(ParallelReveal):
 
 @dataclass(frozen=True)
 class Unrepeated:
-    """What `reveal` chooses, but of two neighbours with the same token only the surer one, up to the last step.
+    """What `reveal` chooses, but of two neighbours with the same token only the first in order, up to the last step.
 
     Tokens that are revealed together do not see each other, so a word whose place is uncertain by one comes twice ("the
     the"). The one that is held back is asked about again once the other stands. Runs of `exempt` tokens, which end and
@@ -92,7 +92,7 @@ class Unrepeated:
         chosen = self.reveal.choose(proposal, rows, positions, timestep, draws)
         if timestep.last or len(chosen) < 2:
             return chosen
-        rank = np.argsort(positions[chosen])  # from the left, how sure each is: 0 is the surest
+        rank = np.argsort(positions[chosen])  # from the left, the place of each in the order
         places, tokens = positions[chosen][rank], proposal.tokens[chosen][rank]
         twins = (np.diff(places) == 1) & (tokens[1:] == tokens[:-1]) & ~np.isin(tokens[1:], list(self.exempt))
         kept = np.ones(len(chosen), dtype=bool)
