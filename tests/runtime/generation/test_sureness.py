@@ -89,7 +89,8 @@ def test_what_is_sure_is_revealed_in_the_order_of_the_official_loop(filters: dic
     places, probability = np.arange(0, 80, 2), torch.from_numpy(logits).softmax(-1).amax(-1).numpy()
     found = {}
     for name in ("threshold", "steps"):
-        config = GenerationConfig(algorithm="maskgit_plus", **{name: 0.5 if name == "threshold" else 40}, **filters)
+        schedule: dict[str, Any] = {name: 0.5 if name == "threshold" else 40}
+        config = GenerationConfig(algorithm="maskgit_plus", **schedule, **filters)
         sampler, reveal = create_sampler(config), create_reveal(config)
         rows, draws = Rows.from_logits(logits, sampler.temperature, 8), np.random.default_rng(0)
         last = Timestep(39, 40, np.float32(1)) if name == "steps" else MIDDLE
