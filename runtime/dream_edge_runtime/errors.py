@@ -18,7 +18,7 @@ either and nobody formats messages at the place of the failure.
     ├── InvalidOption, UnknownOption
     ├── NotWritable, OutputBusy, NotEnoughDisk
     ├── MissingExtra, DeviceUnavailable
-    ├── TooLittleMemory, OutOfGpuMemory
+    ├── TooLittleMemory, OutOfMemory
     ├── UnsafeCache, CacheEntryNotFound, NothingToRequantize
     ├── NonFiniteLogits
     └── Cancelled
@@ -158,22 +158,23 @@ class TooLittleMemory(DreamEdgeError, MemoryError):
         )
 
 
-class OutOfGpuMemory(DreamEdgeError, MemoryError):
-    """A pass does not fit the GPU's memory."""
+class OutOfMemory(DreamEdgeError, MemoryError):
+    """A pass does not fit the memory of its device."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_gpu: bool = False) -> None:
+        memory, other = ("the GPU's memory", ", or run on the CPU (--device cpu)") if on_gpu else ("the memory", "")
         super().__init__(
-            "the GPU's memory is full. Close other programs that use it, ask for fewer tokens (-n) or smaller blocks "
-            "(--block-length), export with a smaller scheme (--scheme int4), or run on the CPU (--device cpu)."
+            f"{memory} is full. Close other programs that use it, ask for fewer tokens (-n) or smaller blocks "
+            f"(--block-length), export with a smaller scheme (--scheme int4){other}."
         )
 
 
 class UnsafeCache(DreamEdgeError, PermissionError):
-    """Others could put a model of theirs into the cache."""
+    """Other users could put a model into the cache."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} belongs to another user or can be written by others, who could put a model of theirs there. "
+            f"{path} belongs to another user or can be written by others, who could put a model there. "
             "Remove it, or take it back: chown, and chmod go-w."
         )
 

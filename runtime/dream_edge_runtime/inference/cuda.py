@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import DeviceUnavailable, DreamEdgeError, OutOfGpuMemory
+from ..errors import DeviceUnavailable, DreamEdgeError, OutOfMemory
 from ..format.recipe import WeightFormat
 
 PROVIDER = "CUDAExecutionProvider"
@@ -100,7 +100,7 @@ def explain_error(error: Exception) -> DreamEdgeError | None:
     """What an error of ONNX Runtime on CUDA means, if it is the GPU's and not the artifact's."""
     said = str(error)
     if "out of memory" in said or "Failed to allocate memory" in said or "CUBLAS_STATUS_ALLOC_FAILED" in said:
-        return OutOfGpuMemory()
+        return OutOfMemory(on_gpu=True)
     if any(sign in said for sign in ("CUDA failure", "CUDA error", "CUBLAS", "cuBLAS", "no kernel image")):
         return DeviceUnavailable(
             "cuda",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from ..artifact import Artifact
-from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, TooLittleMemory
+from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, OutOfMemory, TooLittleMemory
 from ..format.layout import TensorSpec, plan_layout
 from ..format.model_config import ModelConfig
 from ..format.recipe import Target
@@ -65,7 +65,7 @@ class OnnxNetwork:
     On CUDA, token ids go to the GPU and the reduced outputs come back. Keys, values and full logits stay there; the
     logits are copied when they are asked for.
 
-    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfGpuMemory.
+    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfMemory.
     """
 
     def __init__(
@@ -165,6 +165,8 @@ class OnnxNetwork:
                     raise Cancelled from None
                 if self._device == "cuda" and (problem := cuda.explain_error(error)):
                     raise problem from None
+                if "Failed to allocate memory" in str(error) or "bad_alloc" in str(error):
+                    raise OutOfMemory from None
                 raise
         logits, *others = binding.get_outputs()
         reduced, present = others[: len(REDUCED)], others[len(REDUCED) :]
@@ -201,7 +203,10 @@ def _resolve_links(directory: Path, names: Iterable[str]) -> tuple[str, dict[str
     The caches of hubs lay files out as links to blobs; ONNX Runtime refuses files outside the directory it is told.
     """
     found = {name: (directory / name).resolve() for name in names}
-    holding = os.path.commonpath([path.parent for path in found.values()])
+    try:
+        holding = os.path.commonpath([path.parent for path in found.values()])
+    except ValueError:  # on Windows
+        raise CorruptArtifact(directory, "its files lead to several drives") from None
     return holding, {name: path.relative_to(holding).as_posix() for name, path in found.items()}
 
 

@@ -160,6 +160,12 @@ def test_export_then_info_and_verify(random_checkpoint: Path, tmp_path: Path) ->
     assert "is whole" in verified
 
 
+def test_verify_says_that_a_graph_of_another_revision_is_not_compared(random_artifact: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(random_artifact, tmp_path / "newer"))
+    change_manifest(copy, lambda document: document.update(graph_revision=999))
+    assert "not compared: its graphs, of revision 999" in succeed("verify", copy).stdout
+
+
 def test_info_of_an_artifact_adds_up(random_artifact: Path) -> None:
     found = json.loads(succeed("info", random_artifact, "--json").stdout)
     assert found["kind"] == "artifact"

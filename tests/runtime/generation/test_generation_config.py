@@ -99,7 +99,12 @@ def test_a_rule_named_later_takes_the_place_of_the_one_before() -> None:
 
 @pytest.mark.parametrize(
     ("given", "stored"),
-    [("factor", "factor:1"), ("factor:0.50", "factor:0.5"), ("entropy_bound:1e-3", "entropy_bound:0.001")],
+    [
+        ("factor", "factor:1"),
+        ("threshold:0.9999999", "threshold:0.9999999"),
+        ("factor:0.50", "factor:0.5"),
+        ("entropy_bound:1e-3", "entropy_bound:0.001"),
+    ],
 )
 def test_a_strategy_is_stored_with_its_value(given: str, stored: str) -> None:
     assert GenerationConfig(reveal=given).reveal == stored

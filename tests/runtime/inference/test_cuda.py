@@ -12,7 +12,7 @@ import pytest
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfGpuMemory, TooLittleMemory
+from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfMemory, TooLittleMemory
 from dream_edge_runtime.format.recipe import Recipe, WeightFormat
 from dream_edge_runtime.host import free_gpu_memory
 from dream_edge_runtime.inference import cuda
@@ -124,9 +124,9 @@ def test_a_full_gpu_is_said_when_loading_and_when_running(
     gpu = pretend_gpu(monkeypatch)
     network = OnnxNetwork(artifact, device="cuda")
     gpu.failure = gpu.refusal = said
-    with pytest.raises(OutOfGpuMemory, match="--block-length"):
+    with pytest.raises(OutOfMemory, match="--block-length"):
         full_pass(network)
-    with pytest.raises(OutOfGpuMemory, match="--scheme int4"):
+    with pytest.raises(OutOfMemory, match="--scheme int4"):
         OnnxNetwork(artifact, device="cuda")
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import onnx
@@ -21,7 +22,14 @@ from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, MissingExtra
+from dream_edge_runtime.errors import (
+    Cancelled,
+    CorruptArtifact,
+    DeviceUnavailable,
+    InvalidOption,
+    MissingExtra,
+    OutOfMemory,
+)
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import ROW, SCHEMES, Recipe
 from dream_edge_runtime.graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS, SEVEN_BITS
@@ -150,6 +158,23 @@ def test_cancelled_before_the_pass_does_not_run(artifact: Artifact) -> None:
     for _ in range(5):
         with pytest.raises(Cancelled):
             network.forward(*canvas(network.config, [4]), np.arange(4), 1.0, cancel)
+
+
+def test_a_pass_that_does_not_fit_the_memory_names_a_remedy(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def io_binding(self) -> Any:
+            return MagicMock()
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 90000000000")
+
+    network = OnnxNetwork(artifact, threads=1)
+    monkeypatch.setattr(network, "_session", Full())
+    with pytest.raises(OutOfMemory, match=r"fewer tokens \(-n\)") as found:
+        network.forward(*canvas(network.config, [4]), np.arange(4), 1.0)
+    assert "GPU" not in str(found.value)
 
 
 def test_cancelled_while_it_runs_stops_soon_and_leaves_the_network_usable(tmp_path: Path) -> None:

@@ -112,7 +112,8 @@ class StrategyName(Kind):
         if not isinstance(value, str) or value.partition(":")[0] not in STRATEGIES:
             raise InvalidOption(name, value, self.requirement)
         strategy, _, number = value.partition(":")
-        return f"{strategy}:{_read(name, value)[1]:g}" if number else f"{strategy}:{STRATEGIES[strategy].default:g}"
+        found = _read(name, value)[1] if number else STRATEGIES[strategy].default
+        return f"{strategy}:{found:g}" if float(f"{found:g}") == found else f"{strategy}:{found!r}"
 
 
 def parse_strategy(text: str) -> tuple[type[ParallelReveal], float]:
