@@ -166,7 +166,7 @@ def resolve_artifact(name: str | Path, *, progress: OnProgress = silent) -> Path
     if is_bundled(name):
         scheme = str(name).removeprefix(TINY).removeprefix("-")
         return bundled("tiny_int8") if scheme in ("", _TINY_SCHEME) else _export_tiny(scheme)
-    path = _directory(name, Kind.ARTIFACT, progress)
+    path = _directory(name, "artifact", progress)
     if not (path / MANIFEST).is_file():
         if (path / "config.json").is_file():
             remedy = f"Run `dream-edge export {path} OUT --scheme int4` first."
@@ -184,7 +184,7 @@ def resolve_checkpoint(name: str | Path, *, progress: OnProgress = silent) -> Pa
     """
     if str(name) == TINY and is_bundled(name):
         return bundled(TINY)
-    path = _directory(name, Kind.CHECKPOINT, progress)
+    path = _directory(name, "checkpoint", progress)
     if not path.is_dir():
         raise CheckpointNotFound(path, "directory")
     return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,10 @@ from dream_edge_runtime.errors import DreamEdgeError
 from dream_edge_runtime.files.json import read_json_object
 from dream_edge_runtime.format.manifest import MANIFEST, Manifest
 
-DEFAULT_BRANCH = "main"
-
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9_][A-Za-z0-9_.+/\-]{{0,254}}))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_INDEX = "model.safetensors.index.json"
+SINGLE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,10 @@ class Repository:
         """Where the cache keeps it."""
         return cache_directory() / f"models--{self.name.replace('/', '--')}"
 
-    def snapshot(self, commit: str) -> Path:
-        """Where the cache keeps the files of `commit`."""
-        return self.directory / "snapshots" / commit
-
     @property
     def reference(self) -> Path | None:
         """The file that says which commit the revision is; None if the revision is itself a commit."""
-        revision = self.revision or DEFAULT_BRANCH
+        revision = self.revision or "main"
         return None if is_commit(revision) else self.directory / "refs" / revision
 
 
@@ -75,29 +70,21 @@ def is_offline() -> bool:
 
 
 def cache_directory() -> Path:
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if chosen := os.environ.get(name):
-            return _expand(chosen)
-    if home := os.environ.get("HF_HOME"):
-        return _expand(home) / "hub"
-    return _expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface" / "hub"
-
-
-def _expand(path: str) -> Path:
-    return Path(os.path.expandvars(path)).expanduser()
+    """The cache, from the variables that huggingface_hub reads."""
+    parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{parent}/huggingface"
+    chosen = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(chosen)).expanduser()
 
 
 def find_cached(repository: Repository) -> Path | None:
     """The copy of `repository` in the cache, if it is complete: of the commit that its revision was last seen at."""
     reference = repository.reference
-    if reference is None:
-        commit = str(repository.revision)
-    else:
-        try:
-            commit = reference.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeError):
-            return None
-    directory = repository.snapshot(commit)
+    try:
+        commit = str(repository.revision) if reference is None else reference.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return None
+    directory = repository.directory / "snapshots" / commit
     return directory if is_commit(commit) and _is_complete(directory) else None
 
 
@@ -113,23 +100,17 @@ def source(path: Path) -> dict[str, str] | None:
 
 def _is_complete(directory: Path) -> bool:
     """Whether everything is there that loading or exporting needs. What is damaged is there: opening it says so."""
+
+    def holds(names: Iterable[object]) -> bool:
+        return all((directory / str(name)).is_file() for name in names)
+
     try:
-        if (directory / MANIFEST).is_file():
-            return all((directory / entry.name).is_file() for entry in Manifest.read(directory).files)
-        return (directory / "config.json").is_file() and _has_tokenizer(directory) and _has_weights(directory)
+        if holds([MANIFEST]):
+            return holds(entry.name for entry in Manifest.read(directory).files)
+        weights: Iterable[object] = [SINGLE_FILE]
+        if not holds(weights) and holds([_INDEX]):
+            shards = read_json_object(directory / _INDEX, limit=1 << 26).get("weight_map")
+            weights = shards.values() if isinstance(shards, dict) else weights
     except DreamEdgeError:
         return True
-
-
-def _has_tokenizer(directory: Path) -> bool:
-    forms = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-    return any(all((directory / name).is_file() for name in names) for names in forms)
-
-
-def _has_weights(directory: Path) -> bool:
-    if (directory / "model.safetensors").is_file():
-        return True
-    if not (directory / _INDEX).is_file():
-        return False
-    files = read_json_object(directory / _INDEX, limit=1 << 26).get("weight_map")
-    return isinstance(files, dict) and all((directory / str(file)).is_file() for file in files.values())
+    return holds(["config.json", *weights]) and (holds(["tokenizer.json"]) or holds(["vocab.json", "merges.txt"]))

@@ -8,58 +8,79 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, get_session, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from tqdm import tqdm
 
 from dream_edge_runtime.errors import DreamEdgeError, NotWritable
-from dream_edge_runtime.files.writing import replace_file
+from dream_edge_runtime.files.writing import check_disk, free_disk, replace_file
 from dream_edge_runtime.progress import Meter, OnProgress
+from dream_edge_runtime.units import size
 
-from . import errors
 from .cache import Repository, cache_directory, endpoint, is_commit
-from .plan import HubFile, Plan
+from .errors import AccessDenied, HubError, HubUnreachable, ModelNotFound
+from .files import HubFile, Kind, choose_files
 
-_PATIENCE = 30.0  # seconds of silence
+_log = logging.getLogger(__name__)
+
+_LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+_RETRY = (
+    "Check the connection, and HF_ENDPOINT, HTTPS_PROXY, ALL_PROXY (socks5:// needs `pip install socksio`) and "
+    "SSL_CERT_FILE, if set. Then run the same command again: files that have arrived are kept."
+)
 
 
-def list_files(repository: Repository) -> tuple[str, list[HubFile]]:
-    """The commit that the revision is now, and all files of it. Raises as `dream_edge.hub.plan_download`."""
+def download(repository: Repository, kind: Kind | None, progress: OnProgress) -> Path:
+    """Bring what is missing of the newest commit into the cache, say what that is, and return its directory.
+
+    The revision names the commit only when all of it is there: until then the cache's older one stays in use.
+    """
     with _explain_errors(repository):
-        info = HfApi(endpoint=endpoint()).model_info(
-            repository.name, revision=repository.revision, files_metadata=True, timeout=_PATIENCE
-        )
-        files = [
-            HubFile(each.rfilename, each.size, each.lfs.sha256 if each.lfs else each.blob_id)  # type: ignore[arg-type]
-            for each in info.siblings or ()
-        ]
-        unsaid = [file.name for file in files if file.size is None or len(file.digest or "") not in (40, 64)]
-        if not is_commit(info.sha or "") or unsaid:
-            what = f"size and digest of {unsaid[0]!r}" if unsaid else "the commit"
-            raise errors.HubUnreachable(repository, endpoint(), f"it does not say {what}")
-        return str(info.sha), files
-
-
-def fetch_files(plan: Plan, progress: OnProgress) -> None:
-    """Bring every file of `plan` into the cache, and let its revision name this commit when all are there."""
-    with _explain_errors(plan.repository, plan):
-        if missing := plan.missing:
-            _download(plan, progress)
+        commit, listed = _list_files(repository)
+    found, files = choose_files(repository, listed, kind)
+    where = repository.directory
+    path = where / "snapshots" / commit
+    missing = [file for file in files if not file.is_at(path / file.name)]
+    total = sum(file.size for file in files)
+    to_fetch = sum(file.size for file in missing if not file.is_at(where / "blobs" / file.digest))
+    there = "" if missing else "; all of it is in the cache"
+    _log.info("%s: %s at commit %s, %d files, %s%s", repository, found, commit[:12], len(files), size(total), there)
+    if missing:
+        kept = f" ({size(total - to_fetch)} are there already)" if to_fetch < total else ""
+        _log.info("Downloading %s%s into %s; %s are free", size(to_fetch), kept, where, size(free_disk(where)))
+        check_disk(where, to_fetch, "set HF_HUB_CACHE to a directory on a larger disk")
+    with _explain_errors(repository, writing=True):
+        if missing:
+            _fetch(repository, commit, files, to_fetch, progress)
         for file in missing:
-            _check_digest(plan, file)
-        reference = plan.repository.reference
-        if reference is not None:
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            with replace_file(reference) as out:
-                out.write(plan.commit.encode())
+            _check_digest(repository, path / file.name, file)
+        if repository.reference is not None:
+            repository.reference.parent.mkdir(parents=True, exist_ok=True)
+            with replace_file(repository.reference) as out:
+                out.write(commit.encode())
+    return path
 
 
-def _download(plan: Plan, progress: OnProgress) -> None:
+def _list_files(repository: Repository) -> tuple[str, list[HubFile]]:
+    """The commit that the revision is now, and all files of it."""
+    hub = HfApi(endpoint=endpoint())
+    info = hub.model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=30)
+    files = [
+        HubFile(each.rfilename, each.size, each.lfs.sha256 if each.lfs else each.blob_id)  # type: ignore[arg-type]
+        for each in info.siblings or ()
+    ]
+    if not is_commit(info.sha or "") or any(file.size is None or file.digest is None for file in files):
+        raise ValueError("it does not say the commit, or the sizes and digests of the files")
+    return str(info.sha), files
+
+
+def _fetch(repository: Repository, commit: str, files: Sequence[HubFile], total: int, progress: OnProgress) -> None:
     """Have huggingface_hub download in a thread of its own, and report from this one, which can be interrupted."""
 
     class Counter(tqdm):  # type: ignore[misc]
@@ -79,83 +100,74 @@ def _download(plan: Plan, progress: OnProgress) -> None:
                 raise InterruptedError("the download was stopped")
             self.count += int(n or 0)
 
-    meter = Meter(progress, f"downloading {plan.repository.name}", (total := plan.to_fetch), "bytes")
-    with ThreadPoolExecutor(1) as pool, _silence_library():
+    meter = Meter(progress, f"downloading {repository.name}", total, "bytes")
+    library = logging.getLogger("huggingface_hub")
+    level = library.level
+    library.setLevel(logging.ERROR)  # its warnings go to stderr; what matters is raised
+    with ThreadPoolExecutor(1) as pool:
         work = pool.submit(
             snapshot_download,
-            plan.repository.name,
-            revision=plan.commit,
+            repository.name,
+            revision=commit,
             cache_dir=cache_directory(),
             endpoint=endpoint(),
             library_name="dream-edge",
-            allow_patterns=[file.name for file in plan.files],
+            allow_patterns=[file.name for file in files],
             tqdm_class=Counter,
         )
         try:
             while wait([work], timeout=0.1).not_done:
                 # one bar counts what was received, another what was written
                 meter.reach(min(total, max((bar.count for bar in Counter.bars), default=0)))
+            work.result()
         finally:
             Counter.stopped = True
-        work.result()
+            library.setLevel(level)
     meter.reach(total)
 
 
-@contextmanager
-def _silence_library() -> Iterator[None]:
-    """Without huggingface_hub's warnings, which go to stderr: what matters is raised."""
-    library = logging.getLogger("huggingface_hub")
-    level = library.level
-    library.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        library.setLevel(level)
-
-
-def _check_digest(plan: Plan, file: HubFile) -> None:
+def _check_digest(repository: Repository, path: Path, file: HubFile) -> None:
     """Compare what arrived with what the hub lists; huggingface_hub compares sizes only."""
-    path = plan.path / file.name
-    digest = hashlib.sha256() if len(file.digest) == 64 else hashlib.sha1(f"blob {file.size}\0".encode())
+    if not path.is_file():  # huggingface_hub returns what there is when the hub falls silent
+        raise ConnectionError(f"{file.name} did not arrive")
+    git = hashlib.sha1(f"blob {file.size}\0".encode())
     with path.open("rb") as arrived:
-        while chunk := arrived.read(1 << 20):
-            digest.update(chunk)
+        digest = hashlib.file_digest(arrived, "sha256" if len(file.digest) == 64 else lambda: git)
     if digest.hexdigest() != file.digest:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
-        raise errors.DamagedDownload(plan.repository, file.name)
+        why = f"{file.name} arrived, but its bytes are not the ones that the hub lists"
+        raise HubError(repository, why, "They were discarded: run the same command again.")
 
 
 @contextmanager
-def _explain_errors(repository: Repository, plan: Plan | None = None) -> Iterator[None]:
+def _explain_errors(repository: Repository, *, writing: bool = False) -> Iterator[None]:
     """Turn what huggingface_hub and the system raise into errors that say what to do."""
-    hub = endpoint()
-    try:
-        get_session()
-    except Exception as error:  # of a proxy or a certificate: many libraries' errors
-        raise errors.NoConnection(repository, _describe(error)) from error
     try:
         yield
     except DreamEdgeError:
         raise
-    except GatedRepoError:
-        raise errors.RepositoryClosed(repository, hub, repository.name) from None
-    except RepositoryNotFoundError:
-        raise errors.RepositoryNotFound(repository, hub) from None
-    except RevisionNotFoundError:
-        raise errors.RevisionNotFound(repository.name, repository.revision) from None
-    except Exception as error:  # httpx2's, hf_xet's, of an answer that is not a hub's
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in {401, 403}:
-            raise errors.RepositoryClosed(repository, hub, repository.name) from None
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            remedy = "Make room, or set HF_HUB_CACHE to another directory."
-            raise NotWritable(cache_directory(), error.strerror or str(error), remedy) from error
-        if plan is not None:
-            raise errors.DownloadInterrupted(repository, _describe(error)) from error
-        raise errors.HubUnreachable(repository, hub, _describe(error)) from error
+    except Exception as error:  # of huggingface_hub, httpx2, hf_xet, a proxy, a certificate, an odd answer
+        raise _explain(error, repository, writing=writing) from error
 
 
-def _describe(error: Exception) -> str:
-    if isinstance(error, HfHubHTTPError):
-        return f"it answered {error.response.status_code}"
-    return next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
+def _explain(error: Exception, repository: Repository, *, writing: bool) -> HubError | NotWritable:
+    hub = endpoint()
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    gated = isinstance(error, GatedRepoError)
+    if isinstance(error, RepositoryNotFoundError) and not gated:
+        why = f"there is no such directory here and no such model on {hub}"
+        return ModelNotFound(repository, why, f"Check the name; for a private model, {_LOG_IN}.")
+    if isinstance(error, RevisionNotFoundError):
+        remedy = "Name a branch, a tag or a commit of the model, or none for its newest."
+        return ModelNotFound(repository, f"the model has no revision {repository.revision}", remedy)
+    if gated or status in {401, 403}:
+        terms = f"Accept the model's terms at {hub}/{repository.name} if it has some, then {_LOG_IN}."
+        return AccessDenied(repository, f"{hub} does not let you in", terms)
+    if writing and isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        remedy = "Make room, or set HF_HUB_CACHE to another directory."
+        return NotWritable(cache_directory(), error.strerror or str(error), remedy)
+    said = next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
+    why = f"it answered {status}" if status else said
+    why = f"there is no complete copy here, and {hub} does not answer as a hub should ({why})"
+    return HubUnreachable(repository, why, _RETRY)

@@ -17,9 +17,8 @@ import dream_edge
 from dream_edge.hub import Repository, find_cached, parse_repository, source
 from dream_edge.hub import errors as hub_errors
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
-from dream_edge_export.errors import PickleCheckpoint
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import DreamEdgeError, InvalidOption, MissingExtra, UnsupportedArtifact
+from dream_edge_runtime.errors import MissingExtra, UnsupportedArtifact
 from support.hub import Hub
 from support.processes import run_python
 
@@ -95,19 +94,19 @@ def test_shards_are_all_fetched(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "error"),
+    "files",
     [
-        (["README.md", "model.gguf"], hub_errors.NotADream),
-        (["config.json", "README.md"], hub_errors.NotADream),
-        (["manifest.json", "script.js"], hub_errors.NotADream),
-        (["config.json", "pytorch_model-00001-of-00002.bin"], PickleCheckpoint),
+        ["README.md", "model.gguf"],
+        ["config.json", "README.md"],
+        ["manifest.json", "script.js"],
+        ["config.json", "pytorch_model-00001-of-00002.bin"],
     ],
 )
-def test_repository_without_a_model_costs_one_request(hub: Hub, files: list[str], error: type[DreamEdgeError]) -> None:
+def test_repository_without_a_model_costs_one_request(hub: Hub, files: list[str]) -> None:
     hub.add(NAME, dict.fromkeys(files, b"{}"))
-    with pytest.raises(error, match=NAME):
+    with pytest.raises(hub_errors.NotAModel, match=rf"{NAME}.*pickled weights are never opened"):
         dream_edge.pull(NAME)
-    assert hub.fetched() == []
+    assert len(hub.requests) == 1
 
 
 def test_other_kind_is_refused_before_it_is_fetched(hub: Hub, random_checkpoint: Path) -> None:
@@ -132,12 +131,9 @@ def test_not_a_name(text: str) -> None:
 def test_names() -> None:
     assert Repository.parse("a.b-c/D_e.1@refs/pr/1") == Repository("a.b-c/D_e.1", "refs/pr/1")
     assert parse_repository("a/b", "v1.0") == Repository("a/b", "v1.0")
-    with pytest.raises(hub_errors.NotARepository, match="owner/name"):
-        parse_repository("dream")
-    with pytest.raises(InvalidOption, match="contradicts"):
-        parse_repository("a/b@c", "d")
-    with pytest.raises(InvalidOption, match="branch"):
-        parse_repository("a/b", "../../etc")
+    for name, revision in (("dream", None), ("a/b@c", "d"), ("a/b", "../../etc")):
+        with pytest.raises(hub_errors.NotAModel, match="owner/name@revision"):
+            parse_repository(name, revision)
 
 
 def test_directory_of_that_name_comes_first(
@@ -201,7 +197,7 @@ def test_incomplete_copy_is_completed(hub: Hub) -> None:
 
 def test_offline_uses_the_cache_and_nothing_else(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(hub_errors.NotCached, match=f"dream-edge pull {NAME}"):
+    with pytest.raises(hub_errors.ModelNotFound, match=f"dream-edge pull {NAME}"):
         dream_edge.load(NAME)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     path = dream_edge.pull(NAME)

@@ -132,7 +132,7 @@ FAILURES = {
     "no such model": ("pull no/model", 1, "no such model"),
     "neither here nor there": ("generate out/int4 -p x", 1, "no such directory here"),
     "no such revision": (f"pull {NAME} --revision v2", 1, "no revision v2"),
-    "odd revision": (f"pull {NAME} --revision ../x", 2, "--revision '../x'"),
+    "odd revision": (f"pull {NAME} --revision ../x", 1, "owner/name@revision"),
     "gated": (f"pull {GATED}", 1, "hf auth login"),
     "other kind": (f"generate {CHECKPOINT} -p x", 1, f"dream-edge export {CHECKPOINT} OUT"),
     "artifact for checkpoint": (f"export {NAME} out --scheme int8", 1, "not a checkpoint"),
