@@ -2,11 +2,13 @@
 
 The library checks that the header accounts for every byte of the file and allocates nothing that the file does not
 hold. It reads by `pread`: a mapping would count as resident memory, and would kill the process when the file is cut
-off meanwhile. What it does not notice is a file that changes between two reads, which is checked here.
+off meanwhile. What it does not notice is a file that changes between two reads, which is checked here. Rows are
+read here too: the library (0.8.0) reads a whole tensor for each slice of it.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from dream_edge_runtime.files.regular import Stamp
 
 from ..errors import CheckpointChanged
 
-_WIDTHS = {"U8": 1, "F16": 2, "BF16": 2, "F32": 4}
+_DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 
 
 class TensorEntry(NamedTuple):
@@ -35,7 +37,7 @@ class TensorEntry(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes in the file, of the types that are read."""
-        return math.prod(self.shape) * _WIDTHS[self.dtype]
+        return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class TensorFile:
     stamp: Stamp
     entries: Mapping[str, TensorEntry]
     _opened: Any = field(repr=False)
+    _starts: Mapping[str, int] = field(repr=False)
 
     @classmethod
     def open(cls, path: Path) -> TensorFile:
@@ -70,8 +73,12 @@ class TensorFile:
             raise CheckpointNotFound(path.parent, path.name) from None
         except (SafetensorError, OSError) as error:
             raise UnreadableFile(path, f"cannot be read as safetensors ({describe(error)})") from None
+        with path.open("rb") as raw:
+            length = int.from_bytes(raw.read(8), "little")
+            header = json.loads(raw.read(length))
+        starts = {name: 8 + length + header[name]["data_offsets"][0] for name in slices}
         entries = {name: TensorEntry(each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
-        file = cls(path, stamp, MappingProxyType(entries), opened)
+        file = cls(path, stamp, MappingProxyType(entries), opened, starts)
         file._check_unchanged()
         return file
 
@@ -85,10 +92,19 @@ class TensorFile:
         self._check_unchanged()
         try:
             tensor: torch.Tensor
-            if first == 0 and last is None:
-                tensor = self._opened.get_tensor(name)
+            dtype, shape = _DTYPES.get(self.entries[name].dtype), self.entries[name].shape
+            if dtype is None or not shape or (first == 0 and last is None):
+                tensor = self._opened.get_tensor(name)[first:last] if shape else self._opened.get_tensor(name)
             else:
-                tensor = self._opened.get_slice(name)[first:last]
+                rows = range(shape[0])[first:last]
+                row = dtype.itemsize * math.prod(shape[1:])
+                with self.path.open("rb") as file:
+                    file.seek(self._starts[name] + rows.start * row)
+                    data = bytearray(file.read(len(rows) * row))
+                if len(data) != len(rows) * row:
+                    raise OSError("it is cut off")
+                empty = torch.empty((0, *shape[1:]), dtype=dtype)
+                tensor = torch.frombuffer(data, dtype=dtype).view(len(rows), *shape[1:]) if data else empty
         except (SafetensorError, OSError) as error:
             self._check_unchanged()
             raise UnreadableFile(self.path, f"cannot be read ({describe(error)})") from None
