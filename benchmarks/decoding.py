@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 import dream_edge
-from dream_edge.tasks.scoring import Scores, mcnemar
+from dream_edge.quality.measure.estimates import mcnemar
+from dream_edge.tasks.scoring import Scores
 from dream_edge_runtime.arrays import BoolArray, IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import KeyValues, Network, Rows

@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dream_edge
-from dream_edge.tasks.scoring import Scores, mcnemar
+from dream_edge.quality.measure.estimates import mcnemar
+from dream_edge.tasks.scoring import Scores
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge.tasks import TASKS
-from dream_edge.tasks.scoring import OFFICIAL, SHOTS, Options, mcnemar, paired_error, solve, wilson
+from dream_edge.tasks.scoring import OFFICIAL, SHOTS, Options, solve
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..models import is_tiny
+from .measure.estimates import mcnemar, mean_error, wilson
 from .trajectory.follow import reference_network
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _result(task: str, reference: NDArray[np.bool_], artifact: NDArray[np.bool_]
         artifact=float(artifact.mean()),
         artifact_interval=wilson(int(artifact.sum()), cases),
         difference=float(artifact.mean() - reference.mean()),
-        difference_se=paired_error(reference, artifact),
+        difference_se=mean_error([*(artifact.astype(np.float64) - reference)[:, None]]),
         lost=int((reference & ~artifact).sum()),
         gained=int((artifact & ~reference).sum()),
         p_value=mcnemar(reference, artifact),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -110,26 +109,3 @@ def complete(
         found.update(zip(indices, batch, strict=True))
         progress(len(found))
     return [found[index] for index in range(len(prompts))]
-
-
-def mcnemar(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Two-sided exact p-value of a paired difference (McNemar's test: binomial on the cases that differ)."""
-    better, worse = int((other & ~reference).sum()), int((reference & ~other).sum())
-    differing = better + worse
-    tail: int = sum(math.comb(differing, count) for count in range(min(better, worse) + 1))
-    return float(min(1.0, 2 * tail / 2**differing))  # integers until the division: nothing overflows
-
-
-def wilson(solved: int, cases: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a share (Wilson, JASA 22, 1927); it has a width even where all are solved."""
-    z = 1.959963984540054
-    share, weight = solved / cases, z * z / cases
-    middle = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def paired_error(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Standard error of the difference of two shares of the same cases; 0 for a single one."""
-    differences = other.astype(np.float64) - reference
-    return float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else 0.0

@@ -37,21 +37,12 @@ def solves(prompt: str, text: str) -> bool:
 @cache
 def grids() -> NDArray[np.int64]:
     """All 288 completed grids [288, 16]."""
-    rows = list(permutations((1, 2, 3, 4)))
-    complete: list[tuple[int, ...]] = []
-
-    def extend(cells: tuple[int, ...]) -> None:
-        if len(cells) == CELLS:
-            complete.append(cells)
-            return
-        for row in rows:
-            longer = cells + row
-            known = [[longer[cell] for cell in unit if cell < len(longer)] for unit in _UNITS]
-            if all(len(set(values)) == len(values) for values in known):
-                extend(longer)
-
-    extend(())
-    return np.array(complete, dtype=np.int64)
+    rows = np.array(list(permutations(range(1, SIDE + 1))), np.int8)
+    choices = np.indices([len(rows)] * SIDE).reshape(SIDE, -1).T  # of a row for each place
+    every = rows[choices].reshape(-1, CELLS)
+    digits = np.bitwise_or.reduce(1 << every[:, _UNITS], axis=-1)  # of each unit, a bit for each digit
+    complete: NDArray[np.int64] = every[(digits == 0b11110).all(axis=-1)].astype(np.int64)
+    return complete
 
 
 def completions(clues: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,7 +1,11 @@
-"""Standard errors where positions of one sequence depend on each other: the units are sequences, not positions."""
+"""Errors of what is measured. Positions of one sequence depend on each other, so the units are sequences.
+
+Shares of solved cases have a test and an interval of their own.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,6 +62,23 @@ def correlation(first: DoubleArray, second: DoubleArray) -> tuple[float, float]:
     found = _correlations(first, second, np.concatenate([once, resamples(len(first))]))
     usable = found[1:][np.isfinite(found[1:])]
     return float(found[0]), float(usable.std(ddof=1)) if len(usable) > 1 else float("nan")
+
+
+def mcnemar(reference: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Two-sided exact p-value of a paired difference (McNemar's test: binomial on the cases that differ)."""
+    better, worse = int((other & ~reference).sum()), int((reference & ~other).sum())
+    differing = better + worse
+    tail: int = sum(math.comb(differing, count) for count in range(min(better, worse) + 1))
+    return float(min(1.0, 2 * tail / 2**differing))  # integers until the division: nothing overflows
+
+
+def wilson(solved: int, cases: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share (Wilson, JASA 22, 1927); it has a width even where all are solved."""
+    z = 1.959963984540054
+    share, weight = solved / cases, z * z / cases
+    middle = (share + weight / 2) / (1 + weight)
+    half = math.sqrt(share * (1 - share) * weight + weight * weight / 4) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def resamples(count: int) -> NDArray[np.int64]:
