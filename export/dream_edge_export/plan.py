@@ -24,7 +24,7 @@ from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import installed_version
 from .errors import NotEnoughMemory, OutputExists, OutputForeign, OutputInsideCheckpoint
 from .output.journal import Journal
-from .output.staging import CALIBRATION, JOURNAL, is_occupied, locate_staging
+from .output.staging import CALIBRATION, JOURNAL, is_occupied, list_files, locate_staging
 from .quantize.calibrate import CalibrationSet, Store, costs, name_rounding
 from .quantize.weights import LARGEST_STRIP, SLICES_AHEAD, count_slice_rows
 
@@ -162,7 +162,7 @@ def _is_artifact(out: Path) -> bool:
     """Whether `out` holds a manifest and a graph, and nothing but files that an export writes."""
     if not out.is_dir() or out.is_symlink():
         return False
-    entries = list(out.iterdir())
+    entries = list_files(out)
     return (
         (out / MANIFEST).is_file()
         and any(entry.suffix == ".onnx" for entry in entries)

@@ -6,22 +6,35 @@
     .OUT.partial/artifact/  becomes OUT when it is whole
     .OUT.partial/replaced/  the old OUT, between the two renames that exchange them
 
-Nothing but OUT itself is ever an artifact that somebody would load.
+Nothing but OUT itself is ever an artifact that somebody would load. Where OUT must stay the directory it is (a mount
+point, the working directory), it is built in OUT/.export.partial and its files are moved, the manifest last.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dream_edge_runtime.artifact import CARD
 from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.files.writing import remove_tree, sync_directory
-from dream_edge_runtime.format.manifest import MANIFEST
+from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 
 JOURNAL = "journal"
 CALIBRATION = "calibration"
+_INSIDE = ".export.partial"
+_OF_THE_SYSTEM = {
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    ".Trashes",
+    ".fseventsd",
+    ".Spotlight-V100",
+}
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def resolve_goal(out: Path) -> Path:
@@ -31,9 +44,29 @@ def resolve_goal(out: Path) -> Path:
 
 
 def locate_staging(out: Path) -> Path:
-    """Where an export to `out` is built."""
+    """Where an export to `out` is built: on the same disk in any case."""
     out = resolve_goal(out)
-    return out.with_name(f".{out.name}.partial")
+    return out / _INSIDE if _must_stay(out) else out.with_name(f".{out.name}.partial")
+
+
+def _must_stay(out: Path) -> bool:
+    """Whether `out` is a directory that no other can take the place of."""
+    if out.is_symlink() or not out.is_dir():
+        return False
+    with suppress(OSError):  # there may be no working directory any more
+        if out.samefile(Path.cwd()):
+            return True
+    holds = {entry.name for entry in out.iterdir()}
+    return bool(holds & {_INSIDE, *_OF_THE_SYSTEM}) or _is_mount_point(out) or not os.access(out.parent, os.W_OK)
+
+
+def _is_mount_point(out: Path) -> bool:
+    if os.path.ismount(out):
+        return True
+    name = re.sub(rb"[\\ \t\n]", lambda found: b"\\%03o" % found[0][0], os.fsencode(out))
+    with suppress(OSError):  # a part of the same file system: only Linux mounts such, and lists them
+        return any(line.split()[4] == name for line in _MOUNTS.read_bytes().splitlines())
+    return False
 
 
 class Staging:
@@ -57,8 +90,23 @@ class Staging:
         self.artifact.mkdir()
 
     def put_in_place(self) -> None:
-        """Make the artifact that was built the one at `out`; an older one is moved aside first and removed last."""
+        """Make the artifact that was built the one at `out`, and remove an older one."""
         sync_directory(self.artifact)
+        if self.path.parent == self.out:
+            self._fill()
+        else:
+            try:
+                self._exchange()
+            except OSError:
+                if not self.out.is_dir():
+                    raise
+                self._fill()  # it is in use, of an image's lower layer, or not ours to move: files can still be moved
+        self.is_resumable = False
+        sync_directory(self.out.parent)
+        self.recover()
+
+    def _exchange(self) -> None:
+        """Rename directories; an older artifact is moved aside first and removed last."""
         if is_occupied(self.out):
             self.out.rename(self.replaced)
         elif self.out.exists():
@@ -68,12 +116,23 @@ class Staging:
         except OSError:
             self.recover()
             raise
-        self.is_resumable = False
-        sync_directory(self.out.parent)
-        self.recover()
+
+    def _fill(self) -> None:
+        """Move files into `out`. From when the old manifest is removed to when the new one is there, nothing loads."""
+        (self.artifact / CARD).replace(self.out / CARD)  # first: where no file can be moved, nothing is lost
+        for file in sorted(list_files(self.out), key=lambda file: file.name != MANIFEST):
+            if file.name != CARD:
+                file.unlink()
+                sync_directory(self.out)
+        for file in sorted(self.artifact.iterdir(), key=lambda file: file.name == MANIFEST):
+            file.replace(self.out / file.name)
+            sync_directory(self.out)
 
     def recover(self) -> None:
-        """Undo an exchange that was interrupted between its two renames, or finish one that was not."""
+        """Undo what was interrupted between two renames, or finish what was not. A half is resumed as what it was."""
+        if _was_being_filled(self.out, self.artifact):
+            for file in list_files(self.out):
+                file.unlink() if (self.artifact / file.name).exists() else file.rename(self.artifact / file.name)
         if not os.path.lexists(self.replaced):
             return
         if is_occupied(self.out):
@@ -125,5 +184,18 @@ def _remove_lock(path: Path) -> None:
 
 
 def is_occupied(out: Path) -> bool:
-    """Whether there is anything at `out` but an empty directory."""
-    return out.is_symlink() or out.is_file() or (out.is_dir() and any(out.iterdir()))
+    """Whether there is anything at `out` but an empty directory, or what an interrupted export was moving there."""
+    if out.is_symlink() or not out.is_dir():
+        return os.path.lexists(out)
+    return bool(list_files(out)) and not _was_being_filled(out, locate_staging(out) / "artifact")
+
+
+def list_files(out: Path) -> list[Path]:
+    """What a directory holds, without what a system or an export keeps there."""
+    return [entry for entry in out.iterdir() if entry.name not in {_INSIDE, *_OF_THE_SYSTEM}]
+
+
+def _was_being_filled(out: Path, built: Path) -> bool:
+    """Whether an export that moved files from `built` to `out` was interrupted before the manifest."""
+    is_half = (built / MANIFEST).is_file() and out.is_dir() and not (out / MANIFEST).exists()
+    return is_half and all(ARTIFACT_FILES.fullmatch(file.name) for file in list_files(out))
