@@ -1,0 +1,1 @@
+"""The product on machines that are emulated here: Windows, ARM, older processors."""
