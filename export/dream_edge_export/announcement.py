@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from dream_edge_runtime.errors import OutputBusy
 from dream_edge_runtime.files.writing import free_disk
 from dream_edge_runtime.format.tensors import parameter_count
+from dream_edge_runtime.graph.layers import HEADROOM
 from dream_edge_runtime.units import counted, duration, number, size
 
 from .output.staging import locate_staging
@@ -55,13 +56,23 @@ def announce(plan: ExportPlan, out: Path) -> None:
 
 def _estimate_seconds(plan: ExportPlan) -> float:
     """A rough guess, from one matrix of the first layer that is read, encoded and hashed here and now."""
-    at = next(index for index, weight in enumerate(plan.weights) if weight.name.endswith("self_attn.q_proj"))
+    at = next(index for index, bundle in enumerate(plan.bundles) if bundle[0].name.endswith("self_attn.o_proj"))
     with open_encoders() as pool:
         for _ in range(2):  # the first time wakes threads and fills caches
             start = time.perf_counter()
-            for _, array in encode_weight(plan.checkpoint, plan.weights[at], pool):
+            for _, array in encode_weight(plan.checkpoint, plan.bundles[at][0], pool):
                 hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return (time.perf_counter() - start) / plan.read_bytes[at] * sum(plan.read_bytes)
+
+
+def tell_largest_values(largest: Mapping[str, float]) -> None:
+    """Log how near the network comes to the end of fp16, in which CUDA multiplies; see `Store.largest_values`."""
+    _log.info(
+        "Seen on the masked texts: |silu(gate) · up| up to %.5g, |down_proj| up to %.5g. A graph for CUDA holds %.5g.",
+        largest["silu_gate_up"],
+        largest["down_proj"],
+        HEADROOM["cuda"] * float(np.finfo(np.float16).max),
+    )
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,14 +12,14 @@ from typing import Any
 
 from dream_edge_runtime.artifact import CARD, TOKENIZER, Artifact
 from dream_edge_runtime.files.writing import check_disk, explain_write_errors, write_file
-from dream_edge_runtime.format.layout import Weight, tensor_bytes
+from dream_edge_runtime.format.layout import tensor_bytes
 from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.format.recipe import Recipe, Target
 from dream_edge_runtime.graph.model import GRAPH_REVISION, derive_graph
 from dream_edge_runtime.graph.onnx_writer import PRODUCER
 from dream_edge_runtime.progress import Meter, OnProgress, Progress, silent
 
-from .announcement import announce, tell_what_is_kept
+from .announcement import announce, tell_largest_values, tell_what_is_kept
 from .card import format_card
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import describe_origin, installed_version, read_licence
@@ -31,15 +30,12 @@ from .output.shards import WeightWriter
 from .output.staging import Staging, claim_staging, resolve_goal
 from .plan import DISK_REMEDY, ExportPlan, check_memory, check_output, plan_export
 from .quantize.calibrate import CalibrationSet, Store, calibrate, encode_calibrated
-from .quantize.weights import Part, encode_weight, open_encoders
+from .quantize.weights import Encode, encode_bundle, encode_weight, open_encoders
 
 JOURNAL_EVERY = 64 << 20
 """Bytes between two lines of the journal: what a power cut costs at most, besides the matrix that was being written."""
 
 _MANIFEST_ROOM = 1 << 16
-
-
-Encode = Callable[[Weight, Executor], Iterator[Part]]
 
 
 def export(
@@ -153,6 +149,10 @@ class _Writing:
         entries = [_write_entry(directory / name, data) for name, data in documents.files.items()]
         write_file(directory / CARD, documents.card)  # not listed: people edit the card of what they publish
         manifest = replace(documents.manifest, files=(*shards, *entries))
+        if plan.calibration:
+            largest = Store(self.place.calibration).largest_values()
+            tell_largest_values(largest)
+            manifest = replace(manifest, provenance={**manifest.provenance, "largest_values": largest})
         write_file(directory / MANIFEST, manifest.to_json())
 
     def _calibrate(self, calibration: CalibrationSet) -> Encode:
@@ -190,12 +190,12 @@ class _Writing:
         done = total - sum(size for _, size in remaining)
         meter = Meter(self.progress, "exporting", total, "bytes", done=done)
         with open_encoders() as pool:
-            for weight, size in remaining:
-                stored, written = sum(map(tensor_bytes, weight.specs)), 0
-                for name, array in encode(weight, pool):
+            for bundle, size in remaining:
+                stored, written = sum(tensor_bytes(spec) for weight in bundle for spec in weight.specs), 0
+                for name, array in encode_bundle(encode, bundle, pool):
                     writer.append(name, array)
                     written += array.nbytes
-                    meter.reach(done + size * written // stored, weight.name)
+                    meter.reach(done + size * written // stored, name.rpartition(".")[0])
                 writer.mark()
                 done += size
                 unrecorded += stored

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dream_edge_runtime.format.layout import Layout, Weight, plan_layout, stored_weights, tensor_bytes
+from dream_edge_runtime.format.layout import Bundle, Layout, plan_layout, stored_weights, tensor_bytes
 from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
@@ -40,8 +40,8 @@ class ExportPlan:
 
     Attributes:
         recipe: with the name of its rounding, where there is a calibration.
-        weights: what the artifact stores, in order.
-        read_bytes: of the checkpoint, for each of the weights; what two graphs store differently is read twice.
+        bundles: what the artifact stores, in order.
+        read_bytes: of the checkpoint, for each bundle; what two graphs store differently is read twice.
         layout: the place of each tensor.
         memory: the most bytes that are going to be resident, libraries included.
         calibration_disk: the most bytes that the calibration has on disk, beside the artifact.
@@ -51,7 +51,7 @@ class ExportPlan:
     checkpoint: Checkpoint
     recipe: Recipe
     calibration: CalibrationSet | None
-    weights: tuple[Weight, ...]
+    bundles: tuple[Bundle, ...]
     read_bytes: tuple[int, ...]
     layout: Layout
     memory: int
@@ -63,11 +63,11 @@ class ExportPlan:
         """Bytes of the shards, exactly."""
         return sum(self.layout.sizes().values())
 
-    def remaining(self, count: int) -> list[tuple[Weight, int]]:
-        """The weights whose tensors come after the first `count`, and what is read for each."""
-        ends = accumulate(len(weight.specs) for weight in self.weights)
+    def remaining(self, count: int) -> list[tuple[Bundle, int]]:
+        """The bundles whose tensors come after the first `count`, and what is read for each."""
+        ends = accumulate(sum(len(weight.specs) for weight in bundle) for bundle in self.bundles)
         return [
-            (weight, size) for weight, size, end in zip(self.weights, self.read_bytes, ends, strict=True) if end > count
+            (bundle, size) for bundle, size, end in zip(self.bundles, self.read_bytes, ends, strict=True) if end > count
         ]
 
     def finished_bytes(self, out: Path) -> int:
@@ -89,29 +89,31 @@ def plan_export(checkpoint: Checkpoint, recipe: Recipe, calibration: Calibration
     if calibration is not None:
         recipe = name_rounding(recipe, calibration)
         disk = costs.estimate_disk(config, recipe, calibration.tokens)
-    weights = tuple(stored_weights(config, recipe))
+    bundles = tuple(stored_weights(config, recipe))
     return ExportPlan(
         checkpoint,
         recipe,
         calibration,
-        weights,
-        tuple(checkpoint.nbytes(weight.source) for weight in weights),
+        bundles,
+        tuple(sum(checkpoint.nbytes(weight.source) for weight in bundle) for bundle in bundles),
         plan_layout(config, recipe),
-        _estimate_memory(config, weights, calibrates=calibration is not None),
+        _estimate_memory(config, bundles, calibrates=calibration is not None),
         disk,
         _identify(checkpoint, recipe, calibration),
     )
 
 
-def _estimate_memory(config: ModelConfig, weights: Sequence[Weight], *, calibrates: bool) -> int:
+def _estimate_memory(config: ModelConfig, bundles: Sequence[Bundle], *, calibrates: bool) -> int:
     largest, slices = 0, _WORKING_BYTES * (SLICES_AHEAD + torch.get_num_threads())
     shapes = matrix_shapes(config)
-    for weight in weights:
-        if weight.format is not None:
-            outputs, inputs = shapes[weight.name]
-            sizes = [tensor_bytes(spec) for spec in weight.specs]
-            held = sum(sizes[1:]) + (_STRIPS * min(sizes[0], LARGEST_STRIP) if weight.format.kind == "row" else 0)
-            largest = max(largest, held + slices * min(outputs, count_slice_rows(inputs)) * inputs)
+    for bundle in bundles:
+        held = sum(tensor_bytes(spec) for weight in bundle for spec in weight.specs[1:])
+        for weight in bundle:
+            if weight.format is not None:
+                outputs, inputs = shapes[weight.name]
+                strip = min(tensor_bytes(weight.specs[0]), LARGEST_STRIP) if weight.format.kind == "row" else 0
+                encoding = slices * min(outputs, count_slice_rows(inputs)) * inputs
+                largest = max(largest, held + _STRIPS * strip + encoding)
     return _LIBRARIES + max(largest, costs.estimate_memory(config) if calibrates else 0)
 
 

@@ -286,7 +286,8 @@ class NonFiniteLogits(DreamEdgeError, ArithmeticError):
         self.position = position
         super().__init__(
             f"the model's logits for position {position} are not numbers (NaN or infinite). "
-            "Check the artifact with `dream-edge verify`; if it is whole, export it again from an undamaged checkpoint."
+            "Check the artifact with `dream-edge verify`; if it is whole, export it from an undamaged checkpoint, "
+            "or, if this is a GPU, run on the CPU (--device cpu): values may be too large for fp16."
         )
 
 

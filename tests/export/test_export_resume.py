@@ -28,7 +28,7 @@ INT4 = Recipe.for_scheme("int4")
 def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """A checkpoint of two shards; every weight is journalled as soon as it is written."""
     monkeypatch.setattr("dream_edge_export.export.JOURNAL_EVERY", 0)
-    write_checkpoint(tmp_path / "checkpoint", shards=2, num_hidden_layers=1)
+    write_checkpoint(tmp_path / "checkpoint", shards=2, num_hidden_layers=1, hidden_size=128)
     return Checkpoint.open(tmp_path / "checkpoint")
 
 

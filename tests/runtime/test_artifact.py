@@ -7,12 +7,15 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.export import export
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError, CorruptArtifact
@@ -201,6 +204,23 @@ def test_artifact_of_the_first_schema_runs_and_its_graph_is_not_compared(artifac
     assert Artifact.open(artifact).manifest.graph_revision == 0
     assert (run(artifact) == expected).all()
     Artifact.open(artifact).verify()
+
+
+@pytest.mark.parametrize("scheme", ["int4", "mixed", "nf4", "fp16"])
+def test_artifacts_of_schema_1_1_are_still_read(tmp_path: Path, scheme: str) -> None:
+    """Their matrices lie one after the other: their graph multiplies each by itself, and computes the same."""
+    recent = make_artifact(tmp_path / "recent", scheme)
+    older = export(
+        Checkpoint.open(tmp_path / "recent" / "checkpoint"),
+        tmp_path / "older",
+        replace(recent.manifest.recipe, joined=False),
+    )
+    change_manifest(older.path, lambda document: document["recipe"].pop("joined"))
+    change_manifest(older.path, lambda document: document.update(schema="1.1", graph_revision=1))
+    older = Artifact.open(older.path)
+    older.verify()
+    assert not older.manifest.recipe.joined
+    assert (run(older.path) == run(recent.path)).all()
 
 
 def test_graph_of_another_revision_is_not_compared(artifact: Path) -> None:

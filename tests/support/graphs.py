@@ -75,6 +75,12 @@ class Graph:
         return self.run(ids, positions, valid, np.arange(ids.size), temperature=temperature)
 
 
+def split_name(joined: str) -> list[str]:
+    """The matrices that one in a graph consists of: "layer.q_proj+k_proj" are "layer.q_proj" and "layer.k_proj"."""
+    block, _, names = joined.rpartition(".")
+    return [f"{block}.{name}" if block else name for name in names.split("+")]
+
+
 class _Inside(Op):
     """A recorder whose weights are constants inside the file."""
 

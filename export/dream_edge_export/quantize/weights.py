@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dream_edge_runtime.format.layout import Weight
+from dream_edge_runtime.format.layout import Bundle, Weight, interleave
 from dream_edge_runtime.format.recipe import BLOCK_SIZES
 from dream_edge_runtime.format.tensors import EMBEDDING
 
@@ -27,6 +27,8 @@ LARGEST_STRIP = 1 << 30
 
 Part = tuple[str, NDArray[np.generic]]
 """The next rows of a stored tensor, and its name."""
+
+Encode = Callable[[Weight, Executor], Iterator[Part]]
 
 
 @contextmanager
@@ -66,6 +68,21 @@ def encode_weight(
     for spec in others:
         for array in held[spec.name]:
             yield spec.name, array
+
+
+def encode_bundle(encode: Encode, bundle: Bundle, pool: Executor) -> Iterator[Part]:
+    """The bytes of `bundle` in the order in which they lie; all but the first tensors are held until these are done."""
+    held: dict[str, list[NDArray[np.generic]]] = {}
+    for weight in bundle:
+        for name, array in encode(weight, pool):
+            if name == weight.specs[0].name:
+                yield name, array
+            else:
+                held.setdefault(name, []).append(array)
+    for together in interleave(bundle)[1:]:
+        for spec in together:
+            for array in held.pop(spec.name):
+                yield spec.name, array
 
 
 def count_slice_rows(inputs: int) -> int:

@@ -1,8 +1,8 @@
 """manifest.json: what an artifact consists of, and where it came from. Written last, read first.
 
 The schema version is "MAJOR.MINOR". A runtime reads every older minor version of its major; a newer minor or another
-major is refused with the name of the release that wrote it. 1.0 had no graph revision; all else, also where weights
-lie, is the same.
+major is refused with the name of the release that wrote it. Before 1.2 no recipe
+was joined, so matrices lay one after the other; 1.0 had no graph revision.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .recipe import Recipe, Target
 MANIFEST = "manifest.json"
 ARTIFACT_FILES = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 """Names of the files that an export writes."""
-SCHEMA_MAJOR, SCHEMA_MINOR = 1, 1
+SCHEMA_MAJOR, SCHEMA_MINOR = 1, 2
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 1 << 40
 MOST_FILES = 1 << 12

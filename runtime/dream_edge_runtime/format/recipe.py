@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal, get_args
 
 from ..errors import InvalidOption
 from .model_config import ModelConfig
-from .tensors import EMBEDDING, LM_HEAD, layer_name, matrix_shapes, parameter_count, vector_sizes
+from .tensors import (
+    EMBEDDING,
+    LM_HEAD,
+    layer_name,
+    matrix_groups,
+    matrix_shapes,
+    parameter_count,
+    vector_sizes,
+)
 
 Scheme = Literal["fp32", "fp16", "int8", "int4", "mixed", "nf4"]
 Target = Literal["cpu", "cuda"]
@@ -72,6 +81,11 @@ class WeightFormat:
         """Whether scales are of groups of weights rather than of whole columns."""
         return self.kind in ("block", "nf4")
 
+    @property
+    def joins(self) -> bool:
+        """Whether it keeps outputs one after the other, so that matrices that lie together are one matrix."""
+        return self.kind != "row"
+
     def blocks(self, inputs: int) -> int:
         """Groups in a row of `inputs` weights; the last one may be padded."""
         return -(-inputs // self.block_size)
@@ -127,6 +141,11 @@ class Formats:
             return self.embedding
         return self.lm_head if matrix == LM_HEAD else self.overrides.get(matrix, self.body)
 
+    def products(self, group: Sequence[str], joined: bool) -> list[tuple[str, ...]]:
+        """`group`, matrices that read the same inputs, as a graph multiplies them: if `joined`, neighbours are one."""
+        runs = groupby(group, lambda name: (self.of(name), None if joined and self.of(name).joins else name))
+        return [tuple(run) for _, run in runs]
+
     def stored_bytes(self, config: ModelConfig) -> int:
         """Bytes of all weights of this graph, without alignment."""
         matrices = matrix_shapes(config)
@@ -146,6 +165,11 @@ class Recipe:
     targets: Mapping[Target, Formats]
     """For each target, how its graph stores each matrix."""
     rounding: str = "rtn"
+    joined: bool = False
+    """Whether matrices that read the same inputs, in one format, lie together and are multiplied as one.
+
+    False in artifacts of schemas before 1.2.
+    """
 
     def __post_init__(self) -> None:
         _check_choice("scheme", self.scheme, SCHEMES)
@@ -153,6 +177,8 @@ class Recipe:
             raise InvalidOption("target", ", ".join(self.targets), f"must be one of {', '.join(TARGETS)}")
         if not isinstance(self.rounding, str):
             raise TypeError("rounding is a name")
+        if type(self.joined) is not bool:
+            raise TypeError("joined is true or false")
         cuda = self.targets.get("cuda")
         if cuda and any(each.kind == "row" for each in (cuda.body, cuda.lm_head, *cuda.overrides.values())):
             raise InvalidOption("kind", "row", "runs on the CPU only")
@@ -200,15 +226,17 @@ class Recipe:
             if layers is None:
                 raise TypeError("a mixed recipe depends on the number of layers")
             formats = {each: _with_sensitive(formats[each], each, layers) for each in formats}
-        if target == "cpu" and has_groups:  # not for "all": graphs for CUDA cannot share such an lm_head
-            # processors multiply 8 bits by row more than twice as fast as in groups, at no more loss
-            formats = {"cpu": replace(formats["cpu"], lm_head=ROW)}
-        return cls(scheme=scheme, targets=formats)  # type: ignore[arg-type]  # checked above
+        return cls(scheme=scheme, targets=formats, joined=True)  # type: ignore[arg-type]  # checked above
 
     def check(self, config: ModelConfig) -> None:
         """Raises InvalidOption where the recipe does not fit a network of this geometry."""
         shapes = matrix_shapes(config)
-        for formats in self.targets.values():
+        for target, formats in self.targets.items():
+            width, embedding = config.hidden_size, formats.embedding
+            if target == "cuda" and embedding.has_blocks and width % embedding.block_size:
+                # ONNX Runtime's kernel counts groups through the whole table
+                remedy = f"is CUDA's group of an embedding, whose width is {width}: use fp16, or --target cpu"
+                raise InvalidOption("block_size", embedding.block_size, remedy)
             for name in formats.overrides:
                 if name not in shapes or name in (EMBEDDING, LM_HEAD):
                     raise InvalidOption("overrides", name, "is not a matrix of the layers")
@@ -218,30 +246,37 @@ class Recipe:
                     remedy = f"does not divide the {inputs} inputs of {name}, as nf4 needs: use another"
                     raise InvalidOption("block_size", weights.block_size, remedy)
 
-    def stored_matrices(self, config: ModelConfig) -> Iterator[tuple[str, WeightFormat]]:
-        """Every matrix that the artifact stores, in the order data meets it; twice where two graphs' formats differ."""
+    def stored_matrices(self, config: ModelConfig) -> Iterator[tuple[tuple[str, ...], WeightFormat]]:
+        """Every matrix that the artifact stores, with those beside which it lies, in the order data meets them.
+
+        It comes twice where two graphs' formats differ.
+        """
         formats = [self.targets[target] for target in TARGETS if target in self.targets]
-        for name in matrix_shapes(config):
-            for format_ in dict.fromkeys(each.of(name) for each in formats):
-                yield name, format_
+        for group in matrix_groups(config):
+            for names in [group] if self.joined else [[name] for name in group]:
+                for format_ in dict.fromkeys(each.of(name) for name in names for each in formats):
+                    stored = [name for name in names if any(each.of(name) == format_ for each in formats)]
+                    yield from ((tuple(stored), format_),) if format_.joins else (((name,), format_) for name in stored)
 
     def stored_bytes(self, config: ModelConfig) -> int:
         """Bytes of all weights of the artifact, without alignment and graphs."""
         shapes = matrix_shapes(config)
-        matrices = self.stored_matrices(config)
+        matrices = ((name, format_) for names, format_ in self.stored_matrices(config) for name in names)
         return _vector_bytes(config) + sum(format_.stored_bytes(*shapes[name]) for name, format_ in matrices)
 
 
 def _formats(scheme: str, target: Target, block_size: int | None, symmetric: bool | None) -> Formats:
     on_cuda = target == "cuda"
-    eight_bit = WeightFormat(kind="block", bits=8, block_size=128)
     if scheme in ("fp32", "fp16"):
         weights = HALF if scheme == "fp16" else FLOAT
         return Formats(body=weights, embedding=weights, lm_head=weights)
+    embedding = WeightFormat(kind="block", bits=8, block_size=128)
+    # processors multiply 8 bits by row twice as fast as in groups, at no more loss; of groups CUDA multiplies those of
+    # 32 as they are, and expands others to fp16 in each pass
+    eight_bit = replace(embedding, block_size=32) if on_cuda else ROW
     if scheme == "int8":
-        body = replace(eight_bit, block_size=32) if on_cuda else ROW
-        return Formats(body=body, embedding=eight_bit, lm_head=body)
-    if scheme == "nf4":
+        body = eight_bit
+    elif scheme == "nf4":
         body = WeightFormat(kind="nf4", bits=4, block_size=64 if block_size is None else block_size)
     else:
         body = WeightFormat(
@@ -250,7 +285,7 @@ def _formats(scheme: str, target: Target, block_size: int | None, symmetric: boo
             block_size=(32 if on_cuda else 128) if block_size is None else block_size,
             symmetric=on_cuda if symmetric is None else symmetric,
         )
-    return Formats(body=body, embedding=eight_bit, lm_head=eight_bit)
+    return Formats(body=body, embedding=embedding, lm_head=eight_bit)
 
 
 def _with_sensitive(formats: Formats, target: Target, layers: int) -> Formats:

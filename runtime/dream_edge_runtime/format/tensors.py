@@ -28,6 +28,13 @@ def layer_matrices(index: int) -> list[str]:
     return [f"{layer_name(index)}.{matrix}" for matrices in READERS.values() for matrix in matrices]
 
 
+def matrix_groups(config: ModelConfig) -> list[list[str]]:
+    """Every matrix in the order data meets it; those that read the same inputs are one group."""
+    layers = (layer_name(index) for index in range(config.num_hidden_layers))
+    groups = [[f"{layer}.{matrix}" for matrix in readers] for layer in layers for readers in READERS.values()]
+    return [[EMBEDDING], *groups, [LM_HEAD]]
+
+
 def weight_of(matrix: str) -> str:
     """The tensor of a checkpoint that holds `matrix`."""
     return f"{matrix}.weight"

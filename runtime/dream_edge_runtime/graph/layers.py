@@ -9,17 +9,27 @@ that fp16 would round to multiples of 8. What enters a matrix product or attenti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Context, Decimal
 from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays import FloatArray
+from ..format.layout import join_names
 from ..format.model_config import ModelConfig
-from ..format.recipe import Formats
-from ..format.tensors import EMBEDDING, layer_name, matrix_shapes
+from ..format.recipe import Recipe, Target
+from ..format.tensors import EMBEDDING, READERS, layer_name, matrix_shapes
 from .linear import Activations, Linear, look_up
 from .op import Op, Value
+from .signature import activation_dtype
+
+HEADROOM: dict[Target, float] = {"cpu": 1.0, "cuda": 16.0}
+"""On CUDA the stream of hidden states, and all that is added to it, is a sixteenth of what the network says.
+
+fp16 ends at 65504, and what down_proj gives in Qwen2.5 comes within a factor of 6 of that. To divide by a power of two
+rounds nothing: values are divided as they are turned, gate and up each by 4 as their input is.
+"""
 
 
 class KeyValue(NamedTuple):
@@ -34,92 +44,104 @@ class Canvas(NamedTuple):
 
     cos: Value
     sin: Value
-    """Rotary angles' cosines and sines [batch, active, head_dim / 2]."""
+    """Of the angle by which each head is turned [batch * active, heads, head_dim / 2]; values' are only scaled."""
     mask: Value
-    """bool [batch, 1, active, keys]; false = not attended to."""
+    """[batch, 1, active, keys], added to scores: 0, or the least number for what is not attended to."""
     heads: Value
-    """The shape that splits projected tokens into heads: [batch, active, -1, head_dim]."""
+    """The shape that lays heads apart: [batch, active, -1, head_dim]."""
 
 
 class Decoder:
-    """Records embedding, layers and the final norm, which only the asked rows go through, in `op`.
+    """Records embedding, layers and the final norm, which only the asked rows go through, in `op`."""
 
-    Attributes:
-        matrices: the products with each matrix, by name; the caller's is lm_head.
-    """
-
-    def __init__(self, op: Op, config: ModelConfig, formats: Formats, dtype: str) -> None:
-        self.op, self.config, self.formats = op, config, formats
-        self.dtype = dtype  # of what enters a matrix product or attention
-        self.matrices = {
-            name: Linear(op, name, formats.of(name), *shape, bias=f"{name}.bias" in op.weights)
-            for name, shape in matrix_shapes(config).items()
-        }
+    def __init__(self, op: Op, config: ModelConfig, recipe: Recipe, target: Target) -> None:
+        self.op, self.config, self.target, self.joined = op, config, target, recipe.joined
+        self.dtype, self.headroom = activation_dtype(target), HEADROOM[target]  # of what enters a product or attention
+        self.formats, self.shapes = recipe.targets[target], matrix_shapes(config)
 
     def record(self) -> tuple[Value, list[KeyValue]]:
         """Normalised hidden states [rows, hidden], fp32, of the asked rows; keys and values of the active positions."""
         op = self.op
-        hidden = look_up(op, op.Reshape(op.input("input_ids"), [-1]), EMBEDDING, self.formats.embedding)
-        canvas, present = self._lay_out(), []
+        looked_up = look_up(op, op.Reshape(op.input("input_ids"), [-1]), EMBEDDING, self.formats.embedding)
+        hidden = op.scale(looked_up, 1 / self.headroom)
+        canvas, present, product = self._lay_out(), [], None
         for index in range(self.config.num_hidden_layers):
-            past = KeyValue(*(op.input(f"past_key_values.{index}.{part}") for part in KeyValue._fields))
-            hidden, computed = self._layer(layer_name(index), hidden, canvas, past)
+            name, past = layer_name(index), [op.input(f"past_key_values.{index}.{part}") for part in KeyValue._fields]
+            hidden, normed = self._add_norm(f"{name}.input_layernorm", hidden, product)
+            product, computed = self._attention(name, Activations(op.Cast(normed, self.dtype)), canvas, KeyValue(*past))
             present.append(computed)
-        return self._norm("model.norm", op.Gather(hidden, op.input("logit_rows"), axis=0)), present
+            hidden, normed = self._add_norm(f"{name}.post_attention_layernorm", hidden, product, self.headroom**-0.5)
+            product = self._mlp(name, Activations(op.Cast(normed, self.dtype)))
+        assert product is not None
+        hidden, product = (op.Gather(value, op.input("logit_rows"), axis=0) for value in (hidden, product))
+        return self._add_norm("model.norm", hidden, product)[1], present
 
-    def _layer(self, name: str, hidden: Value, canvas: Canvas, past: KeyValue) -> tuple[Value, KeyValue]:
-        op = self.op
-        normed = op.Cast(self._norm(f"{name}.input_layernorm", hidden), self.dtype)
-        attended, present = self._attention(f"{name}.self_attn", Activations(normed), canvas, past)
-        hidden = op.Add(hidden, op.Cast(attended, "float32"))
-        normed = op.Cast(self._norm(f"{name}.post_attention_layernorm", hidden), self.dtype)
-        projected = self._mlp(f"{name}.mlp", Activations(normed))
-        return op.Add(hidden, op.Cast(projected, "float32")), present
+    def multiply(self, names: Sequence[str], x: Activations) -> list[Value]:
+        """`x` times each of these matrices, [tokens, outputs]; times those that are multiplied as one, one result."""
+        products = []
+        for joined in self.formats.products(names, self.joined):
+            outputs, inputs = sum(self.shapes[name][0] for name in joined), self.shapes[joined[0]][1]
+            name, weights = join_names(joined), self.formats.of(joined[0])
+            products.append(Linear(self.op, name, weights, outputs, inputs, f"{name}.bias" in self.op.weights)(x))
+        return products
 
-    def _attention(self, name: str, x: Activations, canvas: Canvas, past: KeyValue) -> tuple[Value, KeyValue]:
+    def _attention(self, layer: str, x: Activations, canvas: Canvas, past: KeyValue) -> tuple[Value, KeyValue]:
         """Bidirectional grouped-query attention over cached and active keys; their order does not matter."""
-        op = self.op
-        with op.block(name):
-            query = self._rotate(self._split(self.matrices[f"{name}.q_proj"](x), canvas), canvas)
-            key = self._rotate(self._split(self.matrices[f"{name}.k_proj"](x), canvas), canvas)
-            value = self._split(op.Cast(self.matrices[f"{name}.v_proj"](x), self.dtype), canvas)
+        op, config = self.op, self.config
+        with op.block(f"{layer}.self_attn"):
+            heads = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
+            products = self.multiply([f"{layer}.{each}" for each in READERS["qkv"]], x)
+            joined = op.Concat(*products, axis=-1) if len(products) > 1 else products[0]
+            # rotary position embedding, pairs (i, i + head_dim / 2), in fp32; tokens are its batch, heads its positions
+            apart = op.Reshape(joined, [-1, sum(heads), config.head_dim])
+            turned = op.Cast(op.RotaryEmbedding(apart, canvas.cos, canvas.sin, num_heads=1), self.dtype)
+            widths = [count * config.head_dim for count in heads]
+            parts = op.Split(op.Reshape(turned, [-1, sum(widths)]), widths, axis=-1)
+            query, key, value = (op.Transpose(op.Reshape(part, canvas.heads), perm=[0, 2, 1, 3]) for part in parts)
             keys, values = op.Concat(past.key, key, axis=2), op.Concat(past.value, value, axis=2)
             attended = op.Attention(query, keys, values, canvas.mask, is_causal=0)
-            merged = op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), [-1, self.config.hidden_size])
-            return self.matrices[f"{name}.o_proj"](Activations(merged)), KeyValue(key, value)
+            merged = op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), [-1, config.hidden_size])
+            (product,) = self.multiply([f"{layer}.{each}" for each in READERS["o"]], Activations(merged))
+            return op.Cast(product, "float32"), KeyValue(key, value)
 
-    def _mlp(self, name: str, x: Activations) -> Value:
-        op = self.op
+    def _mlp(self, layer: str, x: Activations) -> Value:
+        """down(silu(gate) · up); QuickGelu(x, a) is x · sigmoid(a x)."""
+        op, inner = self.op, self.config.intermediate_size
+        with op.block(f"{layer}.mlp"):
+            products = self.multiply([f"{layer}.{each}" for each in READERS["gate_up"]], x)
+            gate, up = products if len(products) > 1 else op.Split(products[0], [inner, inner], axis=-1)
+            activated = Activations(op.Mul(op.QuickGelu(gate, alpha=self.headroom**0.5), up))
+            (product,) = self.multiply([f"{layer}.{each}" for each in READERS["down"]], activated)
+            return op.Cast(product, "float32")
+
+    def _add_norm(self, name: str, hidden: Value, product: Value | None, scale: float = 1.0) -> tuple[Value, Value]:
+        """`hidden` with `product` added, and the norm of that, `scale` times as large."""
+        op, epsilon = self.op, self.config.rms_norm_eps / self.headroom**2
         with op.block(name):
-            gate = self.matrices[f"{name}.gate_proj"](x)
-            activated = op.Mul(gate, op.Sigmoid(gate))
-            up = self.matrices[f"{name}.up_proj"](x)
-            return self.matrices[f"{name}.down_proj"](Activations(op.Mul(activated, up)))
-
-    def _norm(self, name: str, hidden: Value) -> Value:
-        op = self.op
-        with op.block(name):
-            return op.RMSNormalization(hidden, op.weight(f"{name}.weight"), axis=-1, epsilon=self.config.rms_norm_eps)
-
-    def _split(self, projected: Value, canvas: Canvas) -> Value:
-        """[batch * active, heads * head_dim] → [batch, heads, active, head_dim]"""
-        return self.op.Transpose(self.op.Reshape(projected, canvas.heads), perm=[0, 2, 1, 3])
-
-    def _rotate(self, heads: Value, canvas: Canvas) -> Value:
-        """Rotary position embedding, pairs (i, i + head_dim / 2), computed in fp32."""
-        return self.op.Cast(self.op.RotaryEmbedding(heads, canvas.cos, canvas.sin, interleaved=0), self.dtype)
+            gamma = op.scale(op.weight(f"{name}.weight"), scale)  # computed when the graph is loaded
+            if product is not None and self.target == "cuda":  # one kernel; the CPU's would sum in another order
+                return op.AddNorm(hidden, product, gamma, epsilon)
+            hidden = hidden if product is None else op.Add(hidden, product)
+            return hidden, op.RMSNormalization(hidden, gamma, axis=-1, epsilon=epsilon)
 
     def _lay_out(self) -> Canvas:
         """Angles are computed once a pass from the positions, so that no table bounds the context."""
         op, position_ids, key_mask = self.op, self.op.input("position_ids"), self.op.input("key_mask")
-        positions = op.Cast(op.Unsqueeze(position_ids, [-1]), "float32")
-        angles = op.Mul(positions, op.constant(rotary_frequencies(self.config)))
+        config = self.config
+        positions = op.Cast(op.Reshape(position_ids, [-1, 1, 1]), "float32")
+        angles = op.Mul(positions, op.constant(rotary_frequencies(config)))
+        turned = config.num_attention_heads + config.num_key_value_heads
+        turns = op.constant(np.arange(turned + config.num_key_value_heads)[:, None] < turned)
         batch, active = op.Shape(position_ids, start=0, end=1), op.Shape(position_ids, start=1, end=2)
         keys = op.Shape(key_mask, start=1, end=2)
+        least = float(np.finfo(self.dtype).min)
+        bias = op.Cast(op.Where(op.Unsqueeze(key_mask, [1, 2]), 0.0, least), self.dtype)
         # the Attention operator wants the row dimension spelled out
-        mask = op.Expand(op.Unsqueeze(key_mask, [1, 2]), op.Concat(batch, [1], active, keys, axis=0))
-        heads = op.Concat(batch, active, [-1, self.config.head_dim], axis=0)
-        return Canvas(op.Cos(angles), op.Sin(angles), mask, heads)
+        mask = op.Expand(bias, op.Concat(batch, [1], active, keys, axis=0))
+        heads = op.Concat(batch, active, [-1, config.head_dim], axis=0)
+        return Canvas(
+            op.Where(turns, op.Cos(angles), 1 / self.headroom), op.Where(turns, op.Sin(angles), 0.0), mask, heads
+        )
 
 
 def rotary_frequencies(config: ModelConfig) -> FloatArray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..format.layout import weight_places
+from ..format.layout import product_places
 from ..format.model_config import ModelConfig
 from ..format.recipe import Recipe, Target
 from ..format.tensors import LM_HEAD
@@ -26,7 +26,7 @@ from .signature import (
     top_k,
 )
 
-GRAPH_REVISION = 1
+GRAPH_REVISION = 2
 """Raised by every change of the bytes that `derive_graph` gives; what the weights mean never changes with it."""
 
 
@@ -43,14 +43,15 @@ def derive_graph(
     Those in an artifact have the defaults. `shards` are other names for the files of weights, by their own; `bits` are
     the constants of W8A8 activations, if there are any.
     """
-    places, formats = weight_places(config, recipe, target), recipe.targets[target]
+    places = product_places(config, recipe, target)
     if shards:
         places = {name: place._replace(shard=shards[place.shard]) for name, place in places.items()}
     op, dtype = Op(input_specs(config, target), places), activation_dtype(target)
-    decoder = Decoder(op, config, formats, dtype)
+    decoder = Decoder(op, config, recipe, target)
     hidden, present = decoder.record()
-    logits = op.Cast(decoder.matrices[LM_HEAD](Activations(op.Cast(hidden, dtype))), "float32")
-    op.outputs = {"logits": logits, **reduce_logits(op, logits, op.input("temperature"), top_k(config))}
+    (product,) = decoder.multiply([LM_HEAD], Activations(op.Cast(hidden, dtype)))
+    logits = op.Cast(product, "float32")
+    op.outputs = {"logits": logits, **reduce_logits(op, logits, op.input("temperature"), top_k(config, target))}
     names = key_value_names("present", config)
     op.outputs |= zip(names, (value for computed in present for value in computed), strict=True)
     op.constants |= {name: array for name, array in rounding_constants(*bits).items() if name in op.constants}

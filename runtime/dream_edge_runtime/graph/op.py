@@ -22,7 +22,14 @@ MICROSOFT = "com.microsoft"
 ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "bool": 9, "float16": 10}
 """Numbers of TensorProto.DataType by NumPy's names."""
 
-_OF_MICROSOFT = ("GatherBlockQuantized", "MatMulBnb4", "MatMulIntegerToFloat", "MatMulNBits")
+_OF_MICROSOFT = (
+    "GatherBlockQuantized",
+    "MatMulBnb4",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "QuickGelu",
+    "SkipSimplifiedLayerNormalization",
+)
 _RESULTS = {
     "GatherBlockQuantized": "float32",
     "Greater": "bool",
@@ -102,10 +109,25 @@ class Op:
             return value
         return self._record("Cast", value, to=ELEMENT_TYPES[dtype])._replace(dtype=dtype)
 
+    def scale(self, value: Value, factor: float) -> Value:
+        """`value` times `factor`; itself where that is 1."""
+        return value if factor == 1 else self._record("Mul", value, factor)
+
     def TopK(self, value: Value, k: int) -> tuple[Value, Value]:  # noqa: N802 - an operator
         """The `k` largest along the last axis, largest first, and their indices."""
         best = self._record("TopK", value, [k], outputs=2, axis=-1, largest=1, sorted=1)
         return best, Value(f"{best.name}_1", "int64")
+
+    def Split(self, value: Value, lengths: Sequence[int], axis: int) -> list[Value]:  # noqa: N802 - an operator
+        """Parts of these `lengths` along `axis`."""
+        first = self._record("Split", value, lengths, outputs=len(lengths), axis=axis)
+        return [first, *(first._replace(name=f"{first.name}_{index}") for index in range(1, len(lengths)))]
+
+    def AddNorm(self, value: Value, other: Value, gamma: Value, epsilon: float) -> tuple[Value, Value]:  # noqa: N802
+        """Microsoft's SkipSimplifiedLayerNormalization: the sum, and its RMS norm."""
+        operands = (value, other, gamma)
+        norm = self._record("SkipSimplifiedLayerNormalization", *operands, outputs=4, without=(1, 2), epsilon=epsilon)
+        return norm._replace(name=f"{norm.name}_3"), norm
 
     @contextmanager
     def block(self, name: str) -> Iterator[None]:
@@ -114,9 +136,12 @@ class Op:
         yield
         self._block = outer
 
-    def _record(self, operator: str, *operands: Operand, outputs: int = 1, **attributes: Attribute) -> Value:
+    def _record(
+        self, operator: str, *operands: Operand, outputs: int = 1, without: Sequence[int] = (), **attributes: Attribute
+    ) -> Value:
         values, number = [self._value(each) for each in operands], len(self.nodes)
-        names = (f"value_{number}", *(f"value_{number}_{index}" for index in range(1, outputs)))
+        others = ("" if index in without else f"value_{number}_{index}" for index in range(1, outputs))
+        names = (f"value_{number}", *others)
         name, domain = f"{self._block}{operator}_{number}", MICROSOFT if operator in _OF_MICROSOFT else ""
         self.nodes.append(Node(name, operator, domain, tuple(value.name for value in values), names, attributes))
         return Value(names[0], _RESULTS.get(operator, values[0].dtype))

@@ -12,7 +12,8 @@ from ..format.layout import TensorSpec
 from ..format.model_config import ModelConfig
 from ..format.recipe import Target
 
-TOP_K = 64
+TOP_K: dict[Target, int] = {"cpu": 64, "cuda": 32}
+"""CUDA has a fast kernel for 32 at most, and it alone keeps ties in order."""
 
 ACTIVATION_LEVELS = "activation_levels"
 ACTIVATION_ZERO_POINT = "activation_zero_point"
@@ -30,9 +31,9 @@ def rounding_constants(levels: int, zero_point: int) -> dict[str, NDArray[Any]]:
     return {ACTIVATION_LEVELS: np.array(levels, "<f4"), ACTIVATION_ZERO_POINT: np.array(zero_point, np.uint8)}
 
 
-def top_k(config: ModelConfig) -> int:
+def top_k(config: ModelConfig, target: Target) -> int:
     """How many of the best tokens the reduced outputs hold."""
-    return min(TOP_K, config.vocab_size)
+    return min(TOP_K[target], config.vocab_size)
 
 
 def activation_dtype(target: Target) -> str:
@@ -64,7 +65,7 @@ def output_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
     `top_logits`, `top_ids` and `top_probs` (softmax) of the k best, best first, ties by lowest id; `log_normalizer` =
     log sum exp; `neg_entropy` = sum p log(p + 1e-10). `present_key_values` are those of the active positions only.
     """
-    k = top_k(config)
+    k = top_k(config, target)
     return [
         TensorSpec("logits", "float32", ("rows", config.vocab_size)),
         TensorSpec("top_logits", "float32", ("rows", k)),

@@ -12,7 +12,7 @@ from ..format.manifest import Manifest
 from ..format.memory import CANVAS, MemoryEstimate, estimate_memory
 from ..format.model_config import ModelConfig
 from ..format.recipe import Formats, Recipe, Target, WeightFormat
-from ..format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
+from ..format.tensors import EMBEDDING, LM_HEAD, matrix_groups, matrix_shapes, vector_sizes
 from ..host import free_gpu_memory, free_memory
 from .cuda import multiplies_packed
 
@@ -52,9 +52,15 @@ def estimate_gpu_memory(
 ) -> MemoryEstimate:
     """What loading takes, and a pass over `canvas` tokens that asks for the logits of `rows` of them."""
     shapes, tokens = matrix_shapes(config), min(canvas, config.context)
+    products = {
+        names: (formats.of(names[0]), sum(shapes[name][0] for name in names), shapes[names[0]][1])
+        for group in matrix_groups(config)
+        for names in formats.products(group, joined=True)
+        if names != (EMBEDDING,)
+    }
     loaded = sum(_loaded_bytes(name, formats.of(name), *shape) for name, shape in shapes.items())
-    loading = max(_repacking_bytes(formats.of(name), *shape) for name, shape in shapes.items() if name != EMBEDDING)
-    copies = {name: _copy_bytes(formats.of(name), *shape) for name, shape in shapes.items() if name != EMBEDDING}
+    loading = max(_repacking_bytes(*product) for product in products.values())
+    copies = {names[0]: _copy_bytes(*product) for names, product in products.items()}
     mlp = 4 * 2 * tokens * config.intermediate_size
     layer = max(_attention_bytes(config, tokens), mlp) + max(copies[name] for name in copies.keys() - {LM_HEAD})
     # of the logits there are four at once: as they are, divided by the temperature, as probabilities, as logarithms

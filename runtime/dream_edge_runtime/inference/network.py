@@ -55,7 +55,7 @@ class Rows:
         return replace(self, **reduced, fetch_logits=lambda: self.fetch_logits()[rows])
 
     @classmethod
-    def from_logits(cls, logits: FloatArray, temperature: float, k: int = TOP_K) -> Rows:
+    def from_logits(cls, logits: FloatArray, temperature: float, k: int = TOP_K["cpu"]) -> Rows:
         """Reduce full, unscaled `logits` fp32 [rows, vocab] on the host; `temperature` 0 counts as 1."""
         scaled = logits / np.float32(temperature) if temperature > 0 else logits
         top_ids = _best(scaled, min(k, scaled.shape[1]))

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _tensors(artifact: Artifact, recipe: Recipe, pool: Executor) -> Iterator[NDA
     """Everything that the artifact of `recipe` stores, in the order of its layout."""
     config, before = artifact.manifest.config, artifact.manifest.recipe
     stored, formats, shapes = weight_places(config, before, "cpu"), before.targets["cpu"], matrix_shapes(config)
-    for weight in stored_weights(config, recipe):
+    for weight in chain.from_iterable(stored_weights(config, recipe)):
         name, weights = weight.name, formats.of(weight.name)
         if weight.format in (None, weights):
             yield from (artifact.map_tensor(stored[spec.name]) for spec in weight.specs)

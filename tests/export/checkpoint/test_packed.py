@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -19,6 +18,7 @@ from dream_edge_export.errors import TensorProblems
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import UnreadableFile
+from dream_edge_runtime.format.layout import weight_places
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 
@@ -94,12 +94,9 @@ def test_export_to_nf4_keeps_the_codes(tmp_path: Path, double: bool) -> None:
 
 
 def stored(artifact: Artifact, name: str, dtype: type[np.generic]) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    model = onnx.load(artifact.path / "model_cpu.onnx", load_external_data=False)
-    tensor = next(each for each in model.graph.initializer if each.name == name)
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    data = (artifact.path / place["location"]).read_bytes()
-    offset = int(place.get("offset", "0"))
-    return np.frombuffer(data[offset : offset + int(place["length"])], dtype)
+    place = weight_places(artifact.manifest.config, artifact.manifest.recipe, "cpu")[name]
+    data = (artifact.path / place.shard).read_bytes()
+    return np.frombuffer(data[place.offset : place.offset + place.size], dtype)
 
 
 def test_other_schemes_export_from_it_too(tmp_path: Path) -> None:

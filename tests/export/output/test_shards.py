@@ -19,7 +19,7 @@ SPECS = [
     TensorSpec("d", "int8", (1000,)),  # exactly a shard
     TensorSpec("e", "uint8", (1,)),
 ]
-LAYOUT = Layout.of(SPECS, largest_shard=1000)
+LAYOUT = Layout.of([[spec] for spec in SPECS], largest_shard=1000)
 
 
 def arrays() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
@@ -46,6 +46,19 @@ def test_tensors_are_aligned_and_whole_and_shards_limited() -> None:
     }
     assert LAYOUT.sizes(1) == {"weights-00001.bin": 150}
     assert LAYOUT.sizes(0) == {}
+
+
+def test_tensors_that_come_together_lie_without_gaps_in_one_shard() -> None:
+    a, b, c, d, e = SPECS
+    together = Layout.of([[e], [a, b], [e, d], [c]], largest_shard=1000)
+    assert [(place.spec.name, place.shard[-5:-4], place.offset) for place in together.places] == [
+        ("e", "1", 0),
+        ("a", "1", 64),
+        ("b", "1", 214),
+        ("e", "2", 0),
+        ("d", "2", 1),
+        ("c", "3", 0),
+    ]
 
 
 def test_bytes_lie_where_the_layout_says(tmp_path: Path) -> None:

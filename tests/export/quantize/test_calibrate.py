@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_export.output.staging import locate_staging
 from dream_edge_export.plan import plan_export
-from dream_edge_export.quantize.calibrate import CalibrationSet
+from dream_edge_export.quantize.calibrate import CalibrationSet, check_calibration
 from dream_edge_export.reference import layerwise
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.arrays import FloatArray, IntArray
@@ -24,6 +25,7 @@ from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
+from support.graphs import Graph
 from support.networks import small_config
 from support.outliers import write_with_outliers
 
@@ -188,13 +190,32 @@ def test_schemes_that_round_nothing_are_refused(checkpoint: Checkpoint, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_targets_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_two_targets_are_refused() -> None:
     with pytest.raises(InvalidOption, match="one target at a time"):
-        export(checkpoint, tmp_path / "out", Recipe.for_scheme("int4", target="all"), calibration=SEEN)
+        check_calibration(Recipe.for_scheme("int4", target="all"))
 
 
-def test_a_graph_for_cuda_is_calibrated_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_graph_for_cuda_is_calibrated_too(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1, hidden_size=128)
+    checkpoint = Checkpoint.open(tmp_path / "checkpoint")
     export(checkpoint, tmp_path / "out", Recipe.for_scheme("int4", target="cuda"), calibration=SEEN).verify()
+
+
+def test_largest_values_of_the_mlp_are_told_and_kept(
+    checkpoint: Checkpoint, calibrated: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the graph computes them on the same sequences, but for its 8-bit activations."""
+    nodes = [node for node in Graph(calibrated).model.graph.node if "mlp.down_proj/MatMulNBits" in node.name]
+    values = {"silu_gate_up": [node.input[0] for node in nodes], "down_proj": [node.output[0] for node in nodes]}
+    graph = Graph(calibrated, extra=[*values["silu_gate_up"], *values["down_proj"]])
+    outputs = [graph.full_pass(ids[None], np.ones((1, len(ids)), bool)) for ids in SEEN.canvases]
+    found = calibrated.manifest.provenance["largest_values"]
+    for name, inside in values.items():
+        expected = max(np.abs(each[value]).max() for each in outputs for value in inside)
+        assert found[name] == pytest.approx(expected, rel=0.02)
+    with caplog.at_level(logging.INFO):
+        export(checkpoint, tmp_path / "again", INT4, calibration=SEEN)
+    assert f"|down_proj| up to {found['down_proj']:.5g}. A graph for CUDA holds 1.0481e+06." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "x" * 200])

@@ -20,7 +20,7 @@ from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import matrix_shapes
 from support.arithmetic import block_bound, block_rounded, dequantized, quantized_rows, rounding_bound
 from support.checkpoints import write_checkpoint
-from support.graphs import Graph, Outputs
+from support.graphs import Graph, Outputs, split_name
 from support.oracle import DoubleArray, oracle_logits
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
@@ -50,6 +50,7 @@ class World(NamedTuple):
     matrices: dict[str, DoubleArray]
     vectors: dict[str, NDArray[Any]]
     sites: dict[str, Site]
+    """By what the graph multiplies, which may be several matrices as one."""
     ids: IntArray
     valid: BoolArray
     seen: Outputs
@@ -117,7 +118,8 @@ def product_sites(graph: Graph) -> dict[str, Site]:
 
 
 def test_every_matrix_but_the_embedding_is_quantized(world: World) -> None:
-    assert world.sites.keys() == matrix_shapes(world.config).keys() - {"model.embed_tokens"}
+    multiplied = [name for joined in world.sites for name in split_name(joined)]
+    assert sorted(multiplied) == sorted(matrix_shapes(world.config).keys() - {"model.embed_tokens"})
 
 
 def test_each_layer_computes_its_integers_exactly(world: World) -> None:
@@ -126,8 +128,9 @@ def test_each_layer_computes_its_integers_exactly(world: World) -> None:
     int8: u8 activations equal; the integer product is exact and one scale follows, so an output is off by at most two
     fp32 roundings. int4: with activations rounded in blocks as MLAS does, nothing but an fp32 sum is left.
     """
-    for name, site in world.sites.items():
-        x, matrix, found = world.seen[site.activations], world.matrices[name], world.seen[site.product]
+    for joined, site in world.sites.items():
+        x, found, (name, *_) = world.seen[site.activations], world.seen[site.product], split_name(joined)
+        matrix = np.concatenate([world.matrices[each] for each in split_name(joined)])
         if site.codes is not None and site.scale is not None:
             codes, scale = quantized_rows(x)
             assert (world.seen[site.codes] == codes).all(), name
@@ -157,7 +160,8 @@ def test_logits_equal_an_oracle_that_rounds_alike(world: World) -> None:
 
     def product(name: str, x: DoubleArray) -> DoubleArray:
         nonlocal undecided, total
-        site, weights = world.sites[name], world.recipe.targets["cpu"].of(name)
+        site = next(site for joined, site in world.sites.items() if name in split_name(joined))
+        weights = world.recipe.targets["cpu"].of(name)
         seen = world.seen[site.activations]
         assert np.abs(x - seen).max() <= 1e-5 * np.abs(x).max(), name
         if site.codes is not None:

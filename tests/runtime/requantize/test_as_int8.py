@@ -22,6 +22,7 @@ from dream_edge_runtime.requantize.artifact import requantize
 from dream_edge_runtime.requantize.cache import Int8Cache
 from support.arithmetic import dequantized
 from support.artifacts import WEIGHTS, change_bytes, make_artifact
+from support.graphs import split_name
 
 SMALL = ("int4", "mixed", "nf4")
 
@@ -42,8 +43,18 @@ def convert(artifact: Artifact, out: Path, threads: int = 1) -> Artifact:
 
 
 def tensors(artifact: Artifact) -> dict[str, NDArray[np.generic]]:
-    graph = onnx.load(artifact.path / artifact.manifest.graphs["cpu"]).graph
-    return {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    """What the graph reads, of each matrix by itself."""
+    shapes, found = matrix_shapes(artifact.manifest.config), {}
+    for item in onnx.load(artifact.path / artifact.manifest.graphs["cpu"]).graph.initializer:
+        joined, _, part = item.name.rpartition(".")
+        names, array = split_name(joined), onnx.numpy_helper.to_array(item)
+        if len(names) == 1:
+            found[item.name] = array
+            continue
+        ends = np.cumsum([shapes[name][0] for name in names])
+        pieces = np.split(array, ends[:-1] * len(array) // ends[-1])
+        found |= {f"{name}.{part}": piece for name, piece in zip(names, pieces, strict=True)}
+    return found
 
 
 def logits(artifact: Artifact) -> FloatArray:

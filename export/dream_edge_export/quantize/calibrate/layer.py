@@ -51,10 +51,14 @@ class Streams:
 
 @dataclass
 class Chosen:
-    """What the artifact stores of a layer, by the tensors' names within it: matrices as arrays, vectors in fp32."""
+    """What the artifact stores of a layer, by the tensors' names within it: matrices as arrays, vectors in fp32.
+
+    `largest`: the largest magnitudes of silu(gate) · up and of down_proj's product that the quantized layer computed.
+    """
 
     matrices: dict[str, Arrays] = field(default_factory=dict)
     vectors: dict[str, Tensor] = field(default_factory=dict)
+    largest: Tensor = field(default_factory=lambda: torch.zeros(2))
 
 
 class LayerCalibration:
@@ -180,7 +184,10 @@ class LayerCalibration:
         for batch in self._batches:
             middle = self._middle.quantized.read(batch)
             activated_ = quantized.mlp.activate(quantized.post_attention_layernorm(middle))
-            after.append(batch, middle + quantized.mlp.down_proj(activated_))
+            product = quantized.mlp.down_proj(activated_)
+            seen = torch.stack([activated_.abs().max(), product.abs().max()])
+            self._chosen.largest = torch.maximum(self._chosen.largest, seen)
+            after.append(batch, middle + product)
 
     def _choose(self, stage: str, inputs: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Round the readers of `inputs`: those of the original and of the quantized network."""

@@ -1,7 +1,8 @@
 """The finished part of a calibration: a file for each layer, and the states that the next one starts from.
 
 key                     of which work this is
-layer-00007.safetensors what the artifact stores of a layer, under its names there; renamed when whole
+layer-00007.safetensors what the artifact stores of a layer, under its names there, and the largest values of its MLP;
+                        renamed when whole
 00008.original          states before a layer, in the original network
 00008.quantized         and in the one quantized so far
 head.safetensors        the last norm, and what the columns of lm_head are multiplied by
@@ -19,13 +20,14 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from dream_edge_runtime.files.writing import remove_tree, replace_file, write_file
-from dream_edge_runtime.format.tensors import NORM
+from dream_edge_runtime.format.tensors import NORM, layer_name
 
 from .layer import Chosen, Streams
 
 _KEY = "key"
 _LAYERS = "model.layers."
 _COLUMNS = "lm_head.columns"
+_LARGEST = "mlp.largest"
 
 
 class Store:
@@ -76,6 +78,7 @@ class Store:
             for part, array in parts.items()
         }
         arrays |= {f"{name}.{vector}": value.numpy() for vector, value in chosen.vectors.items()}
+        arrays[f"{name}.{_LARGEST}"] = chosen.largest.numpy()
         for states in after:
             states.sync()
         self._write(self._layer(index), arrays)
@@ -106,6 +109,12 @@ class Store:
     def head_columns(self) -> NDArray[np.float32]:
         """What lm_head's columns are multiplied by [hidden]."""
         return _read(self._head, _COLUMNS).astype(np.float32, copy=False)
+
+    def largest_values(self) -> dict[str, float]:
+        """The largest magnitudes in the MLPs of all layers: where fp16, in which CUDA multiplies, might end."""
+        layers = [_read(self._layer(index), f"{layer_name(index)}.{_LARGEST}") for index in range(self.layers)]
+        activated, product = np.max(layers, axis=0)
+        return {"silu_gate_up": float(activated), "down_proj": float(product)}
 
     @property
     def _head(self) -> Path:
