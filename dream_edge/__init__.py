@@ -11,6 +11,7 @@ Names are imported when they are first used, so that importing the package costs
 from __future__ import annotations
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
-            return import_module("importlib.metadata").version("dream-edge")
+            return import_module("dream_edge_runtime.host").installed_version()
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
@@ -100,6 +101,8 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
             if name != "batch":  # the others import what an extra brings when they are called
                 raise
             raise import_module("dream_edge_runtime.errors").MissingExtra("Answering batches", "serve") from None
+        if isinstance(value, FunctionType):
+            value = import_module("dream_edge.door").guard(value)
         globals()[name] = value
         return value
 

@@ -179,11 +179,10 @@ def _describe_artifact(artifact: Artifact) -> ArtifactInfo:
 
 
 def _describe_checkpoint(path: Path) -> CheckpointInfo:
-    from dream_edge_export.checkpoint.config import read_checkpoint_config
+    from dream_edge_export.checkpoint.config import read_checkpoint_config, read_generation_defaults
 
     config = read_checkpoint_config(path)
     raw = read_json_object(path / "config.json")
-    defaults = path / "generation_config.json"
     stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     counts = [rows * columns for rows, columns in matrix_shapes(config).values()]
     return CheckpointInfo(
@@ -191,7 +190,7 @@ def _describe_checkpoint(path: Path) -> CheckpointInfo:
         config=config,
         bytes=stored,
         bits_per_weight=8 * stored / (sum(counts) + sum(vector_sizes(config).values())),
-        generation_defaults=read_json_object(defaults) if defaults.is_file() else {},
+        generation_defaults=read_generation_defaults(path),
         dtype=raw.get("torch_dtype") or raw.get("dtype"),
     )
 

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from dream_edge_runtime.errors import (
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.host import default_threads
+from dream_edge_runtime.host import default_threads, installed_version
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.inference.memory import check_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
@@ -30,6 +30,7 @@ from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import OnProgress, Progress, silent
 from dream_edge_runtime.requantize.artifact import derive_recipe
 from dream_edge_runtime.requantize.cache import Int8Cache
+from dream_edge_runtime.text.chat import listed_ends
 
 from .hub import Kind, Repository, find_or_download
 
@@ -90,7 +91,7 @@ def load(
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
     network = OnnxNetwork(artifact, device=device, threads=threads, memory_check=memory_check)
     progress(Progress(f"loading {name}", 1, 1, ""))
-    return DreamModel(network, tokenizer, defaults)
+    return DreamModel(network, tokenizer, defaults, ends=listed_ends(artifact.manifest.generation))
 
 
 def verify(name: str | Path, *, progress: OnProgress = silent) -> Artifact:
@@ -231,7 +232,7 @@ def bundled(name: str) -> Path:
 def _export_tiny(scheme: str) -> Path:
     """The tiny Dream in another scheme, from the cache or exported into it."""
     weights = hashlib.sha256((bundled(TINY) / "model.safetensors").read_bytes()).hexdigest()
-    out = cache_directory() / f"{TINY}-{scheme}-{metadata.version('dream-edge')}-{weights[:12]}"
+    out = cache_directory() / f"{TINY}-{scheme}-{installed_version()}-{weights[:12]}"
     with suppress(DreamEdgeError):  # nothing there, or what another revision of this version wrote
         return Artifact.open(out).path
     checkpoint = open_checkpoint(bundled(TINY), f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}")

@@ -14,7 +14,7 @@ from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.graph.onnx_writer import PRODUCER
-from dream_edge_runtime.host import free_memory
+from dream_edge_runtime.host import free_memory, installed_version
 from dream_edge_runtime.progress import OnProgress, silent
 
 from .comparing import compare
@@ -127,7 +127,7 @@ def name_to_recipe(name: str, layers: int) -> Recipe:
 
 def _export(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool, progress: OnProgress) -> Artifact:
     """The artifact at `out`, made unless one of the same checkpoint, recipe and release is there."""
-    from dream_edge_export.checkpoint.provenance import describe_origin, installed_version
+    from dream_edge_export.checkpoint.provenance import describe_origin
     from dream_edge_export.export import export
 
     origin = source(checkpoint.path)

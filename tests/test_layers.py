@@ -36,7 +36,7 @@ FLOORS = """
     dream_edge_export.announcement
     dream_edge_export.export
 
-    dream_edge.hub
+    dream_edge.door dream_edge.hub
     dream_edge.models
     dream_edge.openai dream_edge.tasks
     dream_edge.quality

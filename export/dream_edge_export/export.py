@@ -17,12 +17,13 @@ from dream_edge_runtime.format.manifest import MANIFEST, FileEntry, Manifest
 from dream_edge_runtime.format.recipe import Recipe, Target
 from dream_edge_runtime.graph.model import GRAPH_REVISION, derive_graph
 from dream_edge_runtime.graph.onnx_writer import PRODUCER
+from dream_edge_runtime.host import installed_version
 from dream_edge_runtime.progress import Meter, OnProgress, Progress, silent
 
 from .announcement import announce, tell_largest_values, tell_what_is_kept
 from .card import format_card
 from .checkpoint.checkpoint import Checkpoint
-from .checkpoint.provenance import describe_origin, installed_version, read_licence
+from .checkpoint.provenance import describe_origin, read_licence
 from .checkpoint.tokenizer import convert_tokenizer
 from .errors import CheckpointChanged, NonFiniteWeights
 from .output.journal import Journal

@@ -18,10 +18,9 @@ from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import matrix_shapes
-from dream_edge_runtime.host import free_memory
+from dream_edge_runtime.host import free_memory, installed_version
 
 from .checkpoint.checkpoint import Checkpoint
-from .checkpoint.provenance import installed_version
 from .errors import NotEnoughMemory, OutputExists, OutputForeign, OutputInsideCheckpoint
 from .output.journal import Journal
 from .output.staging import CALIBRATION, JOURNAL, is_occupied, list_files, locate_staging

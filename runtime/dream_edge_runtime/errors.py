@@ -27,6 +27,7 @@ either and nobody formats messages at the place of the failure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -35,6 +36,21 @@ class DreamEdgeError(Exception):
 
     def __str__(self) -> str:  # KeyError would show the repr of its argument
         return str(self.args[0]) if self.args else type(self).__name__
+
+    def __reduce__(self) -> tuple[object, ...]:  # for copies, and between processes: not by what __init__ takes
+        return _restore, (type(self), self.args), self.__dict__
+
+
+def _restore(kind: type[DreamEdgeError], arguments: tuple[object, ...]) -> DreamEdgeError:
+    """An error without its `__init__`. Of several builtin bases one only can make it: the one that fits its memory."""
+    error: DreamEdgeError | None = None
+    for base in kind.__mro__:
+        if error is None and (make := vars(base).get("__new__")):
+            with suppress(TypeError):
+                error = make(kind)
+    assert error is not None
+    error.args = arguments
+    return error
 
 
 class CheckpointError(DreamEdgeError, ValueError):
@@ -56,7 +72,10 @@ class InvalidConfig(CheckpointError):
 
     def __init__(self, path: Path | str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__(f"{path}: {'; '.join(problems)}. Is this the config.json of a Dream checkpoint?")
+        remedy = "Is this the config.json of a Dream checkpoint?"
+        if Path(path).name != "config.json":
+            remedy = "Correct it, or export an undamaged checkpoint."
+        super().__init__(f"{path}: {'; '.join(problems)}. {remedy}")
 
 
 class UnreadableFile(CheckpointError, OSError):

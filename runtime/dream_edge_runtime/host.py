@@ -24,6 +24,16 @@ _STATUS = Path("/proc/self/status")
 _UNLIMITED = 1 << 60  # version 1 of control groups writes a huge number for "no limit"
 
 
+def installed_version() -> str:
+    """The version of dream-edge; "0+uninstalled" where it runs from its source."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("dream-edge")
+    except metadata.PackageNotFoundError:
+        return "0+uninstalled"
+
+
 # --- cores -----------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ class DreamModel:
     """What a call without a configuration uses."""
     context: int | None = None
     """The longest canvas in tokens; None = what the network's configuration allows."""
+    ends: frozenset[int] = frozenset()
+    """Ids before which a text is cut, besides the ends of a sequence and of a turn."""
 
     @property
     def config(self) -> ModelConfig:
@@ -237,7 +239,7 @@ class DreamModel:
             first = min(free, config.grow_from)
         hole = [first] if first else []
         draft = Draft.of([prompt, *hole, ending.ids], self.config.mask_token_id)
-        ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id)
+        ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id) | self.ends
         given = gather_given([*hole, ending]) if ending.ids else ()
         most = free if first < free else None
         return Task(draft, CanvasReader(self.tokenizer, len(prompt), ends, config.stop, given), most_new_tokens=most)

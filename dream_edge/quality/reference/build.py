@@ -35,6 +35,7 @@ from dream_edge_runtime.files.writing import (
     sync_directory,
     write_all,
 )
+from dream_edge_runtime.host import installed_version
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
 from ..errors import CompareError, NonFiniteReference, OtherBase
@@ -98,8 +99,6 @@ class BasePlan:
     def key(self) -> str:
         """Tells this work from other work: what is computed, and by which programs."""
         import torch
-
-        from dream_edge_export.checkpoint.provenance import installed_version
 
         files = [(file.path.name, *file.stamp[2:]) for file in self.checkpoint.tensor_files]
         tools = (installed_version(), torch.__version__, np.__version__)

@@ -9,13 +9,13 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import MissingExtra
 from dream_edge_runtime.files.writing import explain_write_errors
+from dream_edge_runtime.host import installed_version
 
 from ..comparison import Comparison
 from ..errors import ReportForeign
@@ -73,7 +73,7 @@ class Output:
         if self.report is not None:
             contents = Contents(
                 reference=reference,
-                producer=f"dream-edge {metadata.version('dream-edge')}",
+                producer=f"dream-edge {installed_version()}",
                 entries=entries,
                 heat_maps=self.heat_maps,
                 advice=advice,

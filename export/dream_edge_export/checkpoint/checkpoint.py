@@ -20,7 +20,7 @@ from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, tensor_shapes,
 
 from ..errors import NonFiniteWeights, PickleCheckpoint, TensorProblems, UntiedHead
 from .bnb_nf4 import PackedMatrix, find_packed_matrices
-from .config import read_checkpoint_config
+from .config import read_checkpoint_config, read_generation_defaults
 from .tensor_file import TensorEntry, TensorFile
 
 SINGLE_FILE = "model.safetensors"
@@ -60,7 +60,7 @@ class Checkpoint:
     Attributes:
         path: the directory.
         config: its geometry.
-        generation_defaults: generation_config.json as it stands, empty where there is none.
+        generation_defaults: generation_config.json as far as it can be used, empty where there is none.
         files: the safetensors files.
         tensor_files: the same, with their tables.
         dtype: the type of the embedding, which the published checkpoints use for every tensor.
@@ -119,8 +119,6 @@ class Checkpoint:
         if path.is_file() and path.suffix in _PICKLES:
             raise PickleCheckpoint(path)
         config = read_checkpoint_config(path)
-        defaults_file = path / "generation_config.json"
-        defaults = read_json_object(defaults_file) if defaults_file.exists() else {}
         weight_map = _read_index(path)
         tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
         found = {name: file for file in tables.values() for name in file.entries}
@@ -130,6 +128,7 @@ class Checkpoint:
         _check_tensors(path, expected, optional, found, packed)
         if weight_map:
             _check_index(path / INDEX_FILE, weight_map, tables)
+        defaults = read_generation_defaults(path)
         return cls(path, config, defaults, {name: found[name] for name in expected if name in found}, packed)
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -5,25 +5,33 @@ The published checkpoints of this architecture differ in what they state where (
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dream_edge_runtime.files.json import read_json_object
+from dream_edge_runtime.errors import InvalidConfig
+from dream_edge_runtime.files.json import canonical_json, parse_canonical, read_json_object
 from dream_edge_runtime.format.model_config import IDS, ModelConfig
+from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.text.tokenizer import LARGEST_FILE
 
 EXPAND = "<|expand|>"
 """DreamOn's token; its id is another token's in other checkpoints, so it is always found by its name."""
+GENERATION_CONFIG = "generation_config.json"
+_MOST_GENERATION = 1 << 15  # bytes of it in a manifest
+_log = logging.getLogger(__name__)
 
 
 def read_checkpoint_config(directory: Path) -> ModelConfig:
     """The configuration of the checkpoint in `directory`.
 
     An id that config.json lacks, or has as null, is taken from generation_config.json, or else from the token that the
-    tokenizer's files name for that role. `expand_token_id` is that of the added token `EXPAND`. `context` is the
-    tokenizer's model_max_length where that is below max_position_embeddings.
+    tokenizer's files name for that role. Of several ends of the text, one is `eos_token_id`: that which also pads, or
+    else the first; `read_generation_defaults` has all. `expand_token_id` is that of the added token `EXPAND`. `context`
+    is the tokenizer's model_max_length where that is below max_position_embeddings.
 
     Raises:
         CheckpointNotFound: there is no config.json.
@@ -38,13 +46,15 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
     added = {content: index for content, index in listed if content and index is not None}
     absent = [name for name in IDS if raw.get(name) is None]
     if absent:
-        generation = read_object(directory / "generation_config.json")
+        generation = read_object(directory / GENERATION_CONFIG)
         roles = {**settings, **read_object(directory / "special_tokens_map.json")}
         for name in absent:
             found = generation.get(name)
             found = added.get(content_of(roles.get(name.removesuffix("_id")))) if found is None else found
             if found is not None:
                 raw[name] = found
+    if isinstance(ends := raw.get("eos_token_id"), list) and ends:
+        raw["eos_token_id"] = raw.get("pad_token_id") if raw.get("pad_token_id") in ends else ends[0]
     if raw.get("expand_token_id") is None:
         raw["expand_token_id"] = added.get(EXPAND)
     config = ModelConfig.from_dict(raw, path)
@@ -52,6 +62,27 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
     if type(stated) is int and 0 < stated < config.context:  # transformers writes 1e30 where it knows none
         config = replace(config, context=stated)
     return config
+
+
+def read_generation_defaults(directory: Path) -> dict[str, Any]:
+    """generation_config.json without what no manifest can hold, and what no runtime can use, which a warning names.
+
+    Where config.json lists several ends of the text, so does this.
+    """
+    file, kept, size = directory / GENERATION_CONFIG, dict[str, Any](), 0
+    ends = read_object(directory / "config.json").get("eos_token_id")
+    for name, value in {**read_object(file), **({"eos_token_id": ends} if isinstance(ends, list) else {})}.items():
+        try:
+            GenerationConfig.from_checkpoint({name: value}, file)
+        except InvalidConfig as error:
+            _log.warning("%s: left out, so that the default holds: %s", file, "; ".join(error.problems))
+            continue
+        with suppress(ValueError, RecursionError):
+            parse_canonical(held := canonical_json({"generation": {name: value}}))
+            size += len(held)
+            if size <= _MOST_GENERATION:
+                kept[name] = value
+    return kept
 
 
 def list_added_tokens(directory: Path, settings: Mapping[str, Any]) -> list[tuple[object, object]]:

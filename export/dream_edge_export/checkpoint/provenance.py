@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +50,8 @@ def read_licence(checkpoint_dir: Path) -> str | None:
     """The licence that the checkpoint's model card names in its metadata block."""
     try:
         card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return None
     metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
-    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]+)", metadata.group(1), re.MULTILINE) if metadata else None
+    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]{1,200})", metadata.group(1), re.MULTILINE) if metadata else None
     return found.group(1) if found else None
-
-
-def installed_version() -> str:
-    """The version of dream-edge."""
-    return version("dream-edge")

@@ -16,6 +16,7 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.network import KeyValues, Network, Rows
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.text.chat import listed_ends
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..checkpoint.checkpoint import Checkpoint
@@ -122,7 +123,8 @@ def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> D
     source = checkpoint.path / "generation_config.json"
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
-    return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults)
+    ends = listed_ends(checkpoint.generation_defaults)
+    return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults, ends=ends)
 
 
 def _reduce(logits: FloatArray, temperature: float) -> Rows:

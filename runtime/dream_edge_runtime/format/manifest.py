@@ -61,7 +61,7 @@ class Manifest:
     recipe: Recipe
     """How each target's matrices are stored."""
     generation: Mapping[str, Any] = field(default_factory=dict)
-    """The checkpoint's generation_config.json."""
+    """The checkpoint's generation_config.json, as far as it can be used."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights are from."""
     license: str | None = None

@@ -156,17 +156,16 @@ class GenerationConfig:
     def from_checkpoint(cls, raw: Mapping[str, Any], source: Path | str = "generation_config.json") -> GenerationConfig:
         """The defaults in a checkpoint's parsed generation_config.json.
 
-        Takes Dream's own keys (alg, alg_temp, eos_penalty, eps, steps, temperature, top_p, top_k). Other keys and nulls
-        are ignored; a top_k of 0 means off, as everywhere on the Hub. `source` is named in errors.
+        Takes Dream's own keys (alg, alg_temp, eos_penalty, eps, steps, temperature, top_p, top_k), and other ways of
+        programs to say the same: a top_k of 0 or -1 and a top_p above 1 are off, a temperature near 0 is 0, 512.0 is an
+        integer. Other keys and nulls are ignored. `source` is named in errors.
 
         Raises:
             InvalidConfig: naming the key's field and what it requires.
         """
-        values = {field: raw[key] for key, field in _CHECKPOINT_KEYS.items() if raw.get(key) is not None}
-        if values.get("top_k") == 0:
-            del values["top_k"]
+        values = {field: _translate(field, raw[key]) for key, field in _CHECKPOINT_KEYS.items() if key in raw}
         try:
-            return cls(**values)
+            return cls(**{field: value for field, value in values.items() if value is not None})
         except InvalidOption as error:
             raise InvalidConfig(source, [str(error).rstrip(".")]) from None
 
@@ -181,3 +180,14 @@ _CHECKPOINT_KEYS = {
     "alg_temp": "algorithm_temperature",
     **{name: name for name in ("eos_penalty", "eps", "steps", "temperature", "top_p", "top_k")},
 }
+
+
+def _translate(name: str, value: Any) -> Any:
+    """What a number in a checkpoint's file means for option `name`; None = off."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if isinstance(OPTIONS[name].kind, Integer) and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if (name == "top_k" and value <= 0) or (name == "top_p" and value > 1):
+        return None
+    return 0.0 if OPTIONS[name].kind is _TEMPERATURE and 0 < value < _TEMPERATURE.low else value

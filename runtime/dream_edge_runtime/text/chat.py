@@ -58,6 +58,12 @@ def end_ids(tokenizer: Tokenizer, eos_token_id: int) -> frozenset[int]:
     return frozenset({eos_token_id} if turn_end is None else {eos_token_id, turn_end})
 
 
+def listed_ends(generation: Mapping[str, object]) -> frozenset[int]:
+    """The ids at which a checkpoint's generation_config.json lets a text end, where it lists several."""
+    listed = generation.get("eos_token_id")
+    return frozenset(each for each in listed if type(each) is int) if isinstance(listed, list) else frozenset()
+
+
 def _check_turns(messages: Sequence[Message | Mapping[str, object]]) -> list[tuple[str, str]]:
     """Role and content of every message, checked."""
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
