@@ -8,6 +8,7 @@ Each builds its own message and names the remedy; see `dream_edge_runtime.errors
     │   ├── InvalidConfig           (runtime)
     │   ├── UnreadableFile          (runtime)
     │   ├── PickleCheckpoint
+    │   ├── UnsupportedCheckpoint
     │   ├── CheckpointChanged
     │   ├── TensorProblems
     │   ├── UntiedHead
@@ -34,6 +35,13 @@ class PickleCheckpoint(CheckpointError):
             f"{path}: pickled weights can run code and are never opened. Convert them to safetensors first "
             "(safetensors.torch.save_file), or download the safetensors revision of the model."
         )
+
+
+class UnsupportedCheckpoint(CheckpointError):
+    """It is of another form than is read: quantized already, an adapter, part of something else."""
+
+    def __init__(self, path: Path, what: str, remedy: str) -> None:
+        super().__init__(f"{path}: {what}. {remedy}")
 
 
 class CheckpointChanged(CheckpointError, OSError):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dream_edge_runtime.errors import UnreadableFile
+from dream_edge_runtime.errors import DreamEdgeError, UnreadableFile
 from dream_edge_runtime.files.json import parse_json_object
 
 from .tensor_file import TensorFile
@@ -60,6 +60,8 @@ class PackedMatrix:
             if len(values) != 16 or len(absmax) != blocks:
                 raise ValueError("its parts do not fit together")
         except (KeyError, ValueError, TypeError) as error:
+            if isinstance(error, DreamEdgeError):
+                raise
             raise UnreadableFile(path, f"{name} is no matrix of bitsandbytes ({error})") from None
         return cls(name, (shape[0], shape[1]), block_size, values, absmax, files[name])
 

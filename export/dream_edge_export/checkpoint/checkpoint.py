@@ -6,6 +6,7 @@ asked rows are read, and a file that changes between two reads is an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,17 +19,15 @@ from dream_edge_runtime.files.json import read_json_object
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, tensor_shapes, weight_of
 
-from ..errors import NonFiniteWeights, PickleCheckpoint, TensorProblems, UntiedHead
+from ..errors import NonFiniteWeights, TensorProblems, UntiedHead
 from .bnb_nf4 import PackedMatrix, find_packed_matrices
 from .config import read_checkpoint_config, read_generation_defaults
+from .foreign import INDEX_FILE, SINGLE_FILE, check_directory, check_form
 from .tensor_file import TensorEntry, TensorFile
-
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 
 _EMBEDDING, _LM_HEAD = weight_of(EMBEDDING), weight_of(LM_HEAD)
 _DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_CONSTANTS = re.compile(r"(.*\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)")
 _LARGEST_INDEX = 1 << 26
 
 
@@ -102,6 +101,7 @@ class Checkpoint:
         Raises:
             CheckpointNotFound: `path` is not a checkpoint, or a file of it is absent.
             PickleCheckpoint: there are only pickled weights.
+            UnsupportedCheckpoint: it is quantized already, an adapter, or the like.
             InvalidConfig: config.json does not describe a Dream network.
             UnreadableFile: a file is truncated or damaged, or the index contradicts the shards.
             TensorProblems: tensors are missing, unexpected, mis-shaped or of a type other than bf16, fp16 and fp32.
@@ -116,18 +116,18 @@ class Checkpoint:
 
     @classmethod
     def _open(cls, path: Path) -> Checkpoint:
-        if path.is_file() and path.suffix in _PICKLES:
-            raise PickleCheckpoint(path)
+        check_directory(path)
         config = read_checkpoint_config(path)
         weight_map = _read_index(path)
         tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
-        found = {name: file for file in tables.values() for name in file.entries}
+        found = {name: file for file in tables.values() for name in file.entries if not _CONSTANTS.fullmatch(name)}
         packed = find_packed_matrices(found)
         expected = tensor_shapes(config)
         optional = {_LM_HEAD} if config.tie_word_embeddings else set[str]()  # some tied checkpoints store both
         _check_tensors(path, expected, optional, found, packed)
         if weight_map:
-            _check_index(path / INDEX_FILE, weight_map, tables)
+            needed = {name: file for name, file in weight_map.items() if name in found or name not in optional}
+            _check_index(path / INDEX_FILE, needed, tables)
         defaults = read_generation_defaults(path)
         return cls(path, config, defaults, {name: found[name] for name in expected if name in found}, packed)
 
@@ -173,8 +173,7 @@ def _read_index(path: Path) -> dict[str, str]:
         return {}
     index = path / INDEX_FILE
     if not index.is_file():
-        pickles = sorted(file for file in path.iterdir() if file.suffix in _PICKLES)
-        raise PickleCheckpoint(pickles[0]) if pickles else CheckpointNotFound(path, f"{SINGLE_FILE} or {INDEX_FILE}")
+        raise CheckpointNotFound(path, f"{SINGLE_FILE} or {INDEX_FILE}")
     weight_map = read_json_object(index, limit=_LARGEST_INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UnreadableFile(index, "weight_map is not a table of tensor names and files")
@@ -219,13 +218,12 @@ def _check_tensors(
         },
     }
     if any(problems.values()):
+        check_form(path, found, problems["unexpected"])
         raise TensorProblems(path, **problems)
 
 
 def _check_index(index: Path, weight_map: Mapping[str, str], tables: Mapping[str, TensorFile]) -> None:
     """Index and shards say the same: every tensor in exactly one shard, the one the index names."""
-    stored = sorted((name, file) for file, table in tables.items() for name in table.entries)
-    differing = [name for name, file in stored if weight_map.get(name) != file]
-    if differing or len(stored) != len(weight_map):
-        name = differing[0] if differing else min(set(weight_map) - {name for name, _ in stored})
-        raise UnreadableFile(index, f"it contradicts the shards about {ascii(name)[:80]}")
+    stored = {(name, file) for file, table in tables.items() for name in table.entries}
+    if differing := sorted(name for name, _ in stored ^ {*weight_map.items()} if not _CONSTANTS.fullmatch(name)):
+        raise UnreadableFile(index, f"it contradicts the shards about {ascii(differing[0])[:80]}")

@@ -69,14 +69,16 @@ class TensorFile:
             stamp = Stamp.of(path)
             opened: Any = safe_open(path, framework="pt", backend="pread")
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+            with path.open("rb") as raw:
+                length = int.from_bytes(raw.read(8), "little")
+                header = json.loads(raw.read(length))
+            starts = {name: 8 + length + header[name]["data_offsets"][0] for name in slices}
         except FileNotFoundError:
             raise CheckpointNotFound(path.parent, path.name) from None
         except (SafetensorError, OSError) as error:
             raise UnreadableFile(path, f"cannot be read as safetensors ({describe(error)})") from None
-        with path.open("rb") as raw:
-            length = int.from_bytes(raw.read(8), "little")
-            header = json.loads(raw.read(length))
-        starts = {name: 8 + length + header[name]["data_offsets"][0] for name in slices}
+        except (ValueError, KeyError):  # the library has found it sound a moment before
+            raise CheckpointChanged(path) from None
         entries = {name: TensorEntry(each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
         file = cls(path, stamp, MappingProxyType(entries), opened, starts)
         file._check_unchanged()
