@@ -49,6 +49,7 @@ def load(
     verify: bool = False,
     as_int8: bool = False,
     memory_check: bool = True,
+    self_check: bool = True,
     progress: OnProgress = silent,
 ) -> DreamModel:
     """Load an artifact.
@@ -64,6 +65,8 @@ def load(
         as_int8: run 4-bit weights as 8-bit ones, about twice as fast on a CPU, for 1.6 times the memory. The first load
             writes a copy with such weights into the user's cache; later ones find it. Nothing changes on a GPU.
         memory_check: refuse to load what the free memory cannot hold.
+        self_check: try each kind of matrix product on this processor or GPU first, which takes milliseconds;
+            DREAM_EDGE_SELF_CHECK=0 in the environment switches it off for the commands too.
         progress: told of a download and of the int8 copy in bytes, and when loading begins.
 
     Raises:
@@ -72,6 +75,8 @@ def load(
         UnsupportedArtifact: it is a checkpoint, or of a newer format.
         DeviceUnavailable: the device, its driver or the graph for it is missing.
         TooLittleMemory: the model does not fit what is free; the error names schemes that would.
+        WrongProduct: ONNX Runtime multiplies wrongly on this processor or GPU.
+        OnnxRuntimeUnfit: it does not run the model, being too old for example.
         InvalidOption: `device` or `threads` has no such value.
         MissingExtra: what this takes is not installed.
         NothingToRequantize: `as_int8`, and its weights are not in 4 bits.
@@ -89,7 +94,7 @@ def load(
     progress(Progress(f"loading {name}", 0, 0, ""))
     defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
-    network = OnnxNetwork(artifact, device=device, threads=threads, memory_check=memory_check)
+    network = OnnxNetwork(artifact, device=device, threads=threads, memory_check=memory_check, self_check=self_check)
     progress(Progress(f"loading {name}", 1, 1, ""))
     return DreamModel(network, tokenizer, defaults, ends=listed_ends(artifact.manifest.generation))
 

@@ -23,7 +23,8 @@ FLOORS = """
     dream_edge_runtime.text dream_edge_runtime.format
     dream_edge_runtime.graph
     dream_edge_runtime.artifact
-    dream_edge_runtime.inference dream_edge_runtime.requantize
+    dream_edge_runtime.requantize
+    dream_edge_runtime.inference
     dream_edge_runtime.generation
     dream_edge_runtime.model
 

@@ -18,6 +18,7 @@ either and nobody formats messages at the place of the failure.
     ├── InvalidOption, UnknownOption
     ├── NotWritable, OutputBusy, NotEnoughDisk
     ├── MissingExtra, DeviceUnavailable
+    ├── OnnxRuntimeUnfit, WrongProduct
     ├── TooLittleMemory, OutOfMemory
     ├── UnsafeCache, CacheEntryNotFound, NothingToRequantize
     ├── NonFiniteLogits
@@ -153,6 +154,31 @@ class DeviceUnavailable(DreamEdgeError, RuntimeError):
 
     def __init__(self, device: str, why: str) -> None:
         super().__init__(f"device {device!r} is not available: {why}")
+
+
+class OnnxRuntimeUnfit(DreamEdgeError, RuntimeError):
+    """The installed ONNX Runtime refuses the graph, which is dream-edge's own and not the artifact's."""
+
+    def __init__(self, version: str, said: str) -> None:
+        end = said.strip().splitlines()[0][-200:] if said.strip() else "no reason given"
+        super().__init__(
+            f"ONNX Runtime {version} does not run this model (…{end}). Install the version that dream-edge is tested "
+            "with: pip install onnxruntime==1.31.1 (onnxruntime-gpu for CUDA)."
+        )
+
+
+class WrongProduct(DreamEdgeError, ArithmeticError):
+    """A kernel of ONNX Runtime is wrong here, by `times` as much as rounding explains: the text would be bad."""
+
+    def __init__(self, path: Path, what: str, times: float, device: str, version: str, scheme: str) -> None:
+        self.times = times
+        elsewhere = "run on the CPU: device='cpu' (--device cpu); " if device == "cuda" else ""
+        super().__init__(
+            f"{path}: ONNX Runtime {version} gets {what} wrong on this {'GPU' if device == 'cuda' else 'processor'}, "
+            f"{times:.3g} times as much as rounding explains. Do one of these: {elsewhere}install another version of "
+            f"ONNX Runtime; export with another scheme (--scheme {scheme}); or load it all the same, for what may be "
+            "bad text: self_check=False (DREAM_EDGE_SELF_CHECK=0)."
+        )
 
 
 class TooLittleMemory(DreamEdgeError, MemoryError):

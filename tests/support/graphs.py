@@ -23,7 +23,7 @@ from dream_edge_runtime.graph.onnx_writer import write_onnx
 from dream_edge_runtime.graph.op import Op, Value
 from dream_edge_runtime.graph.signature import activation_dtype
 from dream_edge_runtime.inference.devices import import_onnxruntime
-from dream_edge_runtime.inference.onnx_network import saturates
+from dream_edge_runtime.inference.self_check import saturates
 
 Outputs = dict[str, NDArray[Any]]
 

@@ -104,7 +104,7 @@ def import_all() -> str:
 
 
 def probe_int8() -> str:
-    from dream_edge_runtime.inference.onnx_network import saturates
+    from dream_edge_runtime.inference.self_check import saturates
 
     return "saturates: activations of 7 bits" if saturates() else "does not saturate: activations of 8 bits"
 
@@ -243,7 +243,7 @@ def go_through(prepared: Path, out: Path, compared: Path, schemes: Sequence[str]
 
     import numpy as np
 
-    from dream_edge_runtime.inference.onnx_network import saturates
+    from dream_edge_runtime.inference.self_check import saturates
 
     np.savez_compressed(out / "logits.npz", allow_pickle=False, **logits)
     if (compared / "results.json").is_file() and compared.resolve() != out.resolve():

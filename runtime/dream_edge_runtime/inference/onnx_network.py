@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,28 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from ..artifact import Artifact
-from ..errors import Cancelled, CorruptArtifact, DeviceUnavailable, InvalidOption, OutOfMemory, TooLittleMemory
-from ..format.layout import TensorSpec, plan_layout
+from ..errors import (
+    ArtifactError,
+    Cancelled,
+    CorruptArtifact,
+    DeviceUnavailable,
+    DreamEdgeError,
+    InvalidOption,
+    OnnxRuntimeUnfit,
+    OutOfMemory,
+    TooLittleMemory,
+)
+from ..format.layout import plan_layout
 from ..format.model_config import ModelConfig
 from ..format.recipe import Target
 from ..graph.model import derive_graph
-from ..graph.onnx_writer import write_onnx
-from ..graph.op import Op
 from ..graph.signature import EIGHT_BITS, SEVEN_BITS, activation_dtype, key_value_names
 from ..host import default_threads
 from . import cuda
 from .devices import choose_device, import_onnxruntime
 from .memory import check_memory
 from .network import REDUCED, KeyValues, Rows
+from .self_check import check_products, saturates
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +69,7 @@ class OnnxNetwork:
         threads: for one pass; None = one for each core that this process may use; see `host.default_threads`.
         graph: the target whose graph is run; None = the device's. "cuda" also runs on the CPU, slowly.
         memory_check: refuse to load what the free memory (on CUDA: the GPU's) cannot hold.
+        self_check: try each kind of product first; DREAM_EDGE_SELF_CHECK=0 in the environment forbids it.
 
     On CUDA, token ids go to the GPU and the reduced outputs come back. Keys, values and full logits stay there; the
     logits are copied when they are asked for.
@@ -76,6 +85,7 @@ class OnnxNetwork:
         threads: int | None = None,
         graph: Target | None = None,
         memory_check: bool = True,
+        self_check: bool = True,
     ) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise InvalidOption("threads", threads, "must be a positive number of threads")
@@ -94,31 +104,42 @@ class OnnxNetwork:
         self._ort = import_onnxruntime()
         if memory_check:
             check_memory(artifact.path, artifact.manifest, self._target, self._device)
-        self._session = self._create(artifact, threads or default_threads())
+        self._path, self._threads = artifact.path, threads or default_threads()
+        bits = SEVEN_BITS if self._device == "cpu" and saturates() else EIGHT_BITS
+        directory, shards = _resolve_links(self._path, plan_layout(self.config, artifact.manifest.recipe).sizes())
+        derived = derive_graph(self.config, artifact.manifest.recipe, self._target, shards=shards, bits=bits)
+        self._session = self._create(derived, directory)
+        if self._device == "cuda":
+            cuda.check_session(self._session, self._path)
+        if self_check and self._target == self._device and os.environ.get("DREAM_EDGE_SELF_CHECK") != "0":
+            check_products(artifact, self._target, bits, self._create)
 
-    def _create(self, artifact: Artifact, threads: int) -> Any:
-        """A session of the graph that the manifest implies; of the artifact's files only the weights are read."""
-        config, recipe, path = self.config, artifact.manifest.recipe, artifact.path
-        directory, shards = _resolve_links(path, plan_layout(config, recipe).sizes())
-        options, on_cuda = self._ort.SessionOptions(), self._device == "cuda"
-        bits = SEVEN_BITS if not on_cuda and saturates() else EIGHT_BITS
-        graph = derive_graph(config, recipe, self._target, shards=shards, bits=bits)
+    def _create(self, graph: bytes, directory: str = "") -> Any:
+        """A session of `graph`, whose weights lie in files in `directory`."""
+        options = self._ort.SessionOptions()
         options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.add_session_config_entry(_WEIGHTS_DIRECTORY, directory)
-        if on_cuda:
+        if self._device == "cuda":
             cuda.configure(options)
-        providers = cuda.choose_providers() if on_cuda else ["CPUExecutionProvider"]
+        providers = cuda.choose_providers() if self._device == "cuda" else ["CPUExecutionProvider"]
         try:
             # its fallback would print to stdout and go on without CUDA
-            session = self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+            return self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
         except Exception as error:  # ONNX Runtime has no common base class for its errors
-            if on_cuda and (problem := cuda.explain_error(error)):
-                raise problem from None
-            raise CorruptArtifact(path, f"ONNX Runtime refuses the graph ({_first_line(error)})") from None
-        if on_cuda:
-            cuda.check_session(session, path)
-        return session
+            raise self._explain_refusal(error) from None
+
+    def _explain_refusal(self, error: Exception) -> DreamEdgeError:
+        said = str(error)
+        if self._device == "cuda" and (problem := cuda.explain_error(error)):
+            return problem
+        if "Failed to allocate memory" in said or "bad_alloc" in said:
+            return OutOfMemory()
+        try:
+            Artifact.open(self._path)  # were the weights cut or removed since?
+        except ArtifactError as changed:
+            return changed
+        return OnnxRuntimeUnfit(self._ort.__version__, said)
 
     def forward(
         self,
@@ -177,26 +198,6 @@ class OnnxNetwork:
         )
 
 
-@cache
-def saturates() -> bool:
-    """Whether this processor's u8 × s8 product loses integers that do not fit 16 bits (x64 without VNNI).
-
-    Found out by multiplying: the probe's weights are all 127, so a row of 255s must give 64 · (255 - 128) · 127.
-    """
-    ort, probe = import_onnxruntime(), Op([TensorSpec("activations", "uint8", ("rows", 64))])
-    weights, zero_point = np.full((64, 16), 127, np.int8), np.array(128, np.uint8)
-    probe.outputs["product"] = probe.MatMulIntegerToFloat(
-        probe.input("activations"), probe.constant(weights), 1.0, 1.0, probe.constant(zero_point)
-    )
-    graph = write_onnx(probe, [TensorSpec("product", "float32", ("rows", 16))], name="saturation_probe")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    product = session.run(None, {"activations": np.full((1, 64), 255, np.uint8)})[0]
-    return bool((product != 64 * (255 - 128) * 127).any())
-
-
 def _resolve_links(directory: Path, names: Iterable[str]) -> tuple[str, dict[str, str]]:
     """A directory that really holds the files, and each one's name there.
 
@@ -229,7 +230,3 @@ def _terminate_on(cancel: threading.Event | None, options: Any) -> Iterator[None
         yield
     finally:
         done.set()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__

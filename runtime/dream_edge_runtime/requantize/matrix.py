@@ -32,7 +32,7 @@ def requantize_rows(stored: Parameters, weights: WeightFormat, out: NDArray[np.i
 
     Returns: the scale of each row, fp32 [rows].
     """
-    codes = _unpack_groups(stored["weight"], weights)
+    codes = _unpack_codes(stored["weight"], weights).reshape(-1, weights.block_size, len(stored["weight"]))
     steps = stored["absmax" if weights.kind == "nf4" else "scales"].T.astype(np.float32)
     zeros = _decode_zero_points(stored, weights, steps.shape)
     extremes = (np.abs(_decode(codes.max(axis=1), zeros)), np.abs(_decode(codes.min(axis=1), zeros)))
@@ -47,12 +47,24 @@ def requantize_rows(stored: Parameters, weights: WeightFormat, out: NDArray[np.i
     return scales
 
 
-def _unpack_groups(packed: NDArray[np.uint8], weights: WeightFormat) -> NDArray[np.uint8]:
-    """[groups, block_size, rows]; of two 4-bit codes in a byte the first is the low half, for nf4 the high one."""
+def dequantize(stored: Parameters, weights: WeightFormat, inputs: int) -> FloatArray:
+    """What rows of a matrix stand for, fp32 [in, rows], however they are stored."""
+    if weights.kind == "float":
+        return np.asarray(stored["weight"].T, np.float32)
+    if weights.kind == "row":
+        return np.asarray(stored["weight"] * stored["scales"])
+    rows = stored["weight"].size * 8 // weights.bits // inputs if weights.kind == "nf4" else len(stored["weight"])
+    steps = stored["absmax" if weights.kind == "nf4" else "scales"].reshape(rows, -1).T.astype(np.float32)
+    zeros = _decode_zero_points(stored, weights, steps.shape)
+    group = np.arange(inputs) // weights.block_size
+    codes = _unpack_codes(stored["weight"].reshape(rows, -1), weights)[:inputs]
+    return _decode(codes, None if zeros is None else zeros[group]) * steps[group]
+
+
+def _unpack_codes(packed: NDArray[np.uint8], weights: WeightFormat) -> NDArray[np.uint8]:
+    """[in, rows]; of two 4-bit codes in a byte the first is the low half, for nf4 the high one."""
     columns = np.ascontiguousarray(packed.reshape(len(packed), -1).T)
-    if weights.bits == 4:
-        columns = _unpack(columns, first_is_low=weights.kind != "nf4")
-    return columns.reshape(-1, weights.block_size, len(packed))
+    return _unpack(columns, first_is_low=weights.kind != "nf4") if weights.bits == 4 else columns
 
 
 def _decode_zero_points(stored: Parameters, weights: WeightFormat, shape: tuple[int, ...]) -> FloatArray | None:

@@ -12,7 +12,7 @@ import pytest
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
-from dream_edge_runtime.errors import CorruptArtifact, DeviceUnavailable, OutOfMemory, TooLittleMemory
+from dream_edge_runtime.errors import DeviceUnavailable, OnnxRuntimeUnfit, OutOfMemory, TooLittleMemory
 from dream_edge_runtime.format.recipe import Recipe, WeightFormat
 from dream_edge_runtime.host import free_gpu_memory
 from dream_edge_runtime.inference import cuda
@@ -136,7 +136,7 @@ def test_other_failures_are_told_apart(artifact: Artifact, monkeypatch: pytest.M
     with pytest.raises(DeviceUnavailable, match="nvidia-smi"):
         OnnxNetwork(artifact, device="cuda")
     gpu.refusal = "Load model failed: invalid protobuf"
-    with pytest.raises(CorruptArtifact):
+    with pytest.raises(OnnxRuntimeUnfit, match="invalid protobuf"):
         OnnxNetwork(artifact, device="cuda")
 
 

@@ -34,9 +34,11 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import ROW, SCHEMES, Recipe
 from dream_edge_runtime.graph.signature import ACTIVATION_LEVELS, ACTIVATION_ZERO_POINT, EIGHT_BITS, SEVEN_BITS
 from dream_edge_runtime.inference import onnx_network as session
+from dream_edge_runtime.inference import self_check
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.network import Rows
-from dream_edge_runtime.inference.onnx_network import OnnxNetwork, saturates
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
+from dream_edge_runtime.inference.self_check import saturates
 from support.arithmetic import dequantized, quantized_rows, saturating_product
 from support.artifacts import GRAPH, WEIGHTS, make_artifact
 from support.checkpoints import random_weights, write_checkpoint, write_weights
@@ -222,7 +224,7 @@ def test_weights_that_onnx_runtime_refuses_are_an_artifact_error(tmp_path: Path)
     """Opening finds them first, unless they are cut after it."""
     made = make_artifact(tmp_path, "fp32")
     os.truncate(made.path / WEIGHTS, 1000)
-    with pytest.raises(CorruptArtifact, match="ONNX Runtime refuses"):
+    with pytest.raises(CorruptArtifact, match="it has 1000 bytes, the manifest says"):
         OnnxNetwork(made)
 
 
@@ -272,7 +274,7 @@ def test_probe_compares_with_the_exact_product(monkeypatch: pytest.MonkeyPatch, 
         SessionOptions = real.SessionOptions
         InferenceSession = Session
 
-    monkeypatch.setattr(session, "import_onnxruntime", lambda: Module)
+    monkeypatch.setattr(self_check, "import_onnxruntime", lambda: Module)
     assert saturates.__wrapped__() is wrong
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dream_edge_export.quantize.grid import encode_linear
+from dream_edge_export.quantize.grid import encode_embedding, encode_linear
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.format.recipe import WeightFormat
-from dream_edge_runtime.requantize.matrix import requantize_rows
+from dream_edge_runtime.format.recipe import FLOAT, HALF, ROW, WeightFormat
+from dream_edge_runtime.requantize.matrix import dequantize, requantize_rows
 from support.arithmetic import DoubleArray, dequantized
 
 FORMATS = {
@@ -57,3 +57,18 @@ def test_rows_of_zeros_stay_zeros(weights: WeightFormat) -> None:
     assert np.isfinite(scales).all()
     np.testing.assert_allclose((integers * scales).T, stored, atol=1e-2)
     assert not (integers * scales)[:, 0].any()
+
+
+@pytest.mark.parametrize("weights", [*FORMATS.values(), FLOAT, HALF, ROW], ids=[*FORMATS, "fp32", "fp16", "row"])
+@pytest.mark.parametrize("inputs", [80, 32])
+def test_dequantized_weights_are_what_is_stored(weights: WeightFormat, inputs: int) -> None:
+    weight = np.random.default_rng(2).standard_normal((23, inputs)).astype(np.float32)
+    stored = encode_linear(torch.from_numpy(weight), weights)
+    np.testing.assert_allclose(dequantize(stored, weights, inputs).T, dequantized(stored, weights, inputs), rtol=2**-23)
+
+
+def test_dequantized_table_may_end_within_a_group() -> None:
+    weights, table = WeightFormat(kind="block", bits=8, block_size=32), torch.randn(23, 72)
+    stored = encode_embedding(table, weights)
+    steps = np.repeat(np.abs(stored["scales"].astype(np.float32)), 32, axis=1)[:, :72]
+    assert (np.abs(dequantize(stored, weights, 72).T - table.numpy()) <= 0.51 * steps).all()
