@@ -1,7 +1,7 @@
 """The layers of Dream: Qwen2.5 with full attention, over active positions and cached keys and values.
 
-Tokens of all sequences are one dimension, [batch * active, ...], but inside attention, where heads are
-[batch, heads, active, head_dim].
+Tokens of all sequences are one dimension, [batch * active, ...], but inside attention, where they are
+[batch, active, ...].
 
 The stream of hidden states, the norms and the rotation of heads are fp32 on every target: Qwen2's stream holds values
 that fp16 would round to multiples of 8. What enters a matrix product or attention has the activations' type.
@@ -47,8 +47,8 @@ class Canvas(NamedTuple):
     """Of the angle by which each head is turned [batch * active, heads, head_dim / 2]; values' are only scaled."""
     mask: Value
     """[batch, 1, active, keys], added to scores: 0, or the least number for what is not attended to."""
-    heads: Value
-    """The shape that lays heads apart: [batch, active, -1, head_dim]."""
+    tokens: Value
+    """The shape that lays sequences apart: [batch, active, -1]."""
 
 
 class Decoder:
@@ -96,13 +96,14 @@ class Decoder:
             apart = op.Reshape(joined, [-1, sum(heads), config.head_dim])
             turned = op.Cast(op.RotaryEmbedding(apart, canvas.cos, canvas.sin, num_heads=1), self.dtype)
             widths = [count * config.head_dim for count in heads]
-            parts = op.Split(op.Reshape(turned, [-1, sum(widths)]), widths, axis=-1)
-            query, key, value = (op.Transpose(op.Reshape(part, canvas.heads), perm=[0, 2, 1, 3]) for part in parts)
-            keys, values = op.Concat(past.key, key, axis=2), op.Concat(past.value, value, axis=2)
-            attended = op.Attention(query, keys, values, canvas.mask, is_causal=0)
-            merged = op.Reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), [-1, config.hidden_size])
-            (product,) = self.multiply([f"{layer}.{each}" for each in READERS["o"]], Activations(merged))
-            return op.Cast(product, "float32"), KeyValue(key, value)
+            query, key, value = op.Split(op.Reshape(turned, canvas.tokens), widths, axis=-1)
+            # appends keys and values to those of the past; that it also gives out what comes of it, nobody needs
+            counts = {"q_num_heads": config.num_attention_heads, "kv_num_heads": config.num_key_value_heads}
+            attended = op.Attention(query, key, value, canvas.mask, *past, outputs=3, is_causal=0, **counts)
+            merged = Activations(op.Reshape(attended, [-1, config.hidden_size]))
+            (product,) = self.multiply([f"{layer}.{each}" for each in READERS["o"]], merged)
+            by_head = (op.Reshape(active, [0, 0, -1, config.head_dim]) for active in (key, value))
+            return op.Cast(product, "float32"), KeyValue(*(op.Transpose(each, perm=[0, 2, 1, 3]) for each in by_head))
 
     def _mlp(self, layer: str, x: Activations) -> Value:
         """down(silu(gate) · up); QuickGelu(x, a) is x · sigmoid(a x)."""
@@ -138,9 +139,9 @@ class Decoder:
         bias = op.Cast(op.Where(op.Unsqueeze(key_mask, [1, 2]), 0.0, least), self.dtype)
         # the Attention operator wants the row dimension spelled out
         mask = op.Expand(bias, op.Concat(batch, [1], active, keys, axis=0))
-        heads = op.Concat(batch, active, [-1, config.head_dim], axis=0)
+        tokens = op.Concat(batch, active, [-1], axis=0)
         return Canvas(
-            op.Where(turns, op.Cos(angles), 1 / self.headroom), op.Where(turns, op.Sin(angles), 0.0), mask, heads
+            op.Where(turns, op.Cos(angles), 1 / self.headroom), op.Where(turns, op.Sin(angles), 0.0), mask, tokens
         )
 
 

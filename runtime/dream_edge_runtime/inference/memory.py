@@ -65,12 +65,14 @@ def estimate_gpu_memory(
     layer = max(_attention_bytes(config, tokens), mlp) + max(copies[name] for name in copies.keys() - {LM_HEAD})
     # of the logits there are four at once: as they are, divided by the temperature, as probabilities, as logarithms
     head = max(16 * min(rows, tokens) * config.vocab_size, copies[LM_HEAD])
+    # hidden states and norms, sines and cosines of each head's angles
+    stream = tokens * (10 * config.hidden_size + 4 * (config.hidden_size + 2 * config.kv_size))
     # keys and values of all layers, of the pass before and of this one
     cache = 2 * config.num_hidden_layers * 2 * config.kv_size * 2 * tokens
     return MemoryEstimate(
         weights=loaded + 4 * sum(vector_sizes(config).values()) + _CONTEXT,
         loading=loading,
-        working=int(_SLACK * (cache + 10 * tokens * config.hidden_size + max(layer, head))),
+        working=int(_SLACK * (cache + stream + max(layer, head))),
     )
 
 

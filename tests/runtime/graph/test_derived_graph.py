@@ -99,22 +99,22 @@ def spec_of(port: onnx.ValueInfoProto) -> TensorSpec:
 # --- revision --------------------------------------------------------------------------------------------------------
 
 GOLDEN: dict[tuple[Scheme, str], str] = {
-    ("fp32", "cpu"): "15862552f355ae01",
-    ("fp16", "cpu"): "7cefca0e432b6adb",
-    ("fp16", "cuda"): "1600ce8740efb522",
-    ("fp16", "all"): "4fd1a490bb04c009",
-    ("int8", "cpu"): "f58361b0264ffc07",
-    ("int8", "cuda"): "df2d7f38b57476eb",
-    ("int8", "all"): "c59cfdd9df3e1b0a",
-    ("int4", "cpu"): "ead43fdcf8bfbf80",
-    ("int4", "cuda"): "e22cbf7f4e9e77df",
-    ("int4", "all"): "e0e333e557737f30",
-    ("mixed", "cpu"): "7ac24ad00f785c02",
-    ("mixed", "cuda"): "cdc5a97426aa97ff",
-    ("mixed", "all"): "a332016008771069",
-    ("nf4", "cpu"): "c1f5f9e324489720",
-    ("nf4", "cuda"): "2aad132f09f4c701",
-    ("nf4", "all"): "1eb29e89e1e814a5",
+    ("fp32", "cpu"): "a5d6bdce6cc56ec2",
+    ("fp16", "cpu"): "34419c798cc7a295",
+    ("fp16", "cuda"): "8d52cfeb5a2b68c9",
+    ("fp16", "all"): "b45c5c792e4915cd",
+    ("int8", "cpu"): "661976db32d70f77",
+    ("int8", "cuda"): "82860f9c6b78be66",
+    ("int8", "all"): "0452cab65ccae5f3",
+    ("int4", "cpu"): "a59b932ebc55a5d9",
+    ("int4", "cuda"): "b5e4a8b13fdc3696",
+    ("int4", "all"): "0d380f020101d722",
+    ("mixed", "cpu"): "5ec255655a19316c",
+    ("mixed", "cuda"): "45867deef2af6f84",
+    ("mixed", "all"): "d90442668bed39f2",
+    ("nf4", "cpu"): "8a79f1b74afbdc72",
+    ("nf4", "cuda"): "9e1202ebd6d678bb",
+    ("nf4", "all"): "7ff4e137b6df7e35",
 }
 
 

@@ -102,6 +102,20 @@ def test_large_key_biases_do_not_blur_attention(tmp_path: Path) -> None:
     assert all(types[name] == onnx.TensorProto.FLOAT for node in adds for name in node.input if name in types)
 
 
+@pytest.mark.parametrize(("target", "count"), [("cpu", 64), ("cuda", 32)])
+def test_best_tokens_are_those_of_the_logits_ties_by_id(tmp_path: Path, target: Target, count: int) -> None:
+    """With an lm_head whose rows come thrice, so that each logit is there three times."""
+    checkpoint, _ = make(tmp_path, "fp16", "cpu")
+    weights = load_reference(checkpoint).state_dict()
+    rows = weights["lm_head.weight"]
+    weights["lm_head.weight"] = rows[torch.arange(len(rows)) % (len(rows) // 3)]
+    write_weights(tmp_path / "checkpoint", {name: tensor.clone() for name, tensor in weights.items()})
+    recipe = Recipe.for_scheme("fp16", target=target)
+    artifact = export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "ties", recipe)
+    found = Graph(artifact, target=target).full_pass(*a_batch(checkpoint))
+    assert (found["top_ids"] == np.argsort(-found["logits"], axis=1, kind="stable")[:, :count]).all()
+
+
 def test_the_stream_is_a_sixteenth(tmp_path: Path) -> None:
     """What is added to it too, and what down_proj reads: where the CPU's graph holds 16 times as much."""
     checkpoint, artifact = make(tmp_path, "fp16", "all")
@@ -143,9 +157,13 @@ def test_products_beyond_fp16_are_computed(tmp_path: Path) -> None:
     expected = network(torch.from_numpy(ids), torch.from_numpy(valid)).detach().numpy().reshape(ids.size, -1)
     assert 65504 < loudest < 16 * 65504
     artifact = export(checkpoint, tmp_path / "loud", Recipe.for_scheme("fp16", target="cuda"))
-    found = Graph(artifact, target="cuda").full_pass(ids, valid)["logits"]
+    nodes = [node for node in Graph(artifact, target="cuda").model.graph.node if f"{inner}." in node.name]
+    names = [name for node in nodes for name in node.output if node.op_type in ("Gemm", "QuickGelu", "Mul")]
+    # as outputs they are fp16; inside, the CPU's provider computes in fp32
+    seen = Graph(artifact, target="cuda", extra=names).full_pass(ids, valid)
+    assert all(seen[name].dtype == np.float16 and np.isfinite(seen[name]).all() for name in names)
     real = valid.reshape(-1)
-    assert np.abs(found - expected)[real].max() <= 5e-3 * np.abs(expected).max()
+    assert np.abs(seen["logits"] - expected)[real].max() <= 5e-3 * np.abs(expected).max()
 
 
 def casts(artifact: Artifact) -> dict[str, Any]:
