@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from dream_edge_runtime.artifact import Artifact
@@ -19,10 +20,11 @@ from dream_edge_runtime.errors import (
     MissingExtra,
     UnsupportedArtifact,
 )
+from dream_edge_runtime.files.writing import explain_write_errors
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.host import default_threads, installed_version
+from dream_edge_runtime.host import default_threads, expand_home, installed_version
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.inference.memory import check_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
@@ -244,6 +246,9 @@ def _export_tiny(scheme: str) -> Path:
 
     from dream_edge_export.export import export
 
+    with explain_write_errors(out.parent, "Make room, or name another place with XDG_CACHE_HOME."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out.parent).close()  # the export would advise to name another OUT
     recipe = Recipe.for_scheme(scheme, layers=checkpoint.config.num_hidden_layers)
     return export(checkpoint, out, recipe, force=True).path
 
@@ -258,7 +263,5 @@ def cache_directory() -> Path:
     if chosen := os.environ.get("XDG_CACHE_HOME"):
         return Path(chosen) / "dream-edge"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "dream-edge" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "dream-edge"
-    return Path.home() / ".cache" / "dream-edge"
+        return expand_home(os.environ.get("LOCALAPPDATA") or "~/AppData/Local") / "dream-edge" / "cache"
+    return expand_home("~/Library/Caches" if sys.platform == "darwin" else "~/.cache") / "dream-edge"

@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from dream_edge.door import SystemRefusal
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError, InvalidOption
 from dream_edge_runtime.generation.config import OPTIONS
 
@@ -35,6 +36,11 @@ def report_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     except DreamEdgeError as error:
         say(error)
+        raise typer.Exit(FAILED) from None
+    except OSError as error:
+        if not error.filename:  # of the output
+            raise
+        say(SystemRefusal(error))
         raise typer.Exit(FAILED) from None
 
 

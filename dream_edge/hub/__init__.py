@@ -14,7 +14,7 @@ from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.progress import OnProgress, silent
 
 from .cache import Repository, cache_directory, find_cached, is_offline, source
-from .errors import ModelNotFound, NotAModel
+from .errors import HubUnreachable, ModelNotFound, NotAModel, advise_to_retry
 from .files import Kind
 
 __all__ = ["Kind", "Repository", "find_cached", "find_or_download", "parse_repository", "pull", "source"]
@@ -70,4 +70,6 @@ def _download(repository: Repository, kind: Kind | None, progress: OnProgress) -
         from .network import download
     except ImportError:
         raise MissingExtra(f"There is no directory {repository} here; fetching a model of that name", "hub") from None
+    except Exception as error:  # huggingface_hub reads the environment when it is imported
+        raise HubUnreachable(repository, f"huggingface_hub does not start ({error})", advise_to_retry()) from error
     return download(repository, kind, progress)

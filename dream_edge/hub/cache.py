@@ -17,6 +17,7 @@ from pathlib import Path
 from dream_edge_runtime.errors import DreamEdgeError
 from dream_edge_runtime.files.json import read_json_object
 from dream_edge_runtime.format.manifest import MANIFEST, Manifest
+from dream_edge_runtime.host import expand_home
 
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9_][A-Za-z0-9_.+/\-]{{0,254}}))?")
@@ -74,7 +75,7 @@ def cache_directory() -> Path:
     parent = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{parent}/huggingface"
     chosen = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    return Path(os.path.expandvars(chosen)).expanduser()
+    return expand_home(os.path.expandvars(chosen))
 
 
 def find_cached(repository: Repository) -> Path | None:

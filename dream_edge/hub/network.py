@@ -24,16 +24,12 @@ from dream_edge_runtime.progress import Meter, OnProgress
 from dream_edge_runtime.units import size
 
 from .cache import Repository, cache_directory, endpoint, is_commit
-from .errors import AccessDenied, HubError, HubUnreachable, ModelNotFound
+from .errors import AccessDenied, HubError, HubUnreachable, ModelNotFound, advise_to_retry
 from .files import HubFile, Kind, choose_files
 
 _log = logging.getLogger(__name__)
 
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
-_RETRY = (
-    "Check the connection, and HF_ENDPOINT, HTTPS_PROXY, ALL_PROXY (socks5:// needs `pip install socksio`) and "
-    "SSL_CERT_FILE, if set. Then run the same command again: files that have arrived are kept."
-)
 
 
 def download(repository: Repository, kind: Kind | None, progress: OnProgress) -> Path:
@@ -164,10 +160,11 @@ def _explain(error: Exception, repository: Repository, *, writing: bool) -> HubE
     if gated or status in {401, 403}:
         terms = f"Accept the model's terms at {hub}/{repository.name} if it has some, then {_LOG_IN}."
         return AccessDenied(repository, f"{hub} does not let you in", terms)
-    if writing and isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
-        remedy = "Make room, or set HF_HUB_CACHE to another directory."
+    is_here = writing or str(cache_directory().parent) in str(getattr(error, "filename", None))  # tokens lie beside it
+    if is_here and isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        remedy = "Make room, or set HF_HOME, or HF_HUB_CACHE, to another directory."
         return NotWritable(cache_directory(), error.strerror or str(error), remedy)
     said = next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
     why = f"it answered {status}" if status else said
     why = f"there is no complete copy here, and {hub} does not answer as a hub should ({why})"
-    return HubUnreachable(repository, why, _RETRY)
+    return HubUnreachable(repository, why, advise_to_retry())

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .errors import NotWritable
+
 _GROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _PROCESSORS = Path("/sys/devices/system/cpu")
@@ -32,6 +34,15 @@ def installed_version() -> str:
         return metadata.version("dream-edge")
     except metadata.PackageNotFoundError:
         return "0+uninstalled"
+
+
+def expand_home(path: str) -> Path:
+    """`path` with its ~ as the user's home directory. Raises NotWritable where there is none, as in some containers."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        remedy = "Set HOME, or XDG_CACHE_HOME, to a directory that can be written."
+        raise NotWritable(Path(path), "this user has no home directory", remedy) from None
 
 
 # --- cores -----------------------------------------------------------------------------------------------------------

@@ -79,10 +79,10 @@ class Int8Cache:
         Raises: NothingToRequantize, NotEnoughDisk, NotWritable, UnsafeCache, CorruptArtifact.
         """
         needed, key = estimate_bytes(artifact), self.key(artifact)
-        if copy := self.find(artifact, verify=verify):
-            return copy
-        _log.info("Keeping an int8 copy of about %s in %s", size(needed), self.directory)
         with explain_write_errors(self.directory, f"Make room, {_REMEDY}."):
+            if copy := self.find(artifact, verify=verify):
+                return copy
+            _log.info("Keeping an int8 copy of about %s in %s", size(needed), self.directory)
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._check_private()
             self._remove_abandoned()

@@ -150,26 +150,63 @@ def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "note"),
     [
-        ("ALL_PROXY", "socks5://127.0.0.1:1"),
-        ("all_proxy", "socks://127.0.0.1:1"),
-        ("SSL_CERT_FILE", "/gone/ca.pem"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "(write socks5://, which needs"),
+        ("all_proxy", "socks://127.0.0.1:1", "(write socks5://, which needs"),
+        ("HTTP_PROXY", "http://name:secret@127.0.0.1:1", ""),
+        ("http_proxy", "127.0.0.1:1", ""),
+        ("HTTP_PROXY", "http://127.0.0.1:99999", ""),
+        ("SSL_CERT_FILE", "/gone/ca.pem", "(there is no /gone/ca.pem)"),
+        ("SSLKEYLOGFILE", "/gone/keys", "(there is no /gone/keys)"),
+        ("HF_ENDPOINT", "mirror.example", ""),
+        ("HF_ENDPOINT", "http://127.0.0.1:99999", ""),
     ],
 )
-def test_proxies_and_certificates_that_do_not_work_are_named(
-    name: str, value: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
+def test_setting_that_keeps_a_connection_from_being_made_is_named(
+    name: str, value: str, note: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = (
         "import dream_edge\n"
         f"try: dream_edge.pull({NAME!r})\n"
         "except dream_edge.DreamEdgeError as error: print(type(error).__name__, error)\n"
+        "print(dream_edge.load('tiny').generate('Hello', max_new_tokens=2).new_tokens)\n"  # it needs no hub
     )
+    for proxy in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setenv(name, value)
     said = run_python(program)
-    assert said.stdout.startswith("HubUnreachable "), said.stdout + said.stderr
-    assert name.upper() in said.stdout
+    assert "HubUnreachable " in said.stdout, said.stdout + said.stderr
+    assert f"{name} {note}".strip() in said.stdout.partition("what is set:")[2]
+    assert "secret" not in said.stdout
     assert hub.requests == []
+    assert said.stdout.splitlines()[-1] == "2"
+
+
+def test_certificates_that_are_not_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/mine.pem")
+    with pytest.raises(hub_errors.HubUnreachable, match=r"REQUESTS_CA_BUNDLE \(which is not read: SSL_CERT_FILE is\)"):
+        dream_edge.pull(NAME)
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"])
+def test_cache_that_is_no_directory_is_said_with_the_remedy(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    program = (
+        "import dream_edge\n"
+        f"try: dream_edge.load({NAME!r})\n"
+        "except dream_edge.DreamEdgeError as error: print(type(error).__name__, error)\n"
+    )
+    said = run_python(program)
+    assert said.stdout.startswith("NotWritable "), said.stdout + said.stderr
+    assert "Not a directory. Make room, or set HF_HOME, or HF_HUB_CACHE" in said.stdout
 
 
 def test_disk_that_is_too_small_is_said_before_the_download(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
