@@ -86,6 +86,7 @@ def export(
                 place.is_resumable = False  # nothing of it can be used
                 raise
             artifact = Artifact.open(place.artifact)
+            check_output(checkpoint, out, force=force)  # hours later: files may have come
             place.put_in_place()
     return replace(artifact, path=named.absolute())
 

@@ -247,3 +247,22 @@ def test_pipe_or_device_at_the_goal_is_not_replaced(checkpoint: Checkpoint, tmp_
         export(checkpoint, tmp_path / "pipe", INT4)
     with pytest.raises(OutputForeign):
         export(checkpoint, tmp_path / "pipe", INT4, force=True)
+
+
+@pytest.mark.parametrize("is_mount", [False, True])
+def test_files_that_came_while_it_was_exporting_are_left_alone(
+    checkpoint: Checkpoint, out: Path, monkeypatch: pytest.MonkeyPatch, is_mount: bool
+) -> None:
+    if is_mount:
+        mount(out, monkeypatch)
+
+    def save_notes(progress: Progress) -> None:
+        if progress.done == progress.total:
+            (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(OutputExists):
+        export(checkpoint, out, INT4, progress=save_notes)
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    export(checkpoint, out, INT4)  # resumes
+    assert (names(out), scheme_of(out)) == (FILES, "int4")
