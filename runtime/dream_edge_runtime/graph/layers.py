@@ -56,8 +56,8 @@ class Decoder:
 
     def __init__(self, op: Op, config: ModelConfig, recipe: Recipe, target: Target) -> None:
         self.op, self.config, self.target, self.joined = op, config, target, recipe.joined
-        self.dtype, self.headroom = activation_dtype(target), HEADROOM[target]  # of what enters a product or attention
-        self.formats, self.shapes = recipe.targets[target], matrix_shapes(config)
+        self.formats, self.shapes, self.headroom = recipe.targets[target], matrix_shapes(config), HEADROOM[target]
+        self.dtype = activation_dtype(target)  # of what enters a matrix product or attention
 
     def record(self) -> tuple[Value, list[KeyValue]]:
         """Normalised hidden states [rows, hidden], fp32, of the asked rows; keys and values of the active positions."""
@@ -85,12 +85,15 @@ class Decoder:
             products.append(Linear(self.op, name, weights, outputs, inputs, f"{name}.bias" in self.op.weights)(x))
         return products
 
+    def _project(self, layer: str, stage: str, x: Activations) -> list[Value]:
+        return self.multiply([f"{layer}.{name}" for name in READERS[stage]], x)
+
     def _attention(self, layer: str, x: Activations, canvas: Canvas, past: KeyValue) -> tuple[Value, KeyValue]:
         """Bidirectional grouped-query attention over cached and active keys; their order does not matter."""
         op, config = self.op, self.config
         with op.block(f"{layer}.self_attn"):
             heads = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
-            products = self.multiply([f"{layer}.{each}" for each in READERS["qkv"]], x)
+            products = self._project(layer, "qkv", x)
             joined = op.Concat(*products, axis=-1) if len(products) > 1 else products[0]
             # rotary position embedding, pairs (i, i + head_dim / 2), in fp32; tokens are its batch, heads its positions
             apart = op.Reshape(joined, [-1, sum(heads), config.head_dim])
@@ -100,8 +103,7 @@ class Decoder:
             # appends keys and values to those of the past; that it also gives out what comes of it, nobody needs
             counts = {"q_num_heads": config.num_attention_heads, "kv_num_heads": config.num_key_value_heads}
             attended = op.Attention(query, key, value, canvas.mask, *past, outputs=3, is_causal=0, **counts)
-            merged = Activations(op.Reshape(attended, [-1, config.hidden_size]))
-            (product,) = self.multiply([f"{layer}.{each}" for each in READERS["o"]], merged)
+            (product,) = self._project(layer, "o", Activations(op.Reshape(attended, [-1, config.hidden_size])))
             by_head = (op.Reshape(active, [0, 0, -1, config.head_dim]) for active in (key, value))
             return op.Cast(product, "float32"), KeyValue(*(op.Transpose(each, perm=[0, 2, 1, 3]) for each in by_head))
 
@@ -109,10 +111,10 @@ class Decoder:
         """down(silu(gate) · up); QuickGelu(x, a) is x · sigmoid(a x)."""
         op, inner = self.op, self.config.intermediate_size
         with op.block(f"{layer}.mlp"):
-            products = self.multiply([f"{layer}.{each}" for each in READERS["gate_up"]], x)
+            products = self._project(layer, "gate_up", x)
             gate, up = products if len(products) > 1 else op.Split(products[0], [inner, inner], axis=-1)
-            activated = Activations(op.Mul(op.QuickGelu(gate, alpha=self.headroom**0.5), up))
-            (product,) = self.multiply([f"{layer}.{each}" for each in READERS["down"]], activated)
+            activated = op.Mul(op.QuickGelu(gate, alpha=self.headroom**0.5), up)
+            (product,) = self._project(layer, "down", Activations(activated))
             return op.Cast(product, "float32")
 
     def _add_norm(self, name: str, hidden: Value, product: Value | None, scale: float = 1.0) -> tuple[Value, Value]:
