@@ -20,7 +20,7 @@ from dream_edge_runtime.progress import Progress
 
 def write_requests(path: Path, count: int) -> Path:
     words = ("dog", "cat", "old man", "boys", "garden", "lamp", "tree")
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             body = {"prompt": f"The {words[number % len(words)]}", "max_tokens": 16, "steps": 16, "seed": number}
             file.write(json.dumps({"custom_id": str(number), "url": "/v1/completions", "body": body}) + "\n")

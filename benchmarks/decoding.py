@@ -229,7 +229,7 @@ def main() -> None:
     ]
     print("\n" + table(rows, options.cases))
     if options.json:
-        options.json.write_text(json.dumps({"cases": options.cases, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"cases": options.cases, "rows": rows}, indent=1) + "\n", "utf-8")
     if options.plot:
         draw(rows, options.plot)
 

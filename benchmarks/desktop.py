@@ -70,7 +70,7 @@ def main() -> None:
         print(f"  {name:22}{size / 1e6:8.1f} MB")
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "letter.txt"
-        text.write_text(TEXT)
+        text.write_text(TEXT, "utf-8")
         start(directory, text)
         for kind in ("cold", "warm"):
             measured = []

@@ -91,7 +91,7 @@ def _connect(address: str | None, cpus: int) -> Iterator[None]:
         os.environ.setdefault(name, value)
     try:
         import ray
-        import ray.data
+        import ray.data  # noqa: F401 - an attribute of ray from now on
     except ImportError:
         raise _missing_ray() from None
 

@@ -64,7 +64,7 @@ def batch(
 
     with (
         show_progress() as progress,
-        Path(os.devnull).open("w") as nowhere,
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         redirect_stdout(nowhere),  # where Ray prints that a worker was lost
     ):
         done = dream_edge.batch(

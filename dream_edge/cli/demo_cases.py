@@ -106,5 +106,7 @@ def _chat(rng: np.random.Generator) -> DemoCase:
 
 def _draw(rng: np.random.Generator, kind: str) -> dict[str, Any]:
     """One of the prepared cases of kind `kind`, with the pattern of all its right answers (`tools/tiny/texts.py`)."""
-    cases: list[dict[str, Any]] = json.loads(resources.files(__package__).joinpath("demo_cases.json").read_text())[kind]
+    cases: list[dict[str, Any]] = json.loads(
+        resources.files(__package__).joinpath("demo_cases.json").read_text("utf-8")
+    )[kind]
     return cases[int(rng.integers(len(cases)))]

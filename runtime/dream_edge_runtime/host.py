@@ -215,6 +215,6 @@ def _read_kilobytes(path: Path, name: str) -> int | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except OSError:
         return ""

@@ -24,7 +24,7 @@ def test_decoding_compares_settings_with_the_official_loop(tmp_path: Path) -> No
         timeout=120,
         check=True,
     )
-    official, _, preset, _, roomy = json.loads(figures.read_text())["rows"]  # a hole has no room but its own
+    official, _, preset, _, roomy = json.loads(figures.read_text("utf-8"))["rows"]  # a hole has no room but its own
     assert (official["setting"], preset["setting"]) == ("official", "preset")
     assert (roomy["setting"], roomy["task"]) == ("preset, room for 128", "Sudoku")
     assert official["passes"] == 23

@@ -64,7 +64,7 @@ def test_cache_that_cannot_be_written_is_said_with_the_remedy(
     dream_edge.export("tiny", tmp_path / "out", scheme="int4")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if place == "file":
-        (tmp_path / "cache").write_text("")
+        (tmp_path / "cache").write_text("", "utf-8")
     else:
         refuse_to_create(tmp_path / "cache", {"read-only": errno.EROFS, "quota": errno.EDQUOT}[place], monkeypatch)
     with pytest.raises(NotWritable, match="XDG_CACHE_HOME"):

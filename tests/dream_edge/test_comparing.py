@@ -46,7 +46,7 @@ def test_artifacts_are_compared_in_their_order_and_predictions_kept(
 
 
 def test_a_path_among_texts_is_a_file_of_them(random_artifact: Path, random_checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "one.txt").write_text(TEXTS[1])
+    (tmp_path / "one.txt").write_text(TEXTS[1], "utf-8")
     given: list[list[str | Path]] = [[*TEXTS], [TEXTS[0], tmp_path / "one.txt"]]
     one, other = (
         dream_edge.compare(

@@ -76,7 +76,7 @@ def test_a_directory_called_tiny_comes_first_only_with_a_model_in_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / "notes.txt").write_text("of a tiny project")
+    (tmp_path / "tiny" / "notes.txt").write_text("of a tiny project", "utf-8")
     assert dream_edge.resolve_artifact("tiny") == bundled("tiny_int8")
     assert dream_edge.resolve_checkpoint("tiny") == bundled("tiny")
     shutil.copytree(random_artifact, tmp_path / "tiny", dirs_exist_ok=True)

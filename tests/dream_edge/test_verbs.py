@@ -68,7 +68,7 @@ def test_options_that_contradict_each_other_are_refused_before_the_checkpoint_is
 
 def test_nothing_is_measured_for_a_place_that_is_taken(random_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "notes.txt").write_text("mine", "utf-8")
     with pytest.raises(OutputExists):
         dream_edge.export(random_checkpoint, tmp_path / "out", scheme="mixed", bits=6.0)
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
@@ -114,11 +114,11 @@ def test_loading_is_reported(random_artifact: Path) -> None:
 def test_batch_answers_a_file_with_an_artifact_named(random_artifact: Path, tmp_path: Path) -> None:
     body = {"model": random_artifact.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
     line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
-    (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "in.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
     seen: list[Progress] = []
     found = dream_edge.batch(random_artifact, tmp_path / "in.jsonl", str(tmp_path / "out.jsonl"), progress=seen.append)
     assert (found.done, found.before, found.refused, found.total) == (1, 0, 0, 1)
-    assert json.loads((tmp_path / "out.jsonl").read_text())["response"]["status_code"] == 200
+    assert json.loads((tmp_path / "out.jsonl").read_text("utf-8"))["response"]["status_code"] == 200
     assert [each.task for each in seen if each.unit] == ["answering"] * 2
     assert dream_edge.batch(random_artifact, tmp_path / "in.jsonl", tmp_path / "out.jsonl").before == 1
 

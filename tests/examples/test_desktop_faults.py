@@ -40,7 +40,7 @@ def test_whatever_goes_wrong_in_the_thread_is_told(desk: Desk, monkeypatch: pyte
 def test_without_a_model_it_says_how_to_get_one(desk: Desk, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
-    (damaged / "manifest.json").write_text("{}")
+    (damaged / "manifest.json").write_text("{}", "utf-8")
     desk.window.load(str(damaged))
     desk.until(desk.window.notice.isVisible)
     assert str(damaged) in desk.window.notice.text.text()
@@ -75,7 +75,7 @@ def test_a_file_that_is_no_text_is_told(desk: Desk, tmp_path: Path, content: byt
 def test_a_file_that_cannot_be_written_is_told(desk: Desk, tmp_path: Path) -> None:
     file = tmp_path / "gone" / "file.txt"
     file.parent.mkdir()
-    file.write_text("text")
+    file.write_text("text", "utf-8")
     desk.window.open(file)
     desk.type("more ")
     file.unlink()
@@ -124,14 +124,14 @@ def test_unsaved_text_is_asked_about(desk: Desk, monkeypatch: pytest.MonkeyPatch
     answers = [QMessageBox.StandardButton.Cancel, QMessageBox.StandardButton.Save]
     monkeypatch.setattr(QMessageBox, "warning", lambda *_: answers.pop(0))
     file = tmp_path / "file.txt"
-    file.write_text("text")
+    file.write_text("text", "utf-8")
     desk.window.open(file)
     desk.type("more ")
     assert desk.window.isWindowModified()
     assert not desk.window.close()
     assert desk.window.isVisible()
     assert desk.window.close()
-    assert file.read_text() == "more text"
+    assert file.read_text("utf-8") == "more text"
     assert not answers
 
 

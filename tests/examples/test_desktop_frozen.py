@@ -51,7 +51,7 @@ def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_generates_without_python(program: Path, tmp_path: Path) -> None:
     letter = tmp_path / "letter.txt"
-    letter.write_text(TEXT)
+    letter.write_text(TEXT, "utf-8")
     done = run(program, "--print", str(letter))
     assert done.returncode == 0, done.stderr
     before, between, after = TEXT.split("[[1]]")
@@ -63,7 +63,7 @@ def test_it_generates_without_python(program: Path, tmp_path: Path) -> None:
 
 def test_its_window_opens_and_writes(program: Path, tmp_path: Path) -> None:
     letter = tmp_path / "letter.txt"
-    letter.write_text(TEXT)
+    letter.write_text(TEXT, "utf-8")
     command, seen = [str(program), "--verbose", "--fill", str(letter)], list[str]()
     with subprocess.Popen(command, env=ENVIRONMENT, cwd="/", stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -79,7 +79,7 @@ def test_its_window_opens_and_writes(program: Path, tmp_path: Path) -> None:
 
 def test_its_errors_are_told_without_a_traceback(program: Path, tmp_path: Path) -> None:
     letter = tmp_path / "letter.txt"
-    letter.write_text(TEXT)
+    letter.write_text(TEXT, "utf-8")
     done = run(program, "--print", str(letter), "--model", "/no/such/artifact")
     assert done.returncode == 1
     assert "no artifact here" in done.stderr

@@ -216,7 +216,7 @@ def test_print_fills_the_holes_and_touches_nothing_else(tmp_path: Path) -> None:
 
 def test_print_needs_no_qt(tmp_path: Path) -> None:
     file = tmp_path / "letter.txt"
-    file.write_text("The old man[[1]] because he[[1]] hungry.")
+    file.write_text("The old man[[1]] because he[[1]] hungry.", "utf-8")
     program = f"""
 import pathlib, sys
 sys.path.insert(0, {str(MAIN.parent)!r})
@@ -233,7 +233,7 @@ assert not [name for name in sys.modules if name.startswith(("PySide6", "torch")
 )
 def test_print_says_what_is_wrong(tmp_path: Path, text: str, model: str, said: str) -> None:
     file = tmp_path / "letter.txt"
-    file.write_text(text)
+    file.write_text(text, "utf-8")
     done = run("--print", str(file), "--model", model)
     assert done.returncode == 1
     assert said in done.stderr.decode()

@@ -106,7 +106,9 @@ def test_tied_checkpoint_equals_its_untied_twin(tmp_path: Path, scheme: str) -> 
 
 def test_licence_of_the_checkpoint_is_carried_over(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint")
-    (tmp_path / "checkpoint" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\nlicense: mit\n")
+    (tmp_path / "checkpoint" / "README.md").write_text(
+        "---\nlicense: apache-2.0\n---\n# A model\nlicense: mit\n", "utf-8"
+    )
     made = export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "out", INT8)
     assert made.manifest.license == "apache-2.0"
     assert "\nlicense: apache-2.0\n" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

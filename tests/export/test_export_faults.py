@@ -208,6 +208,6 @@ def test_second_export_to_one_place_is_refused_and_the_first_ends_well(checkpoin
 
 def test_lock_of_a_dead_process_is_taken_over(checkpoint: Checkpoint, tmp_path: Path) -> None:
     locate_staging(tmp_path / "out").mkdir()
-    (locate_staging(tmp_path / "out") / "lock").write_text("1")  # a process that lives, but does not hold it
+    (locate_staging(tmp_path / "out") / "lock").write_text("1", "utf-8")  # a process that lives, but does not hold it
     export(checkpoint, tmp_path / "out", INT4)
     assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint", "out"}

@@ -36,7 +36,7 @@ def write_large(directory: Path, **geometry: Any) -> Checkpoint:
     """A bf16 checkpoint of any size, made without holding it: every row of a matrix is the same random one."""
     directory.mkdir()
     raw = {**config_dict(**geometry), "torch_dtype": "bfloat16"}
-    (directory / "config.json").write_text(json.dumps(raw))
+    (directory / "config.json").write_text(json.dumps(raw), "utf-8")
     write_tokenizer(directory)
     table, position = {}, 0
     shapes = tensor_shapes(ModelConfig.from_dict(raw))

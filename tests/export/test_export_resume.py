@@ -235,6 +235,6 @@ def test_old_artifact_comes_back_after_a_crash_between_the_renames(checkpoint: C
 
 def test_files_of_others_in_the_hidden_directory_are_left_alone(checkpoint: Checkpoint, tmp_path: Path) -> None:
     locate_staging(tmp_path / "out").mkdir()
-    (locate_staging(tmp_path / "out") / "mine").write_text("mine")
+    (locate_staging(tmp_path / "out") / "mine").write_text("mine", "utf-8")
     export(checkpoint, tmp_path / "out", INT4)
-    assert (locate_staging(tmp_path / "out") / "mine").read_text() == "mine"
+    assert (locate_staging(tmp_path / "out") / "mine").read_text("utf-8") == "mine"

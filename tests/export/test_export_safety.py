@@ -74,31 +74,31 @@ FOREIGN = (
 def put(out: Path, kind: str) -> None:
     """Something in the place of the artifact that is not an artifact."""
     if kind == "file":
-        out.write_text("mine")
+        out.write_text("mine", "utf-8")
         return
     if kind == "link":
         (out.parent / "elsewhere").mkdir()
-        (out.parent / "elsewhere" / "manifest.json").write_text("{}")
+        (out.parent / "elsewhere" / "manifest.json").write_text("{}", "utf-8")
         out.symlink_to(out.parent / "elsewhere", target_is_directory=True)
         return
     out.mkdir()
     match kind:
         case "readme":
-            (out / "README.md").write_text("my notes")
+            (out / "README.md").write_text("my notes", "utf-8")
         case "manifest_of_something_else":
-            (out / "manifest.json").write_text("{}")
-            (out / "README.md").write_text("a browser extension")
+            (out / "manifest.json").write_text("{}", "utf-8")
+            (out / "README.md").write_text("a browser extension", "utf-8")
         case "checkpoint":
             write_checkpoint(out)
         case "artifact_with_more":
-            (out / "manifest.json").write_text("{}")
-            (out / "model_cpu.onnx").write_text("")
-            (out / "thesis.docx").write_text("mine")
+            (out / "manifest.json").write_text("{}", "utf-8")
+            (out / "model_cpu.onnx").write_text("", "utf-8")
+            (out / "thesis.docx").write_text("mine", "utf-8")
         case "directory_in_disguise":
-            (out / "manifest.json").write_text("{}")
-            (out / "model_cpu.onnx").write_text("")
+            (out / "manifest.json").write_text("{}", "utf-8")
+            (out / "model_cpu.onnx").write_text("", "utf-8")
             (out / "README.md").mkdir()
-            (out / "README.md" / "thesis.docx").write_text("mine")
+            (out / "README.md" / "thesis.docx").write_text("mine", "utf-8")
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
@@ -185,6 +185,6 @@ def test_interrupt_before_anything_is_finished_leaves_nothing(checkpoint: Checkp
 
 
 def test_place_that_cannot_be_written_is_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(DreamEdgeError, match="file"):
         export(checkpoint, tmp_path / "file" / "out", INT8)

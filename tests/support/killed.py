@@ -64,7 +64,7 @@ def at_operations(checkpoint: Path, directory: Path, stride: int) -> dict[str, A
     shutil.copytree(old, out)
     counted = directory / "count"
     wait_for(forked(checkpoint, out, prepare=lambda: count_operations(counted)))
-    total, expected = int(counted.read_text()), digests(out)
+    total, expected = int(counted.read_text("utf-8")), digests(out)
     counted.unlink()
     same, loading, missing = [], [], 0
     for number in [n for n in range(1, total + 1) if n % stride == 0 or n > total - 20]:

@@ -61,7 +61,7 @@ class Shell:
         programs = directory / ".programs"
         programs.mkdir()
         for name, command in (("dream-edge", "-m dream_edge"), ("python", "")):
-            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
+            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n', "utf-8")
             (programs / name).chmod(0o755)
         self._environment = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -252,7 +252,7 @@ def is_own_script(arguments: list[str]) -> bool:
 
 
 def _unfit_installation(arguments: list[str]) -> str:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     for before, each in pairwise(arguments):
         if before == "--group":
             if each not in project["dependency-groups"]:

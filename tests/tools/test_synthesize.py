@@ -113,7 +113,7 @@ def test_added_tokens_keep_their_ids_where_words_are_left_out(checkpoint: Path) 
     assert len(read(checkpoint / "vocab.json")) == WORDS
     added = read(checkpoint / "added_tokens.json")
     assert (added["<|endoftext|>"], added["<|im_end|>"], added["<|mask|>"]) == (151643, 151645, 151666)
-    assert len((checkpoint / "merges.txt").read_text().splitlines()) == 1 + WORDS - 256
+    assert len((checkpoint / "merges.txt").read_text("utf-8").splitlines()) == 1 + WORDS - 256
 
 
 # --- the same bytes --------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tools.tiny.texts import (
     pattern_of_fills,
 )
 
-DEMO = json.loads((PACKAGE / "cli" / "demo_cases.json").read_text())
+DEMO = json.loads((PACKAGE / "cli" / "demo_cases.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ DEMO = json.loads((PACKAGE / "cli" / "demo_cases.json").read_text())
     ],
 )
 def test_files_hold_what_the_generators_draw(name: str, seed: int, cases: int, held_out: bool) -> None:
-    lines = (PACKAGE / "quality" / "texts" / name).read_text().splitlines()
+    lines = (PACKAGE / "quality" / "texts" / name).read_text("utf-8").splitlines()
     assert list(map(json.loads, lines)) == list(draw_texts(seed, cases, held_out=held_out))
 
 

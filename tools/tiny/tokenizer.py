@@ -89,7 +89,7 @@ def train_tokenizer(texts: Iterable[str], directory: Path) -> None:
         "tokenizer_class": "DreamTokenizer",
         "unk_token": None,
     }
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -98,7 +98,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = _pre_tokenizer()
     tokenizer.decoder = decoders.ByteLevel()
-    config = json.loads((directory / "tokenizer_config.json").read_text())
+    config = json.loads((directory / "tokenizer_config.json").read_text("utf-8"))
     added = sorted(config["added_tokens_decoder"].items(), key=lambda item: int(item[0]))
     tokenizer.add_special_tokens([AddedToken(token["content"], normalized=False, special=True) for _, token in added])
     return tokenizer

@@ -259,8 +259,8 @@ def prepare(directory: Path, seed: int) -> ModelConfig:
         tokenizer = load_tokenizer(directory)
         special = special_ids(tokenizer)
         config = dict(sorted(config_json(tokenizer.get_vocab_size(), special).items()))
-        (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n")
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", "utf-8")
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     return ModelConfig.read(directory / "config.json")
 
 

@@ -26,7 +26,7 @@ def hold_lock(path: Path, out: Path) -> Iterator[None]:
     lock = _acquire(path, out, holder)
     try:
         with suppress(OSError):  # only for the message to those who are refused
-            holder.write_text(str(os.getpid()))
+            holder.write_text(str(os.getpid()), "utf-8")
         yield
     finally:
         with suppress(OSError):
@@ -50,5 +50,5 @@ def _acquire(path: Path, out: Path, holder: Path) -> FileLock:
 
 def _read_id(holder: Path) -> int | None:
     with suppress(OSError, ValueError):
-        return int(holder.read_text())
+        return int(holder.read_text("utf-8"))
     return None

@@ -38,12 +38,12 @@ def completion(number: int, **body: Any) -> dict[str, Any]:
 
 
 def write(path: Path, *lines: Any) -> Path:
-    path.write_text("".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in lines))
+    path.write_text("".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in lines), "utf-8")
     return path
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def test_answers_are_those_of_python(model: DreamModel, tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_results_of_something_else_are_left_alone(model: DreamModel, tmp_path: P
         (json.dumps(result) + "\n", "'another', not 'request 1'"),
         ((json.dumps(result) + "\n") * 2, "second time"),
     ):
-        out.write_text(content)
+        out.write_text(content, "utf-8")
         with pytest.raises(MismatchedResults, match=why):
             run_batch(LocalEngine(lambda: model, "tiny"), source, out)
-        assert out.read_text() == content
+        assert out.read_text("utf-8") == content
 
 
 def test_what_is_no_batch_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:

@@ -38,12 +38,12 @@ class Told:
 
 def batch_of(path: Path, count: int) -> Path:
     lines = (json.dumps({"custom_id": f"r{number}", "url": "/v1/fill"}) + "\n" for number in range(1, count + 1))
-    path.write_text("\n".join(lines))  # an empty line after each
+    path.write_text("\n".join(lines), "utf-8")  # an empty line after each
     return path
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def test_answers_in_any_order_and_twice_are_written_once(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ ENGINES = (("--threads", "1"), RAY)
 def write_batch(path: Path, count: int, *, length: int = 24) -> Path:
     """Texts drawn with a seed, one official step a token; every tenth cannot be made, every seventh line is empty."""
     words = ("dog", "cat", "old man", "boys", "garden", "lamp", "tree")
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         for number in range(count):
             body = {"prompt": f"The {words[number % 7]}", "max_tokens": length, "steps": length, "seed": number}
             body |= {"temperature": 0.7, "n": 1 + number % 2} if number % 10 != 9 else {"colour": "red"}
@@ -59,7 +59,7 @@ def write_batch(path: Path, count: int, *, length: int = 24) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """Results by custom_id, without what differs from run to run. A custom_id that comes twice is an error."""
     found: dict[str, Any] = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text("utf-8").splitlines():
         result = json.loads(line)
         body = result["response"]["body"]
         told = body.get("diffusion", {})
@@ -120,7 +120,7 @@ def ray_processes(ancestor: int, title: str = "") -> list[int]:
     for entry in Path("/proc").iterdir():
         try:
             number = int(entry.name)
-            parents[number] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents[number] = int((entry / "stat").read_text("utf-8").rsplit(")", 1)[1].split()[1])
             if title in (entry / "cmdline").read_bytes().decode(errors="replace"):
                 found.append(number)
         except (ValueError, OSError):
@@ -172,7 +172,7 @@ def test_a_request_that_ends_its_workers_has_that_in_its_line(
 
     source, out = write_batch(tmp_path / "in.jsonl", 12), tmp_path / "out.jsonl"
     deadly = json.dumps({"custom_id": "deadly", "url": "/v1/completions", "body": {"prompt": "The"}})
-    source.write_text(source.read_text() + deadly + "\n")
+    source.write_text(source.read_text("utf-8") + deadly + "\n", "utf-8")
     run_batch(engine_of(cluster, source=DeadlySource(name="tiny")), source, out)
     found = read(out)
     response = found.pop("deadly")["response"]

@@ -250,8 +250,10 @@ def test_compare_with_a_base_is_compare_with_its_checkpoint(
 ) -> None:
     """Made once, announced, and then used without the checkpoint and without PyTorch."""
     texts = tmp_path / "texts.txt", tmp_path / "chats.jsonl"
-    texts[0].write_text("The quick brown fox.\n\nThe lazy dog.")
-    texts[1].write_text('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}')
+    texts[0].write_text("The quick brown fox.\n\nThe lazy dog.", "utf-8")
+    texts[1].write_text(
+        '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}', "utf-8"
+    )
     arguments = ("--sequences", "4", "--longest", "12", "--bins", "6", "--data", texts[0], "--data", texts[1])
     base = tmp_path / "a.base"
     made = succeed("compare", random_artifact, "--reference", random_checkpoint, "--save-base", base, *arguments)

@@ -86,7 +86,7 @@ FAILURES = {
 def places(random_artifact: Path, random_checkpoint: Path, tmp_path: Path) -> dict[str, str]:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
-    (foreign / "diary.txt").write_text("mine")
+    (foreign / "diary.txt").write_text("mine", "utf-8")
     return {
         "artifact": str(random_artifact),
         "checkpoint": str(random_checkpoint),
@@ -142,7 +142,7 @@ def test_line_ends_in_a_name_stay_on_the_line(tmp_path: Path) -> None:
 
 def test_damaged_manifest(random_artifact: Path, tmp_path: Path) -> None:
     shutil.copytree(random_artifact, tmp_path / "artifact")
-    (tmp_path / "artifact" / "manifest.json").write_text("{")
+    (tmp_path / "artifact" / "manifest.json").write_text("{", "utf-8")
     result = CliRunner().invoke(app, ["generate", str(tmp_path / "artifact"), "-p", "x"])
     assert result.exit_code == exit_codes.FAILED
     assert result.stderr.count("\n") == 1

@@ -39,7 +39,7 @@ def test_sizes_room_memory_and_time_are_said_before(random_checkpoint: Path, tmp
 
 
 def test_nothing_is_announced_that_is_refused(random_checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("mine")
+    (tmp_path / "out").write_text("mine", "utf-8")
     result = run(random_checkpoint, tmp_path / "out", "--scheme", "int4")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [

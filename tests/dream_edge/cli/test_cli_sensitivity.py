@@ -24,7 +24,7 @@ def run(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("texts") / "texts.txt"
-    path.write_text("Ants march over the hill.\n\nOne two three four.\n\nNo.")
+    path.write_text("Ants march over the hill.\n\nOne two three four.\n\nNo.", "utf-8")
     return path
 
 
@@ -46,7 +46,7 @@ def test_measuring_again_finds_everything_known(random_checkpoint: Path, texts: 
     result = run("sensitivity", random_checkpoint, *map(str, options), "--out", measured, "--json")
     assert result.exit_code == 0, result.stderr
     assert "0 changes to measure; " in result.stderr
-    assert json.loads(result.stdout) == json.loads(measured.read_text())
+    assert json.loads(result.stdout) == json.loads(measured.read_text("utf-8"))
     assert measured.read_bytes() == before
 
 
@@ -67,7 +67,7 @@ def test_a_budget_is_spent_and_what_comes_of_it_runs(
     chosen_by = manifest.provenance["recipe_chosen_by"]
     assert chosen_by["bits"] == 5.6
     assert chosen_by["measured_on"]["sequences"] == 4
-    assert "chosen by its measured loss within 5.6 bits per weight" in (out / "README.md").read_text()
+    assert "chosen by its measured loss within 5.6 bits per weight" in (out / "README.md").read_text("utf-8")
     for as_int8 in (False, True):
         model = dream_edge.load(out, as_int8=as_int8, threads=1)
         assert isinstance(model.generate("Ants", max_new_tokens=4, raw=True, seed=1).text, str)
@@ -86,7 +86,7 @@ def test_without_measurements_they_are_made_first_and_kept(
     kept = tmp_path / "out.sensitivity.json"
     assert result.exit_code == 2  # only now is it known what they take
     assert "--bits 12.0: must lie between" in result.stderr
-    assert len(json.loads(kept.read_text())["effects"]) > 40
+    assert len(json.loads(kept.read_text("utf-8"))["effects"]) > 40
     assert not out.exists()
     result = run("export", random_checkpoint, out, "--scheme", "mixed", "--bits", "6")
     assert result.exit_code == 0, result.stderr

@@ -30,16 +30,16 @@ def test_a_sweep_exports_compares_draws_and_recommends(random_checkpoint: Path, 
     out, report = tmp_path / "sweep", tmp_path / "report"
     said = sweep(random_checkpoint, out, "--report", report, "--memory", "8GB")
     assert {each.name for each in out.iterdir()} == {"int8", "int4-32", "base"}
-    assert json.loads((out / "int4-32" / "manifest.json").read_text())["recipe"]["targets"]["cpu"]["body"] == {
+    assert json.loads((out / "int4-32" / "manifest.json").read_text("utf-8"))["recipe"]["targets"]["cpu"]["body"] == {
         "bits": 4,
         "block_size": 32,
         "kind": "block",
         "symmetric": False,
     }
     assert "For 8.0 GB of memory: take int8." in said
-    found = json.loads((report / "report.json").read_text())
+    found = json.loads((report / "report.json").read_text("utf-8"))
     assert found["advice"]["chosen"] == "int8"
-    assert "Size against loss" in (report / "report.html").read_text()
+    assert "Size against loss" in (report / "report.html").read_text("utf-8")
 
 
 def test_a_sweep_leaves_alone_what_is_whole(
@@ -73,7 +73,7 @@ def test_an_artifact_made_otherwise_is_replaced_only_when_asked(random_checkpoin
     run("export", random_checkpoint, tmp_path / "sweep" / "int8", "--scheme", "fp16")
     assert "--force" in sweep(random_checkpoint, tmp_path / "sweep", code=1)
     sweep(random_checkpoint, tmp_path / "sweep", "--force")
-    assert json.loads((tmp_path / "sweep" / "int8" / "manifest.json").read_text())["recipe"]["scheme"] == "int8"
+    assert json.loads((tmp_path / "sweep" / "int8" / "manifest.json").read_text("utf-8"))["recipe"]["scheme"] == "int8"
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_compare_writes_a_report_and_the_card(random_artifact: Path, random_chec
     shutil.copytree(random_artifact, artifact)
     few = ("--reference", random_checkpoint, "--sequences", 4, "--longest", 24, "--no-trajectory")
     run("compare", artifact, *few, "--report", tmp_path / "report", "--update-card")
-    assert "&lt;b&gt;int8" in (tmp_path / "report" / "report.html").read_text()
-    assert BEGIN in (artifact / "README.md").read_text()
+    assert "&lt;b&gt;int8" in (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert BEGIN in (artifact / "README.md").read_text("utf-8")
     run("verify", artifact)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").write_text("words")
+    (tmp_path / "mine" / "letter.txt").write_text("words", "utf-8")
     assert "not touched" in run("compare", artifact, *few, "--report", tmp_path / "mine", code=1)

@@ -66,7 +66,7 @@ def test_bad_value_ends_as_it_does_for_dream_edge(tmp_path: Path) -> None:
 
 
 def test_without_typer_optimum_still_works_and_says_what_to_install(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(name='typer')\n")
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(name='typer')\n", "utf-8")
     done = optimum_cli("export", "dream-edge", "-m", "tiny", "out", "--scheme", "int4", also=tmp_path, first=True)
     assert done.returncode == 1
     assert "dream-edge[cpu]" in done.stderr

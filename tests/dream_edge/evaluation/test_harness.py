@@ -67,7 +67,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], s
         check=False,
     )
     assert (out / "found.json").is_file(), done.stderr
-    return json.loads((out / "found.json").read_text()), done
+    return json.loads((out / "found.json").read_text("utf-8")), done
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def tiny() -> DreamModel:
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (TASKS / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (TASKS / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("side", ["artifact", "reference"])

@@ -110,7 +110,7 @@ def test_export_records_where_the_checkpoint_came_from(tmp_path: Path, random_ch
     manifest = Manifest.read(tmp_path / "out")
     assert manifest.provenance["source"] == {"repository": CHECKPOINT, "commit": commit}
     assert f"{CHECKPOINT} at commit {commit}" in run("info", tmp_path / "out").stdout
-    card = (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text("utf-8")
     assert f"base_model: {CHECKPOINT}\n" in card
     assert commit in card
     run("export", random_checkpoint, tmp_path / "local", "--scheme", "int8")

@@ -195,7 +195,7 @@ def test_certificates_that_are_not_read_are_told(monkeypatch: pytest.MonkeyPatch
 def test_cache_that_is_no_directory_is_said_with_the_remedy(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, str(tmp_path / "file"))

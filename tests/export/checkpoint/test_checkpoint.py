@@ -97,7 +97,10 @@ def test_tied_lm_head_that_is_stored_and_differs_is_refused(tmp_path: Path, row:
     with pytest.raises(UntiedHead):
         export(Checkpoint.open(tmp_path), tmp_path.parent / "out", Recipe.for_scheme("int8"))
     (tmp_path / "config.json").write_text(
-        (tmp_path / "config.json").read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false')
+        (tmp_path / "config.json")
+        .read_text("utf-8")
+        .replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'),
+        "utf-8",
     )
     assert Checkpoint.open(tmp_path).tensor("lm_head.weight")[row, 5] != 0
 
@@ -267,7 +270,7 @@ def test_nothing_of_a_checkpoint_is_mapped(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     tensor = Checkpoint.open(tmp_path).tensor("lm_head.weight")
     assert tensor.shape == (448, 64)
-    assert "model.safetensors" not in Path("/proc/self/smaps").read_text()
+    assert "model.safetensors" not in Path("/proc/self/smaps").read_text("utf-8")
 
 
 HEADERS = st.dictionaries(
@@ -306,20 +309,22 @@ def test_generation_defaults_are_those_of_the_file(tmp_path: Path) -> None:
     assert Checkpoint.open(tmp_path).generation_defaults["steps"] == 512
     (tmp_path / "generation_config.json").unlink()
     assert Checkpoint.open(tmp_path).generation_defaults == {}
-    (tmp_path / "generation_config.json").write_text("[1]")
+    (tmp_path / "generation_config.json").write_text("[1]", "utf-8")
     with pytest.raises(UnreadableFile, match="generation_config"):
         Checkpoint.open(tmp_path)
 
 
 def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
-    raw = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**raw, "num_hidden_layers": 4, "intermediate_size": 256}))
+    raw = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(
+        json.dumps({**raw, "num_hidden_layers": 4, "intermediate_size": 256}), "utf-8"
+    )
     with pytest.raises(TensorProblems) as caught:
         Checkpoint.open(tmp_path)
     assert len(caught.value.missing) == 2 * 12
     assert len(caught.value.misshaped) == 2 * 3
-    (tmp_path / "config.json").write_text(json.dumps({**raw, "model_type": "qwen2"}))
+    (tmp_path / "config.json").write_text(json.dumps({**raw, "model_type": "qwen2"}), "utf-8")
     with pytest.raises(InvalidConfig, match="model_type"):
         Checkpoint.open(tmp_path)
 

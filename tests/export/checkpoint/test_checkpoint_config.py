@@ -113,6 +113,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFound):
         read_checkpoint_config(tmp_path)
     write(tmp_path, "config.json", config_dict())
-    (tmp_path / "tokenizer_config.json").write_text("{")
+    (tmp_path / "tokenizer_config.json").write_text("{", "utf-8")
     with pytest.raises(UnreadableFile, match=r"tokenizer_config\.json"):
         read_checkpoint_config(tmp_path)

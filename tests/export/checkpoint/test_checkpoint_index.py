@@ -21,9 +21,9 @@ INDEX = "model.safetensors.index.json"
 
 
 def change_index(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    index = json.loads((directory / INDEX).read_text())
+    index = json.loads((directory / INDEX).read_text("utf-8"))
     change(index["weight_map"])
-    (directory / INDEX).write_text(json.dumps(index))
+    (directory / INDEX).write_text(json.dumps(index), "utf-8")
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,9 @@ def rewrite(directory: Path, change: Callable[[Weights], Weights], *, shards: in
 
 
 def change_index(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    index = json.loads((directory / INDEX).read_text())
+    index = json.loads((directory / INDEX).read_text("utf-8"))
     change(index["weight_map"])
-    (directory / INDEX).write_text(json.dumps(index))
+    (directory / INDEX).write_text(json.dumps(index), "utf-8")
 
 
 # --- what adds nothing -----------------------------------------------------------------------------------------------
@@ -151,16 +151,16 @@ def test_other_forms_are_told_what_they_are(tmp_path: Path, form: str, shards: i
 
 def test_method_that_config_json_names_is_told(tmp_path: Path) -> None:
     rewrite(tmp_path, lambda weights: weights | {f"{QUERY}.codebook": torch.ones(4)})
-    raw = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(raw | {"quantization_config": {"quant_method": "aqlm"}}))
+    raw = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"quantization_config": {"quant_method": "aqlm"}}), "utf-8")
     with pytest.raises(UnsupportedCheckpoint, match="aqlm"):
         Checkpoint.open(tmp_path)
 
 
 def test_dequantized_weights_are_read_whatever_config_json_remembers(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
-    raw = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(raw | {"quantization_config": {"quant_method": "gptq"}}))
+    raw = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(raw | {"quantization_config": {"quant_method": "gptq"}}), "utf-8")
     assert Checkpoint.open(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_adapter_is_told_what_it_is_an_adapter_of(tmp_path: Path, has_config: bo
     if has_config:
         write_checkpoint(tmp_path)
         (tmp_path / "model.safetensors").unlink()
-    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "Dream-org/Dream-v0-Base-7B"}')
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "Dream-org/Dream-v0-Base-7B"}', "utf-8")
     save_file({"base_model.model.lora_A.weight": torch.ones(4, 4)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "training_args.bin").write_bytes(b"")
     with pytest.raises(UnsupportedCheckpoint, match=r"of 'Dream-org/Dream-v0-Base-7B'.*merge_and_unload"):
@@ -178,7 +178,7 @@ def test_adapter_is_told_what_it_is_an_adapter_of(tmp_path: Path, has_config: bo
 
 def test_adapter_beside_whole_weights_is_left_alone(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
-    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text("{}", "utf-8")
     assert Checkpoint.open(tmp_path)
 
 

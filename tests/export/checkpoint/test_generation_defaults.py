@@ -61,7 +61,7 @@ NONE: list[dict[str, Any]] = [
 def test_other_ways_to_say_it_mean_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, stated: dict[str, Any], meant: dict[str, Any]
 ) -> None:
-    (tmp_path / FILE).write_text(json.dumps(stated))
+    (tmp_path / FILE).write_text(json.dumps(stated), "utf-8")
     config = GenerationConfig.from_checkpoint(read_generation_defaults(tmp_path))
     assert {name: getattr(config, name) for name in meant} == meant
     assert caplog.text == ""
@@ -71,7 +71,7 @@ def test_other_ways_to_say_it_mean_the_same(
 def test_value_without_a_meaning_is_left_out_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, stated: dict[str, Any]
 ) -> None:
-    (tmp_path / FILE).write_text(json.dumps({**stated, "max_length": 20}))
+    (tmp_path / FILE).write_text(json.dumps({**stated, "max_length": 20}), "utf-8")
     with caplog.at_level(logging.WARNING):
         assert read_generation_defaults(tmp_path) == {"max_length": 20}
     assert FILE in caplog.text
@@ -80,7 +80,7 @@ def test_value_without_a_meaning_is_left_out_and_named(
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"steps": NaN}', '{"a": 1, "a": 2}'])
 def test_file_that_is_no_json_object_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE).write_text(text)
+    (tmp_path / FILE).write_text(text, "utf-8")
     with pytest.raises(UnreadableFile, match=FILE):
         read_generation_defaults(tmp_path)
 
@@ -107,7 +107,7 @@ def test_whatever_is_stated_a_manifest_holds_and_a_runtime_takes(
     tmp_path_factory: pytest.TempPathFactory, stated: dict[str, Any]
 ) -> None:
     directory = tmp_path_factory.mktemp("checkpoint")
-    (directory / FILE).write_text(json.dumps(stated))
+    (directory / FILE).write_text(json.dumps(stated), "utf-8")
     kept = read_generation_defaults(directory)
     GenerationConfig.from_checkpoint(kept)
     held = canonical_json({"generation": kept})
@@ -120,7 +120,7 @@ def test_odd_file_is_exported_to_what_loads(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
     odd = {name: value for stated in [*NONE, *(stated for stated, _ in MEANT)] for name, value in stated.items()}
     for stated in (odd, {"x": 1 << 70, "\ud800": "\ud800", "y": [[[[[[[[[[]]]]]]]]]], "alg": "best", "steps": 9}):
-        (tmp_path / "checkpoint" / FILE).write_text(json.dumps(stated))
+        (tmp_path / "checkpoint" / FILE).write_text(json.dumps(stated), "utf-8")
         export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "out", INT8, force=True)
         dream_edge.verify(tmp_path / "out")
         model = dream_edge.load(tmp_path / "out")
@@ -134,13 +134,13 @@ def test_text_ends_at_each_of_several_ends(tmp_path: Path, where: str) -> None:
     directory = tmp_path / "checkpoint"
     write_checkpoint(directory, num_hidden_layers=1)
     end, other = special_ids()["eos_token_id"], 7
-    raw = json.loads((directory / "config.json").read_text())
+    raw = json.loads((directory / "config.json").read_text("utf-8"))
     if where == "config.json":
         raw["eos_token_id"] = [other, end]
     else:
         del raw["eos_token_id"]
-        (directory / FILE).write_text(json.dumps({"eos_token_id": [other, end]}))
-    (directory / "config.json").write_text(json.dumps(raw))
+        (directory / FILE).write_text(json.dumps({"eos_token_id": [other, end]}), "utf-8")
+    (directory / "config.json").write_text(json.dumps(raw), "utf-8")
     checkpoint = Checkpoint.open(directory)
     assert checkpoint.config.eos_token_id == end  # which pads, too
     export(checkpoint, tmp_path / "out", INT8)

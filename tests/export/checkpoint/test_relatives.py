@@ -175,7 +175,7 @@ def test_variants_of_config_json_export(world: World, tmp_path: Path, change: di
     """Fields that nobody needs, and ids that only the tokenizer's files name."""
     copy = tmp_path / "checkpoint"
     shutil.copytree(world.checkpoint("dream-v0-instruct-7b"), copy)
-    raw = json.loads((copy / "config.json").read_text()) | change
-    (copy / "config.json").write_text(json.dumps(raw))
+    raw = json.loads((copy / "config.json").read_text("utf-8")) | change
+    (copy / "config.json").write_text(json.dumps(raw), "utf-8")
     config = export(Checkpoint.open(copy), tmp_path / "out", Recipe.for_scheme("int8", layers=LAYERS)).manifest.config
     assert (config.mask_token_id, config.pad_token_id, config.context) == (151666, 151643, positions)

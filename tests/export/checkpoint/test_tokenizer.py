@@ -148,12 +148,14 @@ def test_order_of_the_keys_changes_no_byte(tmp_path: Path) -> None:
 def test_added_tokens_json_serves_as_well(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     expected = convert_tokenizer(tmp_path, CONFIG)
-    decoder = json.loads((tmp_path / "tokenizer_config.json").read_text())["added_tokens_decoder"]
+    decoder = json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))["added_tokens_decoder"]
     (tmp_path / "tokenizer_config.json").unlink()
     added = {token["content"]: int(index) for index, token in decoder.items()}
-    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added), "utf-8")
     assert convert_tokenizer(tmp_path, CONFIG) == expected  # chat markers are special even where no file says so
-    (tmp_path / "special_tokens_map.json").write_text('{"additional_special_tokens": [{"content": "<|mask|>"}]}')
+    (tmp_path / "special_tokens_map.json").write_text(
+        '{"additional_special_tokens": [{"content": "<|mask|>"}]}', "utf-8"
+    )
     assert Tokenizer.from_bytes(convert_tokenizer(tmp_path, CONFIG)).special_id("<|beginoftext|>") is None
 
 
@@ -164,7 +166,7 @@ def test_tokenizer_json_serves_as_well_beside_the_vocabulary(tmp_path: Path) -> 
     edit(tmp_path / "tokenizer_config.json", lambda raw: raw.pop("added_tokens_decoder"))
     assert convert_tokenizer(tmp_path, CONFIG) == expected
     raw = {"<|expand|>": 440}
-    (tmp_path / "added_tokens.json").write_text(json.dumps(raw))
+    (tmp_path / "added_tokens.json").write_text(json.dumps(raw), "utf-8")
     assert Tokenizer.from_bytes(convert_tokenizer(tmp_path, CONFIG)).special_id("<|expand|>") == 440
     assert read_checkpoint_config(tmp_path).expand_token_id == 440
     edit(tmp_path / "tokenizer.json", lambda raw: raw["added_tokens"].append({"id": 440, "content": "<|other|>"}))
@@ -175,7 +177,9 @@ def test_tokenizer_json_serves_as_well_beside_the_vocabulary(tmp_path: Path) -> 
 def test_added_tokens_decoder_is_believed_before_a_stale_tokenizer_json(tmp_path: Path) -> None:
     write_checkpoint(tmp_path)
     expected = convert_tokenizer(tmp_path, CONFIG)
-    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"id": 420, "content": "<tool_response>"}]}))
+    (tmp_path / "tokenizer.json").write_text(
+        json.dumps({"added_tokens": [{"id": 420, "content": "<tool_response>"}]}), "utf-8"
+    )
     assert convert_tokenizer(tmp_path, CONFIG) == expected
 
 

@@ -97,7 +97,8 @@ def test_mount_point_of_the_same_file_system_is_known_by_the_table_of_mounts(
     assert locate_staging(out) == tmp_path / ".with space.partial"
     table = tmp_path / "mountinfo"
     table.write_text(
-        f"36 35 98:0 / / rw - ext4 /dev/sda rw\n37 36 98:0 /x {tmp_path}/with\\040space rw - ext4 /dev/sda rw\n"
+        f"36 35 98:0 / / rw - ext4 /dev/sda rw\n37 36 98:0 /x {tmp_path}/with\\040space rw - ext4 /dev/sda rw\n",
+        "utf-8",
     )
     monkeypatch.setattr(staging, "_MOUNTS", table)
     assert locate_staging(out).parent == out
@@ -157,7 +158,7 @@ def test_what_a_file_system_keeps_in_its_root_is_not_in_the_way(checkpoint: Chec
 def test_mount_point_with_other_files_is_left_alone(
     checkpoint: Checkpoint, out: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    (out / name).write_text("mine")
+    (out / name).write_text("mine", "utf-8")
     mount(out, monkeypatch)
     with pytest.raises(OutputExists):
         export(checkpoint, out, INT4)

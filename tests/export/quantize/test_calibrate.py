@@ -87,7 +87,7 @@ def test_manifest_and_card_name_method_and_data(calibrated: Artifact) -> None:
     tokens = sum(map(len, SEEN.canvases))
     rounding = f"gptq (random, 24 masked sequences, {tokens} tokens, {SEEN.digest[:12]})"
     assert calibrated.manifest.recipe == replace(INT4, rounding=rounding)
-    assert f"| rounding | {rounding} |" in (calibrated.path / "README.md").read_text()
+    assert f"| rounding | {rounding} |" in (calibrated.path / "README.md").read_text("utf-8")
 
 
 SLOW = [pytest.param(scheme, marks=pytest.mark.slow) for scheme in ("mixed", "int8")]

@@ -55,7 +55,7 @@ def test_lock_whose_file_goes_between_opening_and_locking_it_is_taken_again(
 
 def test_a_holder_that_died_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
-    (tmp_path / "lock.holder").write_text("1")  # a process that lives, but does not hold it
+    (tmp_path / "lock.holder").write_text("1", "utf-8")  # a process that lives, but does not hold it
     with hold_lock(tmp_path / "lock", tmp_path):
-        assert (tmp_path / "lock.holder").read_text() == str(os.getpid())
+        assert (tmp_path / "lock.holder").read_text("utf-8") == str(os.getpid())
     assert not (tmp_path / "lock.holder").exists()

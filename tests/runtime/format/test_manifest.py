@@ -163,7 +163,7 @@ def test_other_versions_name_who_wrote_them(version: str) -> None:
 
 
 def test_read_names_the_directory_that_holds_none(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     for path in (tmp_path, tmp_path / "absent", tmp_path / "file", tmp_path / "nul\0"):
         with pytest.raises(ArtifactNotFound):
             Manifest.read(path)

@@ -181,7 +181,7 @@ def test_full_disk_is_said_and_nothing_is_left(
 
 
 def test_cache_that_cannot_be_made_is_said(artifact: Artifact, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", "utf-8")
     with pytest.raises(NotWritable, match="XDG_CACHE_HOME"):
         Int8Cache(tmp_path / "file" / "as-int8").obtain(artifact, threads=1)
 

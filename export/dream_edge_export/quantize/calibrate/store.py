@@ -51,7 +51,7 @@ class Store:
     def is_of(directory: Path, key: str) -> bool:
         """Whether an earlier run of the work `key` has left something there."""
         name = directory / _KEY
-        return name.is_file() and name.read_text() == key
+        return name.is_file() and name.read_text("utf-8") == key
 
     @property
     def layers(self) -> int:

@@ -217,12 +217,12 @@ def test_a_report_is_written_and_replaced(tmp_path: Path) -> None:
     two = (make_entry(), make_entry(make_comparison("other", 0.02), bits=4.0))
     write_report(goal, contents(*two, advice=Advice(memory=1000, needed={"int8": 900}, chosen="int8")))
     assert {each.name for each in goal.iterdir()} == {*FILES, "pictures"}
-    found = json.loads((goal / "report.json").read_text())
+    found = json.loads((goal / "report.json").read_text("utf-8"))
     assert [each["artifact"] for each in found["artifacts"]] == ["int8", "other"]
     assert found["artifacts"][0]["verdict"]["grade"] == "slight"
     assert found["advice"]["chosen"] == "int8"
-    for name in re.findall(r"\]\((pictures/[^)]+)\)", (goal / "report.md").read_text()):
-        drawing = (goal / name).read_text()
+    for name in re.findall(r"\]\((pictures/[^)]+)\)", (goal / "report.md").read_text("utf-8")):
+        drawing = (goal / name).read_text("utf-8")
         Page(drawing)
         assert "var(" not in drawing
     assert [each.name for each in tmp_path.iterdir()] == ["a report"]
@@ -230,13 +230,13 @@ def test_a_report_is_written_and_replaced(tmp_path: Path) -> None:
 
 def test_a_directory_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
-    (tmp_path / "letters" / "report.html").write_text("mine")
+    (tmp_path / "letters" / "report.html").write_text("mine", "utf-8")
     with pytest.raises(ReportForeign, match="something else"):
         write_report(tmp_path / "letters", contents())
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", "utf-8")
     with pytest.raises(ReportForeign):
         write_report(tmp_path / "file", contents())
-    assert (tmp_path / "letters" / "report.html").read_text() == "mine"
+    assert (tmp_path / "letters" / "report.html").read_text("utf-8") == "mine"
 
 
 def test_a_failure_half_way_leaves_the_earlier_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,11 +270,11 @@ def test_a_report_without_its_libraries_names_the_extra(
 def test_a_card_keeps_what_people_wrote_and_one_summary(tmp_path: Path, random_artifact: Path) -> None:
     artifact = replace(Artifact.open(random_artifact), path=tmp_path)
     card = tmp_path / "README.md"
-    card.write_text("# Mine\n\nWords.\n")
+    card.write_text("# Mine\n\nWords.\n", "utf-8")
     update_card(artifact, make_entry(make_comparison(kl=0.001)), "dream")
-    card.write_text(card.read_text() + "\nMore words.\n")
+    card.write_text(card.read_text("utf-8") + "\nMore words.\n", "utf-8")
     update_card(artifact, make_entry(make_comparison(kl=0.02)), r"dream\1 <b>")
-    text = card.read_text()
+    text = card.read_text("utf-8")
     assert text.startswith("# Mine\n\nWords.\n")
     assert text.endswith("\nMore words.\n")
     assert text.count(BEGIN) == 1
@@ -285,11 +285,11 @@ def test_a_card_keeps_what_people_wrote_and_one_summary(tmp_path: Path, random_a
 
 
 def test_a_card_that_is_a_link_is_left_alone(tmp_path: Path, random_artifact: Path) -> None:
-    (tmp_path / "blob").write_text("shared")
+    (tmp_path / "blob").write_text("shared", "utf-8")
     (tmp_path / "README.md").symlink_to(tmp_path / "blob")
     with pytest.raises(NotWritable, match="link"):
         update_card(replace(Artifact.open(random_artifact), path=tmp_path), make_entry(), "dream")
-    assert (tmp_path / "blob").read_text() == "shared"
+    assert (tmp_path / "blob").read_text("utf-8") == "shared"
 
 
 def test_an_empty_card_gets_the_summary_alone() -> None:

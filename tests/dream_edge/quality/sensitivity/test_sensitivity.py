@@ -141,13 +141,13 @@ def test_a_file_holds_everything(measured: Sensitivity, tmp_path: Path) -> None:
     ],
 )
 def test_files_of_anything_else_are_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text(text)
+    (tmp_path / "s.json").write_text(text, "utf-8")
     with pytest.raises(MeasurementsUnfit, match=r"s\.json"):
         Sensitivity.read(tmp_path / "s.json")
 
 
 def test_a_field_too_many_is_refused(measured: Sensitivity, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text(json.dumps({**measured.to_dict(), "extra": 1}))
+    (tmp_path / "s.json").write_text(json.dumps({**measured.to_dict(), "extra": 1}), "utf-8")
     with pytest.raises(MeasurementsUnfit):
         Sensitivity.read(tmp_path / "s.json")
 

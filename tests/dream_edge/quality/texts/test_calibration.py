@@ -59,7 +59,9 @@ def test_every_mask_ratio_is_seen_and_the_same_again() -> None:
 
 def test_prompts_stay_visible(tmp_path: Path) -> None:
     file = tmp_path / "chat.jsonl"
-    file.write_text('{"messages": [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]}')
+    file.write_text(
+        '{"messages": [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello."}]}', "utf-8"
+    )
     from dream_edge.quality import read_texts
 
     calibration = calibration_set(TINY, data=read_texts(file), sequences=4)
@@ -82,7 +84,7 @@ def test_no_texts_are_refused() -> None:
 
 
 def test_command_calibrates_and_says_on_what(random_checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("Some words to see.\n\nOthers.\n")
+    (tmp_path / "mine.txt").write_text("Some words to see.\n\nOthers.\n", "utf-8")
     result = run(
         random_checkpoint, tmp_path / "out", "--scheme", "int4", "--calibrate",
         "--calibration-data", tmp_path / "mine.txt", "--calibration-sequences", "6",
