@@ -8,11 +8,12 @@ can run, which then wait for each other within every operator.
 from __future__ import annotations
 
 import ctypes
+import heapq
 import math
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 _PROCESSORS = Path("/sys/devices/system/cpu")
 _MEMORY = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
+_TASKS = 4  # TaskGranularityFactor: into how many pieces for each thread ONNX Runtime cuts a product on unequal cores
 _UNLIMITED = 1 << 60  # version 1 of control groups writes a huge number for "no limit"
 
 
@@ -51,6 +53,8 @@ def expand_home(path: str) -> Path:
 def default_threads() -> int:
     """Physical cores within this process's affinity and its control groups' limits of processor time; at least one.
 
+    Cores that are too slow to help the others are left out.
+
     `OMP_NUM_THREADS`, by which batch systems and PyTorch's users set it, comes before them.
     0 where the system is not asked (other than Linux): ONNX Runtime's own count.
     """
@@ -59,15 +63,40 @@ def default_threads() -> int:
         return int(asked)
     if sys.platform != "linux":
         return 0
-    cores, limit = _count_cores(os.sched_getaffinity(0)), _processor_limit()
+    cores, limit = _count_useful(_core_speeds(os.sched_getaffinity(0))), _processor_limit()
     return cores if limit is None else max(1, min(cores, limit))
 
 
-def _count_cores(logical: Iterable[int]) -> int:
-    """Physical cores of these logical processors; two that share a core (hyper-threads) count once."""
-    topologies = {number: _PROCESSORS / f"cpu{number}" / "topology" for number in logical}
-    # not core_id, which begins again in each cluster of an ARM processor
-    return len({_read(path / "thread_siblings_list").strip() or number for number, path in topologies.items()})
+def _core_speeds(logical: Iterable[int]) -> list[int]:
+    """Of each physical core among these logical processors, fastest first; hyper-threads of one core count once.
+
+    1024 is the machine's fastest core, and every core where the system sees no difference.
+    """
+    speeds = {}
+    for number in logical:
+        path = _PROCESSORS / f"cpu{number}"
+        # not core_id, which begins again in each cluster of an ARM processor
+        core = _read(path / "topology" / "thread_siblings_list").strip() or str(number)
+        capacity = _read(path / "cpu_capacity").strip()
+        speeds[core] = int(capacity) if capacity.isdigit() and int(capacity) else 1024
+    return sorted(speeds.values(), reverse=True)
+
+
+def _count_useful(speeds: Sequence[int]) -> int:
+    """How many of the fastest cores finish a product soonest, all of one speed or none.
+
+    On unequal cores ONNX Runtime cuts it into pieces of one size, which each core takes as it gets free. Slow cores
+    help, unless the others wait for their last pieces longer than they would have computed without them.
+    """
+
+    def finish(count: int) -> float:
+        ends = [(0.0, 1 / (_TASKS * count * speed)) for speed in speeds[:count]]  # when each is free; a piece's time
+        for _ in range(_TASKS * count):
+            free, piece = heapq.heappop(ends)
+            heapq.heappush(ends, (free + piece, piece))
+        return max(free for free, _ in ends)
+
+    return min((count for count, speed in enumerate(speeds, 1) if speed not in speeds[count:]), key=finish)
 
 
 def _processor_limit() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,16 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write
 
 
-def place_cores(write: Write, siblings: list[str]) -> None:
+def place_cores(write: Write, siblings: list[str], capacities: list[int] | None = None) -> None:
     for number, each in enumerate(siblings):
         write(f"cpu/cpu{number}/topology/thread_siblings_list", f"{each}\n")
+    for number, capacity in enumerate(capacities or []):
+        write(f"cpu/cpu{number}/cpu_capacity", f"{capacity}\n")
+
+
+def alone(count: int) -> list[str]:
+    """Siblings of cores without hyper-threads."""
+    return [str(number) for number in range(count)]
 
 
 # --- cores -----------------------------------------------------------------------------------------------------------
@@ -50,22 +58,81 @@ def place_cores(write: Write, siblings: list[str]) -> None:
 
 def test_hyper_threads_of_a_core_count_once(write: Write) -> None:
     place_cores(write, ["0,4", "1,5", "2,6", "3,7"] * 2)
-    assert host._count_cores(range(8)) == 4
-    assert host._count_cores({0, 4}) == 1
-    assert host._count_cores({0, 1, 2}) == 3
+    assert host._core_speeds(range(8)) == [1024] * 4
+    assert len(host._core_speeds({0, 4})) == 1
+    assert len(host._core_speeds({0, 1, 2})) == 3
 
 
-def test_cores_of_several_clusters_count_each(write: Write) -> None:
-    """An RK3588 has clusters of 4, 2 and 2 cores, each of which counts its cores from 0."""
-    place_cores(write, [str(number) for number in range(8)])
+def threads_on(affinity: set[int], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: affinity, raising=False)
+    return default_threads()
+
+
+def test_cores_of_several_clusters_count_each(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An RK3588 has clusters of 4 slow, 2 and 2 fast cores, each of which counts its cores from 0."""
+    place_cores(write, alone(8), [397] * 4 + [1024] * 4)
     for number, core in enumerate((0, 1, 2, 3, 0, 1, 0, 1)):
         write(f"cpu/cpu{number}/topology/core_id", f"{core}\n")
-    assert host._count_cores(range(8)) == 8
+    assert host._core_speeds(range(8)) == [1024] * 4 + [397] * 4
+    assert threads_on(set(range(8)), monkeypatch) == 8
+    assert threads_on({0, 1, 4}, monkeypatch) == 3  # bound to some of them
 
 
 @pytest.mark.usefixtures("write")
 def test_processors_whose_place_is_unknown_count_each() -> None:
-    assert host._count_cores({0, 3}) == 2
+    assert host._core_speeds({0, 3}) == [1024, 1024]
+
+
+def test_hybrid_processor_has_a_thread_for_each_core_of_both_kinds(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """6 fast cores with two hyper-threads and 8 slow ones with none, as a Core i5-13600K."""
+    pairs = [f"{first},{first + 1}" for first in range(0, 12, 2) for _ in range(2)]
+    place_cores(write, [*pairs, *(str(number) for number in range(12, 20))], [1024] * 12 + [620] * 8)
+    assert threads_on(set(range(20)), monkeypatch) == 14
+    assert threads_on(set(range(12)), monkeypatch) == 6
+
+
+@pytest.mark.parametrize(
+    ("capacities", "expected"),
+    [
+        ([1024] * 8, 8),
+        ([200] * 4 + [1024] * 4, 4),  # a slow core's piece would take longer than all of it on four fast ones
+        ([100, 1024], 1),
+        ([1024, 900, 900, 900, 400, 400, 400, 400], 8),
+        ([120, 120, 1024, 1024, 700, 700], 4),
+        ([0] * 4, 4),
+    ],
+)
+def test_core_too_slow_to_help_gets_no_thread(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capacities: list[int], expected: int
+) -> None:
+    place_cores(write, alone(len(capacities)), capacities)
+    assert threads_on(set(range(len(capacities))), monkeypatch) == expected
+
+
+def test_number_of_threads_is_the_fastest_of_a_plain_simulation() -> None:
+    rng = random.Random(0)
+    for _ in range(40):
+        kinds = sorted(rng.sample([1024, 800, 500, 300, 150, 90], rng.randint(1, 3)), reverse=True)
+        speeds = [speed for speed in kinds for _ in range(rng.randint(1, 4))]
+        ends = [count for count in range(1, len(speeds) + 1) if speeds[count - 1] not in speeds[count:]]
+        times = {count: time_plainly(speeds[:count]) for count in ends}
+        assert times[host._count_useful(speeds)] <= min(times.values()) * 1.03, speeds
+
+
+def time_plainly(speeds: list[int], step: float = 0.002) -> float:
+    """Until 4 pieces for each core are done, where a core that is free takes the next, the fastest first."""
+    left, size = 4 * len(speeds), 1024 / (4 * len(speeds))
+    doing, now = [0.0] * len(speeds), 0.0
+    while left or any(each > 0 for each in doing):
+        for index, speed in enumerate(speeds):
+            if doing[index] <= 0 and left:
+                left, doing[index] = left - 1, doing[index] + size
+            doing[index] -= speed * step
+        now += step
+    return now
 
 
 @pytest.mark.parametrize(("text", "expected"), [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1)])
@@ -96,7 +163,7 @@ def test_processor_time_of_groups_of_the_first_version(write: Write) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says")
 def test_affinity_and_limit_both_hold(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    place_cores(write, [str(number) for number in range(64)])
+    place_cores(write, alone(64))
     write("cgroup", "0::/\n")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert default_threads() == 8
