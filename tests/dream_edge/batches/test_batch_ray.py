@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +36,7 @@ from dream_edge_runtime.progress import Progress
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     pytest.mark.skipif(sys.platform != "linux", reason="/proc says which processes are Ray's"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # it sets its own deprecated defaults
 ]
@@ -103,7 +105,6 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    pytest.importorskip("ray")
     started = Cluster()
     yield started
     started.stop()
@@ -244,7 +245,6 @@ def test_more_than_the_cluster_has(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_no_cluster_at_an_address(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     source = write_batch(tmp_path / "in.jsonl", 4)
     with pytest.raises(ClusterUnreachable, match=r"no Ray cluster to join at 127\.0\.0\.1:1 "):
         run_batch(
