@@ -50,11 +50,10 @@ def say(message: object) -> None:
 
 def _as_flag(error: InvalidOption) -> str:
     """`error` with the name that the option has on the command line."""
-    requirement = str(error).removeprefix(f"{error.name}={error.value!r}: {error.name} ")
     declared = OPTIONS.get(error.name)
     flag = _FLAGS.get(error.name, "--" + error.name.replace("_", "-"))
     flag = "/".join(reversed(declared.flags)) if declared and declared.flags else flag
-    return f"{flag}: {requirement}" if error.value is None else f"{flag} {error.value!r}: {requirement}"
+    return f"{flag}: {error.requirement}" if error.value is None else f"{flag} {error.shown}: {error.requirement}"
 
 
 def one_line(message: str) -> str:

@@ -31,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+_SHOWN = 200  # characters of a bad value in a message
+
 
 class DreamEdgeError(Exception):
     """Base of all errors that dream-edge raises on purpose. Its text is one line that names the remedy."""
@@ -247,7 +249,13 @@ class InvalidOption(DreamEdgeError, ValueError):
     def __init__(self, name: str, value: object, requirement: str) -> None:
         self.name: str = name
         self.value: object = value
-        super().__init__(f"{name}={value!r}: {name} {requirement}.")
+        self.requirement: str = f"{requirement}."
+        try:
+            written = repr(value)
+        except ValueError:  # Python writes out no integer of thousands of digits
+            written = "a huge number"
+        self.shown: str = written if len(written) <= _SHOWN else f"{written[:_SHOWN]} …"
+        super().__init__(f"{name}={self.shown}: {name} {self.requirement}")
 
 
 class UnknownOption(DreamEdgeError, TypeError):

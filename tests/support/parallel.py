@@ -80,13 +80,14 @@ def factor(f: float) -> Rule:
 
 
 def entropy_bound(gamma: float) -> Rule:
-    """EB-sampler: the largest prefix whose entropies sum to at most gamma more than the largest of them."""
+    """EB-sampler: the largest prefix whose entropies sum to at most gamma more than the largest of them; the first
+    alone where its own is more than gamma."""
 
     def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
         count = 1
         for n in range(1, len(best_first) + 1):
             entropies = [each.entropy for each in best_first[:n]]
-            if sum(entropies) - max(entropies) <= gamma:
+            if entropies[0] <= gamma and sum(entropies) - max(entropies) <= gamma:
                 count = n
         return best_first[:count]
 

@@ -46,6 +46,23 @@ def test_bad_values_name_their_field(field: str, value: Any) -> None:
     assert caught.value.name == field
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("steps", 10**5000), ("seed", -(10**5000)), ("algorithm", "x" * 100_000)],
+    ids=["steps", "seed", "name"],
+)
+def test_a_huge_value_is_named_in_short(field: str, value: Any) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        GenerationConfig(**{field: value})
+    assert str(caught.value).startswith(f"{field}=")
+    assert len(str(caught.value)) < 400
+
+
+def test_no_schedule_takes_seconds_of_empty_steps() -> None:
+    with pytest.raises(InvalidOption, match="1 to 131072"):
+        GenerationConfig(steps=1 << 20)
+
+
 def test_unknown_algorithm_lists_the_known_ones() -> None:
     with pytest.raises(InvalidOption, match=", ".join(ALGORITHMS)):
         GenerationConfig(algorithm="maskgit")

@@ -133,6 +133,17 @@ def test_a_sure_token_waits_for_its_turn() -> None:
         assert chosen.tolist() == expected
 
 
+def test_no_bound_of_entropies_hides_an_unsure_first_token() -> None:
+    """The bound leaves out the largest entropy; what rests on an earlier pass is not revealed all the same."""
+    logits = np.log(np.array([[0.5, 0.3, 0.2], [0.98, 0.01, 0.01], [0.97, 0.02, 0.01]], np.float32))
+    rows, rng = Rows.from_logits(logits, 0.0), np.random.default_rng(0)
+    config = GenerationConfig(reveal="entropy_bound:0.3", algorithm="maskgit_plus", top_k=1)
+    proposal = create_sampler(config).propose(rows, rng)
+    for fresh, expected in ((True, [0]), (False, [])):
+        chosen = create_reveal(config).choose(proposal, replace(rows, fresh=fresh), np.arange(3), MIDDLE, rng)
+        assert chosen.tolist() == expected
+
+
 def test_where_nothing_is_sure_the_guess_is_the_official_loops() -> None:
     """By the filtered distribution two tokens are certain, and of these the left one comes first."""
     logits = np.log(np.array([[0.5, 0.3, 0.2], [0.6, 0.4, 0], [0.7, 0.2, 0.1]], np.float32) + np.float32(1e-9))

@@ -55,8 +55,8 @@ class EntropyBound(ParallelReveal):
     """Reveal the first n positions whose entropies, all but the largest, sum to at most `value` nats.
 
     That sum bounds how much the positions may still tell about each other, so how wrong it can be to draw them
-    independently. Ben-Hamu et al., "Accelerated Sampling from Masked Diffusion Models
-    via Entropy Bounded Unmasking" (arXiv 2505.24857).
+    independently. The first must be that sure itself, which matters where the order is not that of entropy. Ben-Hamu et
+    al., "Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking" (arXiv 2505.24857).
     """
 
     within = Real(0, 1e6)
@@ -67,8 +67,7 @@ class EntropyBound(ParallelReveal):
     def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
         entropy = np.maximum(-judged.neg_entropy[best_first].astype(np.float64), 0)
         excess = np.cumsum(entropy) - np.maximum.accumulate(entropy)
-        count = int((excess <= self.value).sum())
-        return best_first[: count if count > 1 or entropy[0] <= self.value else 0]
+        return best_first[: int((excess <= self.value).sum()) if entropy[0] <= self.value else 0]
 
 
 @dataclass(frozen=True)
