@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from dream_edge.openai.errors import RequestRefused
 from dream_edge.openai.validation import parse_body
+from dream_edge_runtime.files.writing import explain_write_errors
 
 from .errors import UnreadableBatch
 
@@ -46,6 +49,23 @@ class Remaining:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         return ((number, data) for number, data in _raw_lines(self.path) if number not in self.answered)
+
+
+@contextmanager
+def keep_requests(path: Path) -> Iterator[Path]:
+    """`path`; a pipe, such as /dev/stdin, is read into a file first, since a batch is read several times.
+
+    Raises: UnreadableBatch; NotWritable, there is no room for the file.
+    """
+    if not path.is_fifo():
+        yield path
+        return
+    with ExitStack() as kept:
+        with explain_write_errors(Path(gettempdir())):
+            copy = Path(kept.enter_context(TemporaryDirectory(prefix="dream-edge-"))) / f"{path.name}.jsonl"
+            with path.open("rb") as pipe, copy.open("xb") as file:
+                copyfileobj(pipe, file)
+        yield copy
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -94,7 +114,7 @@ def parse(number: int, data: bytes) -> Line:
 def _find_id(data: bytes) -> str | None:
     """The custom_id of a line that is bad JSON by a strict reading only, so that its error can be matched to it."""
     with suppress(ValueError, RecursionError, AttributeError):
-        named = json.loads(data).get("custom_id")
+        named = json.loads(data.decode(errors="replace")).get("custom_id")
         if isinstance(named, str) and named.encode():
             return named
     return None
@@ -102,7 +122,7 @@ def _find_id(data: bytes) -> str | None:
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     if path.exists() and not path.is_file():
-        raise UnreadableBatch(path, "is no file: a directory, or a pipe that could be read only once")
+        raise UnreadableBatch(path, "is no file: a directory, a device or a terminal")
     try:
         with path.open("rb") as file:
             for number, data in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):

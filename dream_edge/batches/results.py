@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from dream_edge_runtime.errors import NotWritable
 from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.files.writing import explain_write_errors
 
@@ -81,6 +82,8 @@ def open_results(path: Path) -> Iterator[Results]:
         MismatchedResults: it holds something else.
         NotWritable: the place or the disk does not allow it.
     """
+    if path.exists() and not path.is_file():
+        raise NotWritable(path, "it is no file, to which another run could add", "Name a file.")
     lock = path.with_name(f".{path.name}.lock")
     with ExitStack() as opened:
         with explain_write_errors(path, _REMEDY):

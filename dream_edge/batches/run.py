@@ -17,7 +17,7 @@ from ..models import is_bundled, open_artifact, served_name
 from .answers import Answer, answer
 from .errors import UnreadableBatch
 from .ray_engine import RayEngine
-from .requests import Remaining, count_requests, parse, read_lines
+from .requests import Remaining, count_requests, keep_requests, parse, read_lines
 from .results import open_results
 from .source import Source
 
@@ -84,6 +84,7 @@ def batch(
 
     Args:
         artifact, device, threads, as_int8, memory_check: as for `dream_edge.load`.
+        requests: a file, or a pipe, which is read to its end first.
         engine: this process, or the workers of a Ray cluster.
         workers, address: of the cluster, see `RayEngine`.
         cancel: set it and the batch ends after the next answer.
@@ -96,22 +97,23 @@ def batch(
     for name, value in (("workers", workers), ("address", address)):
         if engine == "local" and value is not None:
             raise InvalidOption(name, value, "is for --engine ray")
-    count_requests(Path(requests))  # before anything is downloaded
-    opened = open_artifact(artifact, progress=progress)
-    served = served_name(artifact, opened)
-    source = Source(name=opened.path, device=device, as_int8=as_int8, memory_check=memory_check)
-    chosen: Engine
-    if engine == "local":
-        chosen = LocalEngine(lambda: source.load(threads, progress), served)
-    else:
-        is_here = Path(artifact).exists() and not is_bundled(artifact)
-        source = replace(
-            source,
-            name=Path(artifact).absolute() if is_here else artifact,
-            device="cuda" if device == "cuda" else "cpu",  # Ray gives a worker the GPUs that it asks for
-        )
-        chosen = RayEngine(source=source, served=served, workers=workers, threads=threads, address=address)
-    return run_batch(chosen, Path(requests), Path(results), cancel=cancel, progress=progress)
+    with keep_requests(Path(requests)) as kept:
+        count_requests(kept)  # before anything is downloaded
+        opened = open_artifact(artifact, progress=progress)
+        served = served_name(artifact, opened)
+        source = Source(name=opened.path, device=device, as_int8=as_int8, memory_check=memory_check)
+        chosen: Engine
+        if engine == "local":
+            chosen = LocalEngine(lambda: source.load(threads, progress), served)
+        else:
+            is_here = Path(artifact).exists() and not is_bundled(artifact)
+            source = replace(
+                source,
+                name=Path(artifact).absolute() if is_here else artifact,
+                device="cuda" if device == "cuda" else "cpu",  # Ray gives a worker the GPUs that it asks for
+            )
+            chosen = RayEngine(source=source, served=served, workers=workers, threads=threads, address=address)
+        return run_batch(chosen, kept, Path(results), cancel=cancel, progress=progress)
 
 
 def run_batch(

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 import dream_edge
 from dream_edge.batches import BatchSummary, LocalEngine, MismatchedResults, UnreadableBatch, run_batch
+from dream_edge.batches.requests import parse
 from dream_edge.cli.app import app
-from dream_edge_runtime.errors import Cancelled, OutputBusy
+from dream_edge_runtime.errors import Cancelled, NotWritable, OutputBusy
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import Progress
 
@@ -185,6 +186,35 @@ def test_what_is_no_batch_is_said_before_a_model_is_loaded(tmp_path: Path) -> No
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+@pytest.mark.parametrize("kind", ["stdin", "named pipe"])
+def test_requests_may_come_through_a_pipe(kind: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "in.jsonl", *(completion(number) for number in range(1, 4))).read_bytes()
+    out, pipe = tmp_path / "out.jsonl", tmp_path / "pipe"
+    command = [sys.executable, "-m", "dream_edge", "batch", "tiny"]
+    for before in ("", ", 3 of them before"):  # a second time, it resumes
+        if kind == "stdin":
+            run = subprocess.run([*command, "/dev/stdin", out], input=data, capture_output=True)
+        else:
+            pipe.unlink(missing_ok=True)
+            os.mkfifo(pipe)
+            writer = threading.Thread(target=pipe.write_bytes, args=[data])
+            writer.start()
+            run = subprocess.run([*command, pipe, out], capture_output=True)
+            writer.join()
+        assert run.returncode == 0, run.stderr
+        assert f"3 answers{before}." in run.stderr.decode()
+    assert len(out.read_text().splitlines()) == 3
+
+
+def test_results_go_to_a_file_only(model: DreamModel, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", completion(1))
+    for device in (Path(os.devnull), tmp_path):
+        with pytest.raises(NotWritable, match="it is no file"):
+            run_batch(LocalEngine(lambda: model, "tiny"), source, device)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
 def test_two_runs_do_not_write_into_one_file(model: DreamModel, tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl", completion(1)), tmp_path / "out.jsonl"
 
@@ -230,3 +260,19 @@ def test_killed_twenty_times_it_answers_everything_once(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     assert [each["custom_id"] for each in read(out)] == [f"request {number}" for number in range(count)]
     assert {each["response"]["status_code"] for each in read(out)} == {200}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt": "\\ud83d"}',
+        b'{"prompt": "\xf0\x9f"}',
+        b'{"temperature": NaN}',
+        b'{"n": 1, "n": 2}',
+        b'{"n": 1e999}',
+    ],
+)
+def test_line_that_only_a_strict_reading_refuses_keeps_its_id(body: bytes) -> None:
+    line = parse(3, b'{"custom_id": "mine", "url": "/v1/completions", "body": ' + body + b"}")
+    assert line.refused is not None
+    assert line.custom_id == "mine"
