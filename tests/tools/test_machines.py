@@ -11,7 +11,7 @@ import pytest
 
 import dream_edge
 from dream_edge_runtime.format.recipe import Scheme
-from tools.machines import prepare, smoke
+from tools.machines import arm64, prepare, smoke
 
 SCHEMES: tuple[Scheme, ...] = ("int8", "int4")
 
@@ -68,3 +68,15 @@ def test_activations_of_seven_bits_double_the_distance_that_is_allowed() -> None
 def test_refused_command_is_a_failure_with_its_message(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"exit 1: .*no artifact here"):
         smoke.command("verify", str(tmp_path))
+
+
+def test_table_has_a_row_for_each_scheme_and_processor(prepared: Path, tmp_path: Path) -> None:
+    shutil.copytree(prepared, tmp_path / "prepared")
+    for cpu in ("max", "cortex-a72"):
+        (tmp_path / f"results-{cpu}").mkdir()
+        smoke.go_through(prepared, tmp_path / f"results-{cpu}", prepared / "results", SCHEMES, ["bench", "serve"])
+    rows = [row.strip("| ").split(" | ") for row in list(arm64.table(tmp_path, ["max", "cortex-a72"]))[2:]]
+    assert [row[::2] for row in rows] == [
+        [cpu, scheme, "0", "4 of 4"] for cpu in ("max", "cortex-a72") for scheme in SCHEMES
+    ]
+    assert all(row[3] == "8 of 8" and float(row[5]) > 0 for row in rows)

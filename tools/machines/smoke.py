@@ -130,28 +130,31 @@ def compute_logits(artifact: Path) -> Any:
     return network.forward(ids, positions, valid, np.arange(ids.size), 0.0, None).fetch_logits()
 
 
-def bench(artifact: Path) -> str:
-    found = json.loads(command("bench", str(artifact), "--canvas", "32", "-n", "4", "--repeats", "1", "--json").out)
+def bench(prepared: Path) -> str:
+    short = ("--canvas", "32", "-n", "4", "--repeats", "1")
+    found = json.loads(command("bench", str(prepared / "int8"), *short, "--json").out)
     return f"{len(found['passes'])} passes timed"
 
 
-def list_cache(artifact: Path) -> str:
-    command("generate", str(artifact), "-p", QUESTION, "-n", "8", "--as-int8")
-    listed = json.loads(command("cache", "--json").out)
-    removed = command("cache", "--remove", "all").out.strip()
+def list_cache(prepared: Path) -> str:
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache  # not the user's
+        command("generate", str(prepared / "int4"), "-p", QUESTION, "-n", "8", "--as-int8")
+        listed = json.loads(command("cache", "--json").out)
+        removed = command("cache", "--remove", "all").out.strip()
     if len(listed["entries"]) != 1:
         raise RuntimeError(f"the cache should hold one copy: {listed}")
     return removed
 
 
-def serve(artifact: Path) -> str:
+def serve(prepared: Path) -> str:
     missing = [name for name in ("fastapi", "uvicorn", "h11") if importlib.util.find_spec(name) is None]
     if missing:
         return f"skipped: {', '.join(missing)} not installed"
 
     import dream_edge
 
-    with serving(lambda: dream_edge.load(artifact, threads=1)) as url:
+    with serving(lambda: dream_edge.load(prepared / "int8", threads=1)) as url:
         body = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 16}
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -218,28 +221,31 @@ def main() -> None:
     parser.add_argument("prepared", type=Path, help="what prepare.py wrote")
     parser.add_argument("out", type=Path, help="a folder for the results")
     parser.add_argument("--compare", type=Path, metavar="OUT", help="results of another machine [PREPARED/results]")
+    parser.add_argument("--skip", nargs="+", choices=("bench", "cache", "serve"), default=(), metavar="STEP")
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES, metavar="NAME")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    report = go_through(given.prepared, given.out, given.compare or given.prepared / "results", given.schemes)
+    report = go_through(
+        given.prepared, given.out, given.compare or given.prepared / "results", given.schemes, given.skip
+    )
     print(f"{len(report.steps)} steps, {report.failed} failed")
     sys.exit(report.failed > 0)
 
 
-def go_through(prepared: Path, out: Path, compared: Path, schemes: Sequence[str]) -> Report:
+def go_through(
+    prepared: Path, out: Path, compared: Path, schemes: Sequence[str], skipped: Sequence[str] = ()
+) -> Report:
     report, texts, logits = Report(), dict[str, dict[str, str]](), dict[str, Any]()
     machine = {"system": platform.platform(), "machine": platform.machine(), "python": platform.python_version()}
     print(", ".join(machine.values()), flush=True)
     report.run("import", import_all)
-    report.run("int8 probe", probe_int8)
+    report.run("probe of int8", probe_int8)
     for scheme in schemes:
         for name, step in steps_of(prepared / scheme, texts.setdefault(scheme, {}), logits).items():
             report.run(f"{scheme} {name}", step)
-    report.run("bench", lambda: bench(prepared / schemes[0]))
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["XDG_CACHE_HOME"] = cache  # not the user's
-        report.run("cache", lambda: list_cache(prepared / "int4"))
-    report.run("serve", lambda: serve(prepared / schemes[0]))
+    for name, verb in {"bench": bench, "cache": list_cache, "serve": serve}.items():
+        if name not in skipped:
+            report.run(name, partial(verb, prepared))
 
     import numpy as np
 

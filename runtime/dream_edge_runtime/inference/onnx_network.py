@@ -74,7 +74,8 @@ class OnnxNetwork:
     On CUDA, token ids go to the GPU and the reduced outputs come back. Keys, values and full logits stay there; the
     logits are copied when they are asked for.
 
-    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfMemory.
+    Raises: DeviceUnavailable, InvalidOption, MissingExtra, CorruptArtifact, TooLittleMemory, OutOfMemory; WrongProduct
+    and OnnxRuntimeUnfit where ONNX Runtime itself is the fault.
     """
 
     def __init__(
