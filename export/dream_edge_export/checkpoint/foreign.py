@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dream_edge_runtime.files.json import describe, read_json_object
+from dream_edge_runtime.format.manifest import MANIFEST
 
 from ..errors import PickleCheckpoint, UnsupportedCheckpoint
 from .config import read_object
@@ -36,7 +37,7 @@ def check_directory(path: Path) -> None:
     Raises: UnsupportedCheckpoint; PickleCheckpoint.
     """
     names = sorted(file.name for file in path.iterdir()) if path.is_dir() else [path.name]
-    if {SINGLE_FILE, INDEX_FILE} & {*names}:
+    if {SINGLE_FILE, INDEX_FILE, MANIFEST} & {*names}:  # an artifact is told what it is where config.json is missed
         return
     if "adapter_config.json" in names:
         base = describe(read_json_object(path / "adapter_config.json").get("base_model_name_or_path"))
