@@ -17,6 +17,9 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Stop = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
 
 
+Nothing = Annotated[list[Any], Field(max_length=0)] | None
+
+
 class Strict(BaseModel):
     """A JSON object whose fields are all known. Null asks for nothing, whatever the field: clients send it for all that
     they leave out, and for all that an answer of OpenAI's could have had besides its text."""
@@ -53,7 +56,7 @@ class Sampling(GenerationFields):
 
     model: Annotated[str, Field(max_length=512)] | None = None
     n: int | None = Field(default=None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
-    seed: int | None = Field(default=None, ge=0, le=LARGEST_INTEGER)
+    seed: int | None = Field(default=None, ge=-1, le=LARGEST_INTEGER, description="-1: a new one each time.")
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -74,6 +77,11 @@ class Sampling(GenerationFields):
         default=None, description="0: there is no such thing."
     )
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(default=None, description="Empty.")
+
+    @field_validator("seed")
+    @classmethod
+    def _seed_is_chosen(cls, seed: int | None) -> int | None:
+        return None if seed == -1 else seed
 
     @field_validator("stop")
     @classmethod
@@ -109,7 +117,11 @@ class ChatMessage(Strict):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
-    name: str | None = Field(default=None, description="Accepted and without effect.")
+    name: str | None = Field(default=None, description="Accepted and without effect, as are those that follow.")
+    id: str | int | None = None
+    opts: dict[str, Any] | None = None
+    reasoning_content: str | None = None
+    tool_calls: Nothing = None
 
     def turn(self) -> dict[str, str]:
         """As the model takes it."""
@@ -131,7 +143,13 @@ class ChatRequest(Sampling):
     max_completion_tokens: Tokens | None = None
     end_with: Text = Field(default="", description="The last words of the answer, fixed from the start.")
     logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
     response_format: ResponseFormat | None = None
+    tools: Nothing = Field(default=None, description="Empty: this model calls none.")
+    functions: Nothing = Field(default=None, description="Empty.")
+    tool_choice: Literal["none", "auto"] | None = None
+    function_call: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> ChatRequest:
@@ -246,7 +264,7 @@ class InfillRequest(Strict):
                 "temperature": self.temperature,
                 "top_p": self.top_p,
                 "top_k": self.top_k or None,
-                "seed": None if self.seed == -1 else self.seed,
+                "seed": self.seed,
                 "stop": self.stop or None,
                 "stream": self.stream,
             }

@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,7 +20,7 @@ from dream_edge_runtime.errors import Cancelled, DreamEdgeError
 from .engine import Engine
 from .errors import respond
 from .metrics import Metrics
-from .middleware import CLIENT_GONE, Guard, Logged
+from .middleware import CLIENT_GONE, Cors, Guard, Logged
 from .openapi import DESCRIPTION
 from .routes import page, state, texts
 from .service import Service
@@ -48,7 +47,7 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
         middleware.insert(
             1,
             Middleware(
-                CORSMiddleware,
+                Cors,
                 allow_origins=[*settings.allowed_origins],
                 allow_methods=["GET", "POST"],
                 allow_headers=["*"],  # OpenAI's client for browsers adds a dozen of its own

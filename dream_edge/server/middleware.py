@@ -12,6 +12,8 @@ import time
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dream_edge.openai.errors import RequestRefused
@@ -55,6 +57,18 @@ class Logged:
             level = logging.DEBUG if status == CLIENT_GONE or route in ("/health", "/metrics") else logging.INFO
             seconds = round(time.perf_counter() - started, 4)
             log.log(level, "answered", extra={"route": route, "status": status, "seconds": seconds})
+
+
+class Cors(CORSMiddleware):
+    """CORS for allowed origins; these may also reach a machine of a private network from outside, if Chrome asks."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        asked = "access-control-request-private-network"
+        others = Headers({name: value for name, value in request_headers.items() if name != asked})
+        response = super().preflight_response(others)  # older versions know nothing of it, newer ones refuse it
+        if asked in request_headers and response.status_code == 200:
+            response.headers["Access-Control-Allow-Private-Network"] = "true"
+        return response
 
 
 class Guard:

@@ -158,8 +158,11 @@ def test_models(client: openai.OpenAI) -> None:
         ({"n": 99}, "less than or equal to 8", "n"),
         ({"presence_penalty": 0.5}, "no penalty", "presence_penalty"),
         ({"logprobs": True}, "not drawn from left to right", "logprobs"),
-        ({"tools": []}, "calls no tools. Leave it out", "tools"),
-        ({"functions": []}, "calls no tools", "functions"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "calls no tools. Leave it out", "tools"),
+        ({"functions": [{"name": "f"}]}, "calls no tools", "functions"),
+        ({"tool_choice": "required"}, "calls no tools", "tool_choice"),
+        ({"seed": -2}, "greater than or equal to -1", "seed"),
+        ({"top_logprobs": 2}, "/v1/alternatives has those", "top_logprobs"),
         ({"response_format": {"type": "json_object"}}, "only text", "response_format.type"),
         ({"messages": PICTURE}, "should be 'text'", "messages.0.content.0.type"),
         ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "x"}]}, "or .assistant.", "messages.0.role"),
@@ -233,6 +236,23 @@ def test_what_says_nothing_about_the_text_is_accepted(client: openai.OpenAI) -> 
     nulls: Any = {"stop": None, "tools": None, "temperature": None, "extra_body": {"diffusing": None, "unknown": None}}
     plain = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8)
     answer = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8, **quiet, **nulls)
+    assert answer.choices == plain.choices
+
+
+NOTHING: list[dict[str, Any]] = [
+    {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
+    {"functions": [], "function_call": "none"},
+    {"logprobs": False, "top_logprobs": 0},
+    {"seed": -1},
+    {"messages": [{**QUESTION[0], "id": 7, "opts": {"visible": True}, "tool_calls": [], "reasoning_content": "Hm."}]},
+]
+
+
+@pytest.mark.parametrize("extra", NOTHING, ids=lambda extra: next(iter(extra)))
+def test_what_asks_for_nothing_is_accepted(client: openai.OpenAI, extra: dict[str, Any]) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "messages": QUESTION, "max_tokens": 8, "temperature": 0}
+    plain = client.chat.completions.create(**asked)
+    answer = client.chat.completions.create(**asked | extra)
     assert answer.choices == plain.choices
 
 

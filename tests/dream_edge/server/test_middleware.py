@@ -100,11 +100,21 @@ def test_an_own_page_and_an_allowed_one_may_ask(model: DreamModel) -> None:
     with client(model, allowed_origins=("https://friend.example",)) as http:
         allowed = http.options("/v1/chat/completions", headers=preflight)
         assert allowed.status_code == 200
+        assert "access-control-allow-private-network" not in allowed.headers
         assert "x-stainless-lang" in allowed.headers["access-control-allow-headers"]
         answer = http.post("/v1/chat/completions", json=ASKED, headers=friend)
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
         other = http.post("/v1/chat/completions", json=ASKED, headers={"Origin": "https://enemy.example"})
         assert other.status_code == 403
+
+
+def test_an_allowed_page_of_a_public_network_may_reach_this_machine(model: DreamModel) -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Private-Network": "true"}
+    with client(model, allowed_origins=("https://friend.example",)) as http:
+        for origin, status, answer in (("https://friend.example", 200, "true"), ("https://enemy.example", 400, None)):
+            allowed = http.options("/v1/chat/completions", headers={**asked, "Origin": origin})
+            assert allowed.status_code == status
+            assert allowed.headers.get("access-control-allow-private-network") == answer
 
 
 @pytest.mark.parametrize("origin", ["app://obsidian.md", "chrome-extension://abcdefgh", "http://box.lan:81"])
