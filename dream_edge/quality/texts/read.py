@@ -13,7 +13,8 @@ import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.errors import PromptError
-from dream_edge_runtime.text.chat import TURN_END, Message, chat_ids
+from dream_edge_runtime.files.json import describe
+from dream_edge_runtime.text.chat import ROLES, TURN_END, Message, chat_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer, check_text
 
 from ...models import is_tiny
@@ -154,20 +155,17 @@ def _text_of(entry: Any) -> Text:
     if isinstance(entry, Mapping) and isinstance(entry.get("prompt"), str) and isinstance(entry.get("completion"), str):
         return Sample(entry["prompt"], entry["completion"])
     messages = entry.get("messages") if isinstance(entry, Mapping) else None
-    if not isinstance(messages, list) or not all(_is_message(message) for message in messages):
+    if not isinstance(messages, list):
         raise ValueError('"text", "prompt" and "completion", or "messages" must be there')
+    for number, message in enumerate(messages, 1):
+        role, content = (message.get(key) if isinstance(message, Mapping) else None for key in ("role", "content"))
+        if role not in ROLES or not isinstance(content, str):
+            what = f"content that is no text but {describe(content)}" if role in ROLES else f"the role {describe(role)}"
+            raise ValueError(f"message {number} has {what}; turns of system, user and assistant are read, as text")
     if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
         raise ValueError("a conversation ends in a user's and an assistant's turn")
     turns: list[Message] = [{"role": message["role"], "content": message["content"]} for message in messages]
     return Sample(tuple(turns[:-1]), turns[-1]["content"])
-
-
-def _is_message(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and value.get("role") in ("system", "user", "assistant")
-        and isinstance(value.get("content"), str)
-    )
 
 
 # --- built-in texts ---------------------------------------------------------------------------------------------------

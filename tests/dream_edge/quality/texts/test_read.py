@@ -93,6 +93,21 @@ def test_bad_line_is_named(tmp_path: Path, entry: object) -> None:
         read_texts(path)
 
 
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        ({"role": "tool", "content": "4"}, "message 2 has the role 'tool'; turns of system, user and assistant"),
+        ({"role": "assistant", "content": None, "tool_calls": []}, "message 2 has content that is no text but None"),
+        ({"role": "user", "content": [{"type": "text"}]}, "message 2 has content that is no text but"),
+        ("hello", "message 2 has the role None"),
+    ],
+)
+def test_turn_that_is_not_read_is_told_by_what_it_is(tmp_path: Path, turn: object, message: str) -> None:
+    turns = [{"role": "user", "content": "2 + 2?"}, turn, {"role": "assistant", "content": "4"}]
+    with pytest.raises(UnreadableData, match=message):
+        read_texts(write(tmp_path / "a.jsonl", json.dumps({"messages": turns})))
+
+
 @pytest.mark.parametrize("content", [b"{", b'{"text": "x"} {}', b"[" * 100_000, b"\xff\xfe"], ids=range(4))
 def test_damaged_lines_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UnreadableData):
