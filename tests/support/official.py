@@ -1,16 +1,18 @@
 """Dream's `diffusion_generate`, restated in plain PyTorch from its description: the oracle for the runtime's loop.
 
-Everything is fp32 tensor arithmetic on the whole canvas, masks are found by comparing ids, and nothing is clever.
+Everything is tensor arithmetic on the whole canvas, masks are found by comparing ids, and nothing is clever.
 Where upstream leaves an order open (`topk`, `sort` of equal values), ties go to the lowest position and the lowest id.
 Random numbers come from functions, so that they can be shared with the code under test.
 
-Where the last bit decides an order, it matters in which order a processor adds. Rounding is therefore that of PyTorch's
-AVX-512 kernels, spelt out here, whatever this machine has: the runtime keeps to it everywhere too.
+It runs in either of two arithmetics. `EXACT` is what the runtime promises on every machine: nothing may differ from it.
+`TORCH` is upstream's fp32 on the machine at hand, whose last bits depend on how many numbers its kernels add at once;
+what may differ from that is said by `units_from_official`, and by nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,23 +24,46 @@ Uniform = Callable[[int], Tensor]
 """n → n numbers in [0, 1), fp64."""
 
 
-def softmax(logits: Tensor) -> Tensor:
-    """softmax over the last dimension of `logits` [rows, vocab]: sums in 16 lanes, then in halves."""
-    exponentials = (logits - logits.amax(dim=-1, keepdim=True)).double().exp().float()
-    lanes = torch.zeros(len(logits), 16)
-    for start in range(0, logits.shape[1], 16):
-        chunk = exponentials[:, start : start + 16]
-        lanes[:, : chunk.shape[1]] += chunk
-    for half in (8, 4, 2, 1):
-        lanes = lanes[:, :half] + lanes[:, half:]
-    return exponentials / lanes
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the three results are rounded from which positions are put in order and counted."""
+
+    softmax: Callable[[Tensor], Tensor]
+    """Probabilities [rows, vocab] of logits [rows, vocab]."""
+    sum_last: Callable[[Tensor, Tensor], Tensor]
+    """(p, p + 1e-10) fp32 [rows, vocab] → the sum [rows] of p · log(p + 1e-10)."""
+    linspace: Callable[[float, int], Tensor]
+    """(eps, count) → that many times from 1 to eps."""
 
 
-def linspace(eps: float, count: int) -> Tensor:
-    """torch.linspace(1, eps, count): from both ends to the middle, each number rounded once."""
-    end = torch.tensor(eps)
-    step = float((end - 1) / (count - 1))
-    return torch.tensor([1 + step * i if i < count // 2 else float(end) - step * (count - 1 - i) for i in range(count)])
+TORCH = Arithmetic(
+    softmax=lambda logits: logits.softmax(-1),
+    sum_last=lambda probs, shifted: torch.sum(probs * torch.log(shifted), dim=-1),
+    linspace=lambda eps, count: torch.linspace(1, eps, count),
+)
+"""PyTorch's own kernels, whatever this machine has."""
+EXACT = Arithmetic(
+    softmax=lambda logits: (logits - logits.amax(dim=-1, keepdim=True)).double().softmax(-1).float(),
+    sum_last=lambda probs, shifted: torch.sum(probs.double() * torch.log(shifted.double()), dim=-1).float(),
+    linspace=lambda eps, count: torch.tensor([1 + (eps - 1) / (count - 1) * i for i in range(count - 1)] + [eps]),
+)
+"""In double precision, each result rounded to fp32 once."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen at a step, and from what."""
+
+    masked: Tensor
+    """[batch, length] what was masked before."""
+    after: Tensor
+    """[batch, length] the canvas."""
+    wanted: float
+    """How many positions of a sequence are to be revealed, before that is truncated."""
+    confidence: Tensor | None
+    """[batch, length], -inf where nothing is masked. None: positions are drawn."""
+    probs: Tensor
+    """[masked, vocab] of the masked positions, by sequence and position."""
 
 
 @dataclass
@@ -57,13 +82,26 @@ class Official:
     pad_token_id: int = 0
     logits_hook: Callable[[int, Tensor, Tensor], Tensor] = lambda _step, _x, logits: logits
     tokens_hook: Callable[[int | None, Tensor, Tensor | None], Tensor] = lambda _step, x, _logits: x
+    arithmetic: Arithmetic = EXACT
     history: list[Tensor] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
 
-    def sample(self, model: Model, x: Tensor, valid: Tensor | None = None, uniform: Uniform | None = None) -> Tensor:
-        """Denoise `x` int64 [batch, length]; `history` gets the canvas after each step. Batches must be drawless."""
-        timesteps = linspace(self.eps, self.steps + 1)
+    def sample(
+        self,
+        model: Model,
+        x: Tensor,
+        valid: Tensor | None = None,
+        uniform: Uniform | None = None,
+        given: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Denoise `x` int64 [batch, length]; `history` gets the canvas after each step. Batches must be drawless.
+
+        With the canvases `given`, each step begins with its own, so that one difference does not bring others.
+        """
+        timesteps = self.arithmetic.linspace(self.eps, self.steps + 1)
         x = self.tokens_hook(None, x, None)
         for i in range(self.steps):
+            x = x if given is None else given[i]
             mask_index = x == self.mask_token_id
             logits = model(x, valid)
             logits = torch.cat([logits[:, :1], logits[:, :-1]], dim=1)
@@ -89,13 +127,16 @@ class Official:
         if len(chosen):
             rows, columns = chosen.T
             x[rows, columns] = self.sample_tokens(logits[rows, columns], uniform)[1]
+        probs = self.filtered(logits[mask_index])
+        self.choices.append(Choice(mask_index, x.clone(), float(len(chosen)), None, probs))
         return x
 
     def _confidence_step(
         self, x: Tensor, logits: Tensor, mask_index: Tensor, t: Tensor, s: Tensor, last: bool, uniform: Uniform | None
     ) -> Tensor:
         num_mask_token = mask_index.sum() / mask_index.shape[0]
-        count = int(num_mask_token) if last else int(num_mask_token * (1 - s / t))
+        wanted = num_mask_token if last else num_mask_token * (1 - s / t)
+        count = int(wanted)
         confidence, tokens = self.sample_tokens(logits[mask_index], uniform)
         full_confidence = torch.full(x.shape, -torch.inf)
         full_confidence[mask_index] = confidence
@@ -104,6 +145,8 @@ class Official:
         if count:
             best = full_confidence.sort(dim=1, descending=True, stable=True).indices[:, :count]
             x.scatter_(1, best, proposed.gather(1, best))
+        probs = self.filtered(logits[mask_index])
+        self.choices.append(Choice(mask_index, x.clone(), float(wanted), full_confidence, probs))
         return x
 
     def sample_tokens(self, logits: Tensor, uniform: Uniform | None = None) -> tuple[Tensor, Tensor]:
@@ -120,7 +163,7 @@ class Official:
             best = probs.sort(dim=-1, descending=True).values
             confidence = best[:, 0] - best[:, 1]
         if self.alg == "entropy":
-            confidence = torch.sum(probs * torch.log(probs + 1e-10), dim=-1)
+            confidence = self.arithmetic.sum_last(probs, probs + 1e-10)
         return confidence, tokens
 
     def filtered(self, logits: Tensor) -> Tensor:
@@ -130,14 +173,14 @@ class Official:
         lowest = torch.finfo(logits.dtype).min
         if self.top_p is not None and self.top_p < 1:
             in_order, indices = logits.sort(descending=True, stable=True)
-            cumulative = softmax(in_order).cumsum(dim=-1)
+            cumulative = self.arithmetic.softmax(in_order).cumsum(dim=-1)
             remove = cumulative > self.top_p
             remove = torch.cat([torch.zeros_like(remove[:, :1]), remove[:, :-1]], dim=-1)
             logits = logits.masked_fill(torch.zeros_like(remove).scatter(-1, indices, remove), lowest)
         if self.top_k is not None:
             kth = logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:]
             logits = logits.masked_fill(logits < kth, lowest)
-        return softmax(logits)
+        return self.arithmetic.softmax(logits)
 
 
 def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
@@ -146,3 +189,39 @@ def inverse_cdf(probs: Tensor, uniform: Tensor) -> Tensor:
     place = (in_order.cumsum(-1) <= uniform[:, None]).sum(-1)
     place = place.minimum((in_order > 0).sum(-1) - 1)
     return indices.gather(1, place[:, None])[:, 0]
+
+
+UNIT = 2.0**-24
+"""Half the distance of fp32 numbers at 1: the rounding of one sum there."""
+TIE = 4
+"""Up to so many units the official choice is a tie."""
+
+
+def units_from_official(choice: Choice, ours: Tensor, mask_token_id: int) -> float:
+    """By how many units of rounding the official step prefers what it chose to `ours` [1, length]; inf: not comparable.
+
+    PyTorch's softmax divides by a sum of fp32 numbers, which is some roundings off, by more or fewer according to the
+    processor. So is every probability and every margin, and an entropy by as many times 1 + its size. What hangs on no
+    more than `TIE` of these roundings the official loop does not decide itself:
+
+    - which positions are revealed: none that stays masked is surer than one of `ours` by more;
+    - which token: none is more probable than that of `ours` by more;
+    - how many positions: the number wanted lies within so many roundings of each mask's share of a whole number.
+    """
+    masked, after = choice.masked[0], choice.after[0]
+    stays = ours[0][masked] == mask_token_id
+    units = [0.0]
+    if choice.confidence is None:
+        if not torch.equal(stays, after[masked] == mask_token_id):
+            return math.inf
+    elif stays.any() and not stays.all():
+        surest, least = (confidence := choice.confidence[0][masked])[stays].max(), confidence[~stays].min()
+        units.append(float((surest - least) / (1 + surest.abs())) / UNIT)
+    revealed, wanted = int((~stays).sum()), choice.wanted
+    if revealed != int(wanted):
+        if abs(revealed - wanted) > 1:
+            return math.inf
+        units.append(abs(wanted - round(wanted)) / len(stays) / UNIT)
+    chosen = choice.probs[~stays].gather(1, ours[0][masked][~stays][:, None])
+    units += ((choice.probs[~stays].amax(1, keepdim=True) - chosen) / UNIT).flatten().tolist()
+    return max(units)

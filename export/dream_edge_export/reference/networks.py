@@ -24,8 +24,6 @@ from ..checkpoint.tokenizer import convert_tokenizer
 from .model import Dream, load_reference
 from .staged import StagedReference
 
-_ROWS_AT_ONCE = 64  # of a vocabulary of 152064: 39 MB an array
-
 
 class ReferenceNetwork:
     """`Dream` as a `Network`, so that reference and artifact are decoded by the same code.
@@ -105,7 +103,7 @@ class LayerwiseNetwork:
                 reference.run(stage)
                 reference.forget(stage)
             logits = np.concatenate([*reference.logits()])
-        return _reduce(logits, temperature)
+        return Rows.from_logits(logits, temperature)
 
 
 def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> DreamModel:
@@ -125,17 +123,3 @@ def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> D
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
     ends = listed_ends(checkpoint.generation_defaults)
     return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults, ends=ends)
-
-
-def _reduce(logits: FloatArray, temperature: float) -> Rows:
-    """As `Rows.from_logits`, some rows at a time: it holds several arrays of their size."""
-    starts = range(0, len(logits), _ROWS_AT_ONCE)
-    parts = [Rows.from_logits(logits[start : start + _ROWS_AT_ONCE], temperature) for start in starts]
-    return Rows(
-        np.concatenate([part.top_logits for part in parts]),
-        np.concatenate([part.top_ids for part in parts]),
-        np.concatenate([part.top_probs for part in parts]),
-        np.concatenate([part.log_normalizer for part in parts]),
-        np.concatenate([part.neg_entropy for part in parts]),
-        lambda: logits,
-    )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import BoolArray, FloatArray, IntArray
-from ..inference.network import Rows, sum_in_lanes
+from ..inference.network import Rows, softmax, sum_information
 
 
 class UniformSource(Protocol):
@@ -114,13 +114,9 @@ class Candidates:
 def filter_rows(rows: Rows, kept: IntArray) -> Candidates:
     """Keep the first `kept` [rows] tokens of each of `rows`."""
     width = max(2, int(kept.max()))
-    ids, logits = rows.top_ids[:, :width], rows.top_logits[:, :width]
-    inside = np.arange(width) < kept[:, None]
-    exponentials: FloatArray = np.where(inside, np.exp(logits - logits[:, :1]), 0).astype(np.float32, copy=False)
-    probs: FloatArray = exponentials / sum_in_lanes(exponentials, ids)[:, None]
-    information = probs * np.log(probs + np.float32(1e-10))
-    # Summed in double precision: the result then does not depend on how many columns hold zeros.
-    return Candidates(ids, probs, information.sum(axis=1, dtype=np.float64).astype(np.float32))
+    logits = np.where(np.arange(width) < kept[:, None], rows.top_logits[:, :width], np.float32(-np.inf))
+    probs, _ = softmax(logits)
+    return Candidates(rows.top_ids[:, :width], probs, sum_information(probs))
 
 
 def keep_all(rows: Rows) -> Candidates:
@@ -246,8 +242,8 @@ class Judged:
             found, drawn = probs[indices], column[indices]
             if not enough[indices].all():
                 found, drawn = self._look_up(_below_the_best(some), uniform[indices], np.zeros(some.count))
-            information = (found * np.log(found + 1e-10)).sum(axis=1)
-            candidates = Candidates(some.top_ids, found.astype(np.float32), information.astype(np.float32))
+            rounded = found.astype(np.float32)
+            candidates = Candidates(some.top_ids, rounded, sum_information(rounded))
             return replace(candidates.proposal(drawn), judged=keep_all(some).proposal(drawn))
 
         return propose_exactly(rows, enough, self.temperature, propose)

@@ -2,8 +2,8 @@
 
 The schedule says which share of the masks a denoising step is to reveal. Time runs linearly from 1 to eps. A step from
 time t to s reveals each masked position with probability 1 - s/t, as in masked diffusion with a linear schedule (MDLM,
-arXiv 2406.07524). Everything is computed as PyTorch does upstream, in fp32, since the counts of later steps are
-truncated from it.
+arXiv 2406.07524). Times are rounded once to fp32; shares and counts follow from them in fp32 as upstream, since the
+counts are truncated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import BoolArray, FloatArray, IntArray
+from ..arrays import BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,10 @@ class Schedule:
     eps: float = 1e-3
 
     def __iter__(self) -> Iterator[Timestep]:
-        times = linspace_to(self.eps, self.steps + 1)
+        times = np.linspace(1, self.eps, self.steps + 1).astype(np.float32)
         shares = np.float32(1) - times[1:] / times[:-1]
         shares[-1] = 1
         return (Timestep(index, self.steps, share, times[index]) for index, share in enumerate(shares))
-
-
-def linspace_to(eps: float, count: int) -> FloatArray:
-    """fp32 [count] from 1 down to `eps`, rounded as `torch.linspace(1, eps, count)` rounds it.
-
-    PyTorch counts up from the start in the first half and down from the end in the second, with a step that is rounded
-    to fp32, in one fused multiply-add (here: double precision, rounded once).
-    """
-    start, end = np.float32(1), np.float32(eps)
-    step = np.float64((end - start) / np.float32(count - 1))
-    index = np.arange(count)
-    up = start + step * index
-    down = end - step * (count - 1 - index)
-    times: FloatArray = np.where(index < count // 2, up, down).astype(np.float32)
-    return times
 
 
 @dataclass(frozen=True)

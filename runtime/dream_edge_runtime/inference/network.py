@@ -13,7 +13,7 @@ from ..arrays import BoolArray, FloatArray, IntArray
 from ..format.model_config import ModelConfig
 from ..graph.signature import TOP_K
 
-_LANES = 16
+_AT_ONCE = 1 << 16  # logits that are reduced together: their double-precision arrays fit a processor's cache
 REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
 """The outputs of a pass that sampling needs."""
 
@@ -57,43 +57,40 @@ class Rows:
     @classmethod
     def from_logits(cls, logits: FloatArray, temperature: float, k: int = TOP_K["cpu"]) -> Rows:
         """Reduce full, unscaled `logits` fp32 [rows, vocab] on the host; `temperature` 0 counts as 1."""
-        scaled = logits / np.float32(temperature) if temperature > 0 else logits
-        top_ids = _best(scaled, min(k, scaled.shape[1]))
-        top_logits = np.take_along_axis(scaled, top_ids, axis=1)
-        highest = top_logits[:, :1]
-        exponentials: FloatArray = np.exp(scaled - highest)
-        total = sum_in_lanes(exponentials)[:, None]
-        probs: FloatArray = exponentials / total
-        return cls(
-            top_logits=top_logits,
-            top_ids=top_ids,
-            top_probs=np.take_along_axis(probs, top_ids, axis=1),
-            log_normalizer=(highest + np.log(total))[:, 0],
-            neg_entropy=(probs * np.log(probs + np.float32(1e-10))).sum(axis=1),
-            fetch_logits=lambda: logits,
-        )
+        count, vocab = logits.shape
+        width = min(k, vocab)
+        top_logits, top_probs = np.empty((2, count, width), np.float32)
+        log_normalizer, neg_entropy = np.empty((2, count), np.float32)
+        top_ids = np.empty((count, width), np.int64)
+        step = max(1, _AT_ONCE // vocab)
+        for part in (slice(start, start + step) for start in range(0, count, step)):
+            scaled = logits[part] / np.float32(temperature) if temperature > 0 else logits[part]
+            probs, log_normalizer[part] = softmax(scaled)
+            neg_entropy[part] = sum_information(probs)
+            top_ids[part] = best = _best(scaled, width)
+            top_logits[part] = np.take_along_axis(scaled, best, axis=1)
+            top_probs[part] = np.take_along_axis(probs, best, axis=1)
+        return cls(top_logits, top_ids, top_probs, log_normalizer, neg_entropy, lambda: logits)
 
 
-def sum_in_lanes(values: FloatArray, ids: IntArray | None = None) -> FloatArray:
-    """Sums [rows] of `values` [rows, vocab] in the order of PyTorch's softmax (AVX-512): 16 lanes, then a tree.
+def softmax(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Probabilities [rows, width] of `logits` fp32 [rows, width], and the log of each row's normalizer [rows].
 
-    With `ids` [rows, width], `values` [rows, width] are those of these tokens, and all others are 0.
-
-    Where the best token's probability is nearly 1, positions are put in order by its last bits, so the official order
-    can only be met by rounding where upstream rounds.
+    In double precision, rounded once. Where the best token is nearly certain, positions are put in order by the last
+    bits of its probability: these are then the nearest fp32 to the true value, and equal where that is, on every
+    processor. A sum in fp32 depends on how many numbers a processor adds at once.
     """
-    if ids is None:
-        padded = np.pad(values, ((0, 0), (0, -values.shape[1] % _LANES)))
-        lanes: FloatArray = np.add.reduce(padded.reshape(len(values), -1, _LANES), axis=1)
-    else:
-        by_id = np.argsort(ids, axis=1)
-        lane = np.take_along_axis(ids, by_id, axis=1) % _LANES + _LANES * np.arange(len(ids))[:, None]
-        lanes = np.zeros((len(values), _LANES), dtype=np.float32)
-        np.add.at(lanes.reshape(-1), lane.ravel(), np.take_along_axis(values, by_id, axis=1).ravel())  # one by one
-    while lanes.shape[1] > 1:
-        half = lanes.shape[1] // 2
-        lanes = lanes[:, :half] + lanes[:, half:]
-    total: FloatArray = lanes[:, 0]
+    highest = logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(logits - highest, dtype=np.float64)
+    total = exponentials.sum(axis=1, keepdims=True)
+    exponentials /= total
+    return exponentials.astype(np.float32), (highest + np.log(total))[:, 0].astype(np.float32)
+
+
+def sum_information(probs: FloatArray) -> FloatArray:
+    """Sum [rows] of p · log(p + 1e-10) over `probs` fp32 [rows, width]; p + 1e-10 is fp32 as well, so 1 at 1."""
+    information = probs * np.log(probs + np.float32(1e-10), dtype=np.float64)
+    total: FloatArray = information.sum(axis=1).astype(np.float32)
     return total
 
 

@@ -17,7 +17,7 @@ from dream_edge_runtime.generation.sampling import Filters, Greedy, Multinomial
 from dream_edge_runtime.inference.network import Rows
 from support.loops import Recorded, assert_same_steps, canvas_of, denoised, run_loop, run_official
 from support.networks import FakeNetwork, random_network, reference_network, small_config, tiny_vocabulary
-from support.official import Official
+from support.official import TIE, UNIT, Choice, Official, units_from_official
 
 CONFIDENT = ("maskgit_plus", "topk_margin", "entropy")
 FILTERS: tuple[dict[str, Any], ...] = (
@@ -160,13 +160,38 @@ def test_origin_draws_one_number_a_mask_and_then_the_tokens(network: FakeNetwork
 
 
 @pytest.mark.parametrize("filters", [{"top_k": 20}, {"top_p": 0.95}, {"top_p": 0.9, "top_k": 10}])
-def test_nearly_certain_positions_keep_the_official_order(filters: dict[str, Any]) -> None:
-    """Their probabilities differ in the last bits only, so these must be rounded as upstream rounds them."""
+def test_nearly_certain_positions_keep_their_order_under_filters(filters: dict[str, Any]) -> None:
+    """Their probabilities differ in the last bits only, so filtered ones too must be rounded once."""
     generator = np.random.default_rng(0)
     logits = (generator.standard_normal((2000, 1000)) * 3).astype(np.float32)
     logits[np.arange(2000), generator.integers(0, 1000, 2000)] += np.linspace(5, 25, 2000).astype(np.float32)
     oracle = Official(mask_token_id=0, steps=1, alg="maskgit_plus", **filters)
-    expected = oracle.sample_tokens(torch.from_numpy(logits))[0].numpy()
-    rows = Rows.from_logits(logits, 0.0)
-    found = Greedy(filters=Filters(**filters)).propose(rows, generator).probability
-    assert (np.argsort(-found, kind="stable") == np.argsort(-expected, kind="stable")).mean() > 0.99
+    proposal = Greedy(filters=Filters(**filters)).propose(Rows.from_logits(logits, 0.0), generator)
+    assert proposal.probability.tolist() == oracle.sample_tokens(torch.from_numpy(logits))[0].tolist()
+    oracle.alg = "entropy"
+    assert proposal.neg_entropy.tolist() == oracle.sample_tokens(torch.from_numpy(logits))[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("ours", "ties"),
+    [
+        ([1, 9, 9], True),  # the official choice itself
+        ([9, 1, 9], True),  # one rounding less sure
+        ([9, 9, 1], False),  # another position
+        ([0, 9, 9], False),  # another token
+        ([1, 1, 9], True),  # one more, where the number wanted is just below two
+        ([1, 1, 1], False),
+        ([9, 9, 9], False),
+    ],
+)
+def test_only_what_hangs_on_the_last_bits_is_excused(ours: list[int], ties: bool) -> None:
+    mask = 9
+    probs = torch.tensor([[0, 1], [UNIT, 1 - UNIT], [0.01, 0.99]])
+    choice = Choice(
+        masked=torch.ones(1, 3, dtype=torch.bool),
+        after=torch.tensor([[1, mask, mask]]),
+        wanted=2 - 2 * UNIT,
+        confidence=probs[:, 1][None],
+        probs=probs,
+    )
+    assert (units_from_official(choice, torch.tensor([ours]), mask) <= TIE) == ties

@@ -20,7 +20,7 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.networks import FakeNetwork, random_network, tiny_vocabulary
-from support.official import Official, linspace
+from support.official import EXACT, Official
 
 VOCABULARY = tiny_vocabulary()
 MASK, END = VOCABULARY.mask_token_id, VOCABULARY.eos_token_id
@@ -73,7 +73,7 @@ def test_recorded_canvases_are_those_of_the_official_loop(algorithm: str, steps:
 def restated(network: FakeNetwork, path: Unmasking, config: GenerationConfig) -> tuple[BoolArray, BoolArray]:
     """Which commitments of `path` are of another token, and of another position, by one step of the oracle each."""
     steps = config.steps or path.length
-    times = linspace(config.eps, steps + 1)
+    times = EXACT.linspace(config.eps, steps + 1)
     token, position = [], []
     oracle = Official(MASK, steps, alg=config.algorithm)
     for place, ours, step in zip(path.positions.tolist(), path.tokens.tolist(), path.steps.tolist(), strict=True):
