@@ -1,20 +1,18 @@
-"""What a comparison leaves for people: a report, written beside its place and put there whole, and cards."""
+"""What a comparison leaves for people: a report, and a summary in cards."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import MissingExtra
-from dream_edge_runtime.files.writing import explain_write_errors
+from dream_edge_runtime.files.writing import explain_write_errors, list_entries, remove_tree
 from dream_edge_runtime.host import installed_version
 
 from ..comparison import Comparison
@@ -27,6 +25,7 @@ from .pictures import ROLES, Picture, draw_pictures
 
 FILES = ("report.html", "report.md", "report.json")
 PICTURES = "pictures"
+_PARTIAL = ".report.partial"
 
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg"'
 _LIGHT = re.compile(r"(--[\w-]+): (#[0-9a-f]{6})")
@@ -90,7 +89,7 @@ def check_report(directory: Path) -> None:
         raise MissingExtra("Writing a report", "report")
     if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
         raise ReportForeign(directory)
-    if directory.is_dir() and any(directory.iterdir()) and not _is_report(directory):
+    if directory.is_dir() and not _is_report(directory):
         raise ReportForeign(directory)
 
 
@@ -123,33 +122,30 @@ def to_file(picture: Picture) -> str:
     return f"{head.replace('<svg', _SVG, 1)}>{paper}{rest}\n"
 
 
-def _put(directory: Path, files: dict[str, str]) -> None:
-    goal = directory.absolute()
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{goal.name}.", dir=goal.parent))
+def _put(directory: Path, files: Mapping[str, str]) -> None:
+    """Move files into `directory` once all are written. It is not replaced: it may be a mount point, or worked in."""
+    fresh, pictures = directory / _PARTIAL, directory / PICTURES
+    (fresh / PICTURES).mkdir(parents=True, exist_ok=True)
     try:
-        fresh, old = beside / "new", beside / "old"
-        (fresh / PICTURES).mkdir(parents=True)
         for name, text in files.items():
             (fresh / name).write_text(text, encoding="utf-8", newline="\n")
-        check_report(goal)
-        if goal.exists():
-            goal.replace(old)
-        try:
-            fresh.replace(goal)
-        except OSError:
-            if old.exists():
-                old.replace(goal)
-            raise
+        pictures.mkdir(exist_ok=True)
+        for name in files:
+            (fresh / name).replace(directory / name)
+        for picture in pictures.iterdir():
+            if f"{PICTURES}/{picture.name}" not in files:
+                picture.unlink()
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        remove_tree(fresh)
 
 
 def _is_report(directory: Path) -> bool:
-    """Whether there is nothing but what this module writes."""
-    entries = {entry.name: entry for entry in directory.iterdir()}
-    drawn = entries.pop(PICTURES, None)
-    if entries.keys() != set(FILES) or not all(entry.is_file() for entry in entries.values()):
+    """Whether there is nothing but what this module writes, all of it or none, or what it left when it was killed."""
+    entries = {each.name: each for each in list_entries(directory)}
+    was_killed, drawn = entries.pop(_PARTIAL, None) is not None, entries.pop(PICTURES, None)
+    if not (entries.keys() == set(FILES) or (was_killed and entries.keys() < set(FILES)) or not (entries or drawn)):
+        return False
+    if not all(entry.is_file() for entry in entries.values()):
         return False
     return drawn is None or (
         drawn.is_dir() and not drawn.is_symlink() and all(each.suffix == ".svg" for each in drawn.iterdir())

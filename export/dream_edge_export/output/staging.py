@@ -20,20 +20,12 @@ from pathlib import Path
 
 from dream_edge_runtime.artifact import CARD
 from dream_edge_runtime.files.lock import hold_lock
-from dream_edge_runtime.files.writing import remove_tree, sync_directory
+from dream_edge_runtime.files.writing import OF_THE_SYSTEM, list_entries, remove_tree, sync_directory
 from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 
 JOURNAL = "journal"
 CALIBRATION = "calibration"
 _INSIDE = ".export.partial"
-_OF_THE_SYSTEM = {
-    "lost+found",
-    "System Volume Information",
-    "$RECYCLE.BIN",
-    ".Trashes",
-    ".fseventsd",
-    ".Spotlight-V100",
-}
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -57,7 +49,7 @@ def _must_stay(out: Path) -> bool:
         if out.samefile(Path.cwd()):
             return True
     holds = {entry.name for entry in out.iterdir()}
-    return bool(holds & {_INSIDE, *_OF_THE_SYSTEM}) or _is_mount_point(out) or not os.access(out.parent, os.W_OK)
+    return bool(holds & {_INSIDE, *OF_THE_SYSTEM}) or _is_mount_point(out) or not os.access(out.parent, os.W_OK)
 
 
 def _is_mount_point(out: Path) -> bool:
@@ -192,7 +184,7 @@ def is_occupied(out: Path) -> bool:
 
 def list_files(out: Path) -> list[Path]:
     """What a directory holds, without what a system or an export keeps there."""
-    return [entry for entry in out.iterdir() if entry.name not in {_INSIDE, *_OF_THE_SYSTEM}]
+    return [entry for entry in list_entries(out) if entry.name != _INSIDE]
 
 
 def _was_being_filled(out: Path, built: Path) -> bool:

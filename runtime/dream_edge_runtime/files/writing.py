@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ..errors import DreamEdgeError, NotEnoughDisk, NotWritable
 
+OF_THE_SYSTEM = {"lost+found", "System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100"}
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 _MOST_AT_ONCE = 1 << 26  # a larger request could not be interrupted for seconds, and Linux takes 2 GB at most
 
@@ -28,6 +29,8 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     with explain_write_errors(path):
+        if path.exists() and not path.is_file():
+            raise OSError("it is a directory, a device or a pipe, which no file replaces")
         try:
             with beside.open("xb") as file:
                 yield file
@@ -110,3 +113,8 @@ def sync_directory(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove what can be removed."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+def list_entries(directory: Path) -> list[Path]:
+    """What `directory` holds, without what a file system keeps in its root."""
+    return [entry for entry in directory.iterdir() if entry.name not in OF_THE_SYSTEM]

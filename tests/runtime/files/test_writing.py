@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_disk_that_fails_is_named_and_nothing_is_left(
     with pytest.raises(NotWritable, match=r"No space left on device\. Name a"), replace_file(tmp_path / "a"):
         pass
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    for name in ("pipe", "directory"):
+        with pytest.raises(NotWritable, match="no file replaces"), replace_file(tmp_path / name):
+            pass
+    assert {each.name for each in tmp_path.iterdir() if each.is_fifo() or each.is_dir()} == {"pipe", "directory"}
 
 
 def test_place_that_is_not_there_is_named(tmp_path: Path) -> None:

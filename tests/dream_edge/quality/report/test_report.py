@@ -231,6 +231,11 @@ def test_a_report_is_written_and_replaced(tmp_path: Path) -> None:
 def test_a_directory_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "report.html").write_text("mine", "utf-8")
+    (tmp_path / "mine" / "pictures").mkdir(parents=True)
+    (tmp_path / "mine" / "pictures" / "mine.svg").write_text("mine", "utf-8")
+    with pytest.raises(ReportForeign):
+        write_report(tmp_path / "mine", contents())
+    assert (tmp_path / "mine" / "pictures" / "mine.svg").exists()
     with pytest.raises(ReportForeign, match="something else"):
         write_report(tmp_path / "letters", contents())
     (tmp_path / "file").write_text("mine", "utf-8")
@@ -255,6 +260,25 @@ def test_a_failure_half_way_leaves_the_earlier_report(tmp_path: Path, monkeypatc
         write_report(goal, contents(make_entry(make_comparison("another"))))
     assert (goal / "report.html").read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_report_fills_the_directory_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount point, or the working directory: no other can take its place."""
+    (tmp_path / "lost+found").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    for _ in range(2):
+        write_report(Path(), contents())
+        assert tmp_path.stat().st_ino == before
+        assert {each.name for each in tmp_path.iterdir()} == {*FILES, "pictures", "lost+found"}
+
+
+def test_a_report_that_was_killed_half_way_is_written_again(tmp_path: Path) -> None:
+    write_report(tmp_path, contents())
+    (tmp_path / "report.json").unlink()
+    (tmp_path / ".report.partial").mkdir()
+    write_report(tmp_path, contents())
+    assert {each.name for each in tmp_path.iterdir()} == {*FILES, "pictures"}
 
 
 @pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
