@@ -216,7 +216,7 @@ def describe_machine() -> str:
     """Processor, number of CPUs, operating system and load over the last minute, in one line."""
     names = [line.split(":")[1].strip() for line in _read(Path("/proc/cpuinfo")).splitlines() if "model name" in line]
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    processor = names[0] if names else platform.processor()
+    processor = names[0] if names else platform.processor() or platform.machine()  # ARM's has no name
     return f"{processor}, {os.cpu_count()} CPUs, {platform.system()}, load {load}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import sys
 from collections.abc import Callable
@@ -255,3 +256,10 @@ def test_process_holds_less_than_its_peak() -> None:
 def test_machine_is_described_in_one_line() -> None:
     assert f"{os.cpu_count()} CPUs" in describe_machine()
     assert "\n" not in describe_machine()
+
+
+def test_processor_without_a_name_is_described_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_read", lambda _: "CPU implementer : 0x41\nCPU part : 0xd08\n")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert describe_machine().startswith("aarch64, ")
