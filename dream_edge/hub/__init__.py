@@ -13,8 +13,8 @@ from dream_edge_runtime.errors import MissingExtra
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.progress import OnProgress, silent
 
-from .cache import Repository, cache_directory, find_cached, is_offline, source
-from .errors import HubUnreachable, ModelNotFound, NotAModel, advise_to_retry
+from .cache import Repository, advise_to_retry, cache_directory, find_cached, is_offline, source
+from .errors import HubUnreachable, ModelNotFound, NotAModel
 from .files import Kind
 
 __all__ = ["Kind", "Repository", "find_cached", "find_or_download", "parse_repository", "pull", "source"]

@@ -1,4 +1,5 @@
-"""Names of models on a hub, and copies of them that are already on this machine. No network, no huggingface_hub.
+"""Names of models on a hub, copies of them that are already on this machine, and the settings of the connection. No
+network, no huggingface_hub.
 
 The cache is huggingface_hub's own, shared with every program that uses it
 (https://huggingface.co/docs/huggingface_hub/guides/manage-cache): files lie in blobs/ under their digest, and
@@ -23,6 +24,8 @@ _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9_][A-Za-z0-9_.+/\-]{{0,254}}))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 SINGLE_FILE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_NOT_READ = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_SETTINGS = "HF_ENDPOINT HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE".split()
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,23 @@ def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE) forbids asking the hub."""
     chosen = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return chosen.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def advise_to_retry() -> str:
+    """What to do about a connection that fails: with the variables that are set and decide how it is made."""
+    found = []
+    for name, value in os.environ.items():
+        if value and (name.upper() in _SETTINGS or (name in _NOT_READ and "SSL_CERT_FILE" not in os.environ)):
+            note = ""
+            if name in _NOT_READ:
+                note = " (which is not read: SSL_CERT_FILE is)"
+            elif name.startswith("SSL") and not Path(value).exists():
+                note = f" (there is no {value})"
+            elif value.lower().startswith("socks"):
+                note = " (write socks5://, which needs `pip install socksio`)"
+            found.append(name + note)
+    settings = f", and what is set: {', '.join(found)}" if found else ""
+    return f"Check the connection{settings}. Then run the same command again: files that have arrived are kept."
 
 
 def cache_directory() -> Path:

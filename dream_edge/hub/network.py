@@ -23,8 +23,8 @@ from dream_edge_runtime.files.writing import check_disk, free_disk, replace_file
 from dream_edge_runtime.progress import Meter, OnProgress
 from dream_edge_runtime.units import size
 
-from .cache import Repository, cache_directory, endpoint, is_commit
-from .errors import AccessDenied, HubError, HubUnreachable, ModelNotFound, advise_to_retry
+from .cache import Repository, advise_to_retry, cache_directory, endpoint, is_commit
+from .errors import AccessDenied, HubError, HubUnreachable, ModelNotFound
 from .files import HubFile, Kind, choose_files
 
 _log = logging.getLogger(__name__)

@@ -45,15 +45,13 @@ class DreamEdgeError(Exception):
 
 
 def _restore(kind: type[DreamEdgeError], arguments: tuple[object, ...]) -> DreamEdgeError:
-    """An error without its `__init__`. Of several builtin bases one only can make it: the one that fits its memory."""
-    error: DreamEdgeError | None = None
+    """An error without its `__init__`, made by the one of its builtin bases whose memory fits."""
     for base in kind.__mro__:
-        if error is None and (make := vars(base).get("__new__")):
-            with suppress(TypeError):
-                error = make(kind)
-    assert error is not None
-    error.args = arguments
-    return error
+        with suppress(KeyError, TypeError):
+            error: DreamEdgeError = vars(base)["__new__"](kind)
+            error.args = arguments
+            return error
+    raise TypeError(kind)
 
 
 class CheckpointError(DreamEdgeError, ValueError):
