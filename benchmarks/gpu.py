@@ -293,7 +293,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "hidden_size": manifest.config.hidden_size,
         "versions": f"ONNX Runtime {import_onnxruntime().__version__}, {time.strftime('%Y-%m-%d')}",
         "parts": parts,
-        "expected_gpu_bytes": estimate_gpu_memory(manifest.config, formats, canvas=max(given.tokens), rows=BLOCK).total,
+        "expected_gpu_bytes": estimate_gpu_memory(manifest.config, manifest.recipe, canvas=max(given.tokens), rows=BLOCK).total,
         "not_measured": missing,
     }
 

@@ -161,7 +161,6 @@ def _describe_artifact(artifact: Artifact) -> ArtifactInfo:
     config, recipe = manifest.config, manifest.recipe
     formats = next(iter(recipe.targets.values()))  # the CPU's, if there are two
     stored = {name: formats.of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
-    cuda = recipe.targets.get("cuda")
     return ArtifactInfo(
         path=artifact.path,
         config=config,
@@ -171,7 +170,7 @@ def _describe_artifact(artifact: Artifact) -> ArtifactInfo:
         recipe=recipe,
         bytes_by_part=_add_up(stored) | {"norms and biases": formats.stored_bytes(config) - sum(stored.values())},
         memory=estimate_memory(config, formats),
-        gpu_memory=estimate_gpu_memory(config, cuda) if cuda else None,
+        gpu_memory=estimate_gpu_memory(config, recipe) if "cuda" in recipe.targets else None,
         targets=tuple(sorted(manifest.graphs)),
         provenance=dict(manifest.provenance) | {"producer": manifest.producer},
         license=manifest.license,

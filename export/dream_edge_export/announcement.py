@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 def announce(plan: ExportPlan, out: Path) -> None:
     """Log sizes, memory and a guess of the time, once it is known that the export can begin."""
+    if (cuda := plan.recipe.targets.get("cuda")) and cuda.body.kind == "nf4":
+        _log.warning("NF4 is slow on a GPU, where each product expands its weights to fp16. Use int4: it is as small.")
     if not _log.isEnabledFor(logging.INFO):  # guessing the time takes some
         return
     parameters = number(parameter_count(plan.checkpoint.config))

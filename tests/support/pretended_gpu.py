@@ -15,6 +15,7 @@ from dream_edge_runtime.inference.devices import import_onnxruntime
 onnxruntime = import_onnxruntime()
 
 CUDA = "CUDAExecutionProvider"
+SHRINK = "memory.enable_memory_arena_shrinkage"
 
 
 @dataclass
@@ -26,6 +27,8 @@ class PretendedGpu:
     """Where each output was bound, in the last pass."""
     inputs: dict[str, Any] = field(default_factory=dict)
     """The tensors given in the last pass."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Last dimensions of inputs from the host, in the last pass."""
     created: list[str] = field(default_factory=list)
     """The devices of tensors that were made."""
     options: Any = None
@@ -37,6 +40,10 @@ class PretendedGpu:
     """What creating a session fails with."""
     failure: str = ""
     """What a pass fails with."""
+    failures: int | None = None
+    """How many passes do, if not all."""
+    shrinking: list[bool] = field(default_factory=list)
+    """Of each pass, whether the arena was to give back what it does not use."""
 
 
 def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> PretendedGpu:
@@ -47,6 +54,11 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
         def bind_output(self, name: str, device_type: str = "cpu", device_id: int = 0) -> None:
             gpu.outputs[name] = device_type
             super().bind_output(name)
+
+        def bind_cpu_input(self, name: str, array: Any) -> None:
+            if name in ("input_ids", "key_mask", "logit_rows"):
+                gpu.sizes[name] = array.shape[-1]
+            super().bind_cpu_input(name, array)
 
         def bind_ortvalue_input(self, name: str, value: Any) -> None:
             gpu.inputs[name] = value
@@ -76,7 +88,10 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
             return Binding(self)
 
         def run_with_iobinding(self, binding: Any, options: Any = None) -> None:
-            if gpu.failure:
+            gpu.shrinking.append(bool(_entry(options, SHRINK)))
+            options.add_run_config_entry(SHRINK, "")  # the CPU has no arena of that name
+            if gpu.failure and gpu.failures != 0:
+                gpu.failures = gpu.failures and gpu.failures - 1
                 raise RuntimeError(gpu.failure)
             super().run_with_iobinding(binding, options)
 
@@ -87,8 +102,16 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
             return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cpu", number)
 
     monkeypatch.setenv("DREAM_EDGE_SELF_CHECK", "0")  # processors may sum in fp16, which a GPU does not
-    module = SimpleNamespace(**{**vars(onnxruntime), "InferenceSession": Session, "OrtValue": OrtValue})
+    changed = {"InferenceSession": Session, "OrtValue": OrtValue, "set_default_logger_severity": lambda _: None}
+    module = SimpleNamespace(**{**vars(onnxruntime), **changed})
     monkeypatch.setattr(session, "import_onnxruntime", lambda: module)
     monkeypatch.setattr(devices, "cuda_problem", lambda: None)
     monkeypatch.setattr(memory, "free_gpu_memory", lambda: free)
     return gpu
+
+
+def _entry(options: Any, name: str) -> str:
+    try:
+        return str(options.get_run_config_entry(name))
+    except RuntimeError:  # it was never set
+        return ""

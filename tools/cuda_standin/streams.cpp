@@ -2,7 +2,6 @@
 
 #include "standin.h"
 
-#include <atomic>
 #include <cstdlib>
 
 static Error make(Handle* handle) {
@@ -32,8 +31,7 @@ Error cudaEventRecord(Handle, Handle) { return kSuccess; }
 Error cudaEventRecordWithFlags(Handle, Handle, unsigned) { return kSuccess; }
 Error cudaEventSynchronize(Handle) { return kSuccess; }
 Error cudaEventElapsedTime(float* milliseconds, Handle, Handle) {
-  static std::atomic<unsigned> asked{0};
-  *milliseconds = 0.1f + 0.0001f * float(asked++ % 7);  // so that one of several kernels is the fastest
+  *milliseconds = 0.1f;  // of several kernels that are tried, the first is taken
   return kSuccess;
 }
 

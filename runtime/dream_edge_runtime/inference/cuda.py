@@ -7,8 +7,13 @@ says where). None of it has been run on a GPU.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DeviceUnavailable, DreamEdgeError, OutOfMemory
 from ..format.recipe import WeightFormat
@@ -16,10 +21,19 @@ from ..format.recipe import WeightFormat
 PROVIDER = "CUDAExecutionProvider"
 
 ATTENTION = "memory-efficient"
+_SHRINK = ("memory.enable_memory_arena_shrinkage", "gpu:0")  # after the run
+_KEYS = 8  # of these a multiple
+_ROWS = 32  # of logits
 _MEMORY_EFFICIENT = 2  # AttentionBackend::EFFICIENT_ATTENTION in attention_common.h
 
 _FUSED_GEMM = "ORT_FPA_INTB_GEMM"
 """The environment variable that, where it is set, says whether 4- and 8-bit weights are multiplied as they are."""
+
+_TRIED = "ORT_FPA_INTB_PROFILE_M"
+"""The environment variable that, where it is set, says for how many rows kernels for these weights are tried."""
+
+TRIED_ROWS = 64
+"""The most rows for which they are when a model is loaded."""
 
 _CPU_WOULD_BE_SLOW = {
     "Attention",
@@ -55,6 +69,59 @@ def configure(options: Any) -> None:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if _FUSED_GEMM not in os.environ:  # this entry would win over it
         options.add_session_config_entry("ep.cuda.fpa_intb_gemm", "1")
+    if _TRIED not in os.environ:
+        # The default is to try all with 1, 2, 4 … 2,048 rows at every start. These are what a block of 32 tokens takes;
+        # others are tried in the first pass that has so many.
+        options.add_session_config_entry("ep.cuda.fpa_intb_profile_m", f"1,32,{TRIED_ROWS}")
+
+
+def pad_inputs(feeds: Mapping[str, NDArray[Any]], cached_padding: int) -> tuple[dict[str, NDArray[Any]], int]:
+    """The inputs of a pass in sizes that kernels take, and how many of the active positions are padding now.
+
+    The last position is repeated, masked, until the keys are a multiple of 8: plain attention, for other numbers, holds
+    all scores in memory. The last row is repeated up to a multiple of 32: for each new number of rows all kernels of
+    lm_head are tried. Of the cached positions the last `cached_padding` are padding already.
+    """
+    ids, mask, rows = feeds["input_ids"], feeds["key_mask"], feeds["logit_rows"]
+    active, keys = ids.shape[1], mask.shape[1]
+    padding = -(keys + cached_padding) % _KEYS
+    places = [keys - active] * cached_padding + [keys] * padding
+    moved = rows // active * (active + padding) + rows % active
+    padded = {name: np.pad(feeds[name], ((0, 0), (0, padding)), mode="edge") for name in ("input_ids", "position_ids")}
+    padded["key_mask"] = np.insert(mask, places, False, axis=1)
+    padded["logit_rows"] = np.pad(moved, (0, -len(rows) % _ROWS), mode="edge") if len(rows) else rows
+    return {**feeds, **padded}, padding
+
+
+class Arena:
+    """Runs the passes of a session, by any number of threads, in as little of the GPU's memory as they need.
+
+    ONNX Runtime's arena keeps all it has taken and never joins its pieces, so each larger pass would add to it until
+    the GPU is full, for good. Here it gives back what it does not use after each pass that is larger than any before,
+    and when the memory is full.
+    """
+
+    def __init__(self) -> None:
+        self._largest = (0, 0)
+        self._lock = threading.Lock()
+
+    def run(self, session: Any, binding: Any, options: Any, *, scores: int, rows: int) -> None:
+        """A pass that computes so many `scores` of attention and `rows` of logits; again, if there was no memory."""
+        with self._lock:
+            before, self._largest = self._largest, (max(scores, self._largest[0]), max(rows, self._largest[1]))
+            grows = before != self._largest
+        if grows:
+            options.add_run_config_entry(*_SHRINK)
+        for _ in range(2):
+            try:
+                session.run_with_iobinding(binding, options)
+            except Exception as error:  # ONNX Runtime has no common base class for its errors
+                if options.terminate or not isinstance(explain_error(error), OutOfMemory):
+                    raise
+                options.add_run_config_entry(*_SHRINK)  # a pass that fails gives back too, and only at its end
+            else:
+                return
+        session.run_with_iobinding(binding, options)
 
 
 def multiplies_packed(weights: WeightFormat, outputs: int, inputs: int) -> bool:

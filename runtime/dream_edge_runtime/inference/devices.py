@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
+import io
 import os
 import sys
 from collections.abc import Collection
@@ -17,8 +19,11 @@ from ..host import open_nvidia_driver
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 
+_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _DEFAULT_CUDA = "13.0"
 _DRIVERS = {12: "525", 13: "580"}  # NVIDIA's CUDA compatibility table: the first driver branch for each CUDA
+_KERNELS_FROM = (7, 5)  # ONNX Runtime's wheel has kernels for 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0, and what runs them
+_NO_KERNELS = (10, 11)
 _INSTALL = 'pip uninstall -y onnxruntime, then pip install "dream-edge[gpu]"'
 
 
@@ -79,17 +84,29 @@ def _driver_problem(needed: str) -> str | None:
     if version.value // 1000 < major:
         found = f"{version.value // 1000}.{version.value % 1000 // 10}"
         return f"the NVIDIA driver is for CUDA {found} and ONNX Runtime needs {needed}: {install}."
+    device, capability = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
+    if driver.cuDeviceGet(ctypes.byref(device), 0):
+        return "the NVIDIA driver does not give access to the first GPU. See nvidia-smi and CUDA_VISIBLE_DEVICES."
+    for value, attribute in zip(capability, _CAPABILITY, strict=True):
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+    major, minor = (value.value for value in capability)
+    if (major, minor) < _KERNELS_FROM or major in _NO_KERNELS:
+        return (
+            f"ONNX Runtime has no kernels for this GPU, of compute capability {major}.{minor}. It has some for 7.5 "
+            "(GTX 16, RTX 20), 8 (RTX 30 and 40, A100), 9 (H100) and 12 (RTX 50)."
+        )
     return None
 
 
 def _library_problem(ort: Any, needed: str) -> str | None:
     major = needed.split(".")[0]
     if sys.platform == "win32":
-        names = [f"cudart64_{major}.dll", f"cublas64_{major}.dll", f"cublasLt64_{major}.dll"]
+        names = [f"cublas64_{major}.dll", f"cublasLt64_{major}.dll"]
     else:
         names = [f"libcudart.so.{major}", f"libcublas.so.{major}", f"libcublasLt.so.{major}", "libcurand.so.10"]
     if preload := getattr(ort, "preload_dlls", None):
-        preload(cudnn=False)  # makes the libraries of NVIDIA's wheels known by their names
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; the reply below says it
+            preload(cudnn=False)  # makes the libraries of NVIDIA's wheels known by their names
     for name in names:
         try:
             ctypes.CDLL(name)

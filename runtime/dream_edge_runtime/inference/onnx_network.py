@@ -51,6 +51,8 @@ class OnnxKeyValues:
 
     values: list[Any]
     """Of each layer in turn, tensors of ONNX Runtime in the memory of the device that computed them."""
+    padding: int = 0
+    """So many of the positions, the last ones, are only there for the size; see `cuda.pad_inputs`."""
 
     @classmethod
     def empty(cls, config: ModelConfig, batch: int, dtype: npt.DTypeLike, device: Target) -> OnnxKeyValues:
@@ -109,7 +111,7 @@ class OnnxNetwork:
         bits = SEVEN_BITS if self._device == "cpu" and saturates() else EIGHT_BITS
         directory, shards = _resolve_links(self._path, plan_layout(self.config, artifact.manifest.recipe).sizes())
         derived = derive_graph(self.config, artifact.manifest.recipe, self._target, shards=shards, bits=bits)
-        self._session = self._create(derived, directory)
+        self._session, self._arena = self._create(derived, directory), cuda.Arena()
         if self._device == "cuda":
             cuda.check_session(self._session, self._path)
         if self_check and self._target == self._device and os.environ.get("DREAM_EDGE_SELF_CHECK") != "0":
@@ -118,10 +120,11 @@ class OnnxNetwork:
     def _create(self, graph: bytes, directory: str = "") -> Any:
         """A session of `graph`, whose weights lie in files in `directory`."""
         options = self._ort.SessionOptions()
-        options.log_severity_level = 3  # errors reach the caller as exceptions, warnings nobody
+        options.log_severity_level = 4  # errors reach the caller as exceptions, warnings nobody
         options.intra_op_num_threads = self._threads
         options.add_session_config_entry(_WEIGHTS_DIRECTORY, directory)
         if self._device == "cuda":
+            self._ort.set_default_logger_severity(3)  # it warns of a plugin that nobody asked for
             cuda.configure(options)
         providers = cuda.choose_providers() if self._device == "cuda" else ["CPUExecutionProvider"]
         try:
@@ -157,19 +160,21 @@ class OnnxNetwork:
         """One pass over the active positions; see `Network.forward`. Raises Cancelled once `cancel` is set."""
         if cancel is not None and cancel.is_set():
             raise Cancelled
-        binding = self._session.io_binding()
-        feeds = {
+        binding, count, padding = self._session.io_binding(), len(logit_rows), 0
+        if past is None:
+            past = OnnxKeyValues.empty(self.config, len(input_ids), activation_dtype(self._target), self._device)
+        assert isinstance(past, OnnxKeyValues)
+        feeds: dict[str, NDArray[Any]] = {
             "input_ids": input_ids,
             "position_ids": position_ids,
             "key_mask": key_mask,
             "logit_rows": logit_rows,
             "temperature": np.array(temperature, np.float32),
         }
+        if self._device == "cuda":
+            feeds, padding = cuda.pad_inputs(feeds, past.padding)
         for name, array in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        if past is None:
-            past = OnnxKeyValues.empty(self.config, len(input_ids), activation_dtype(self._target), self._device)
-        assert isinstance(past, OnnxKeyValues)
         for name, value in zip(key_value_names("past", self.config), past.values, strict=True):
             binding.bind_ortvalue_input(name, value)
         binding.bind_output("logits", self._device, 0)
@@ -181,7 +186,11 @@ class OnnxNetwork:
         options = self._ort.RunOptions()
         with _terminate_on(cancel, options):
             try:
-                self._session.run_with_iobinding(binding, options)
+                if self._device == "cuda":
+                    scores = input_ids.size * key_mask.shape[1]
+                    self._arena.run(self._session, binding, options, scores=scores, rows=len(logit_rows))
+                else:
+                    self._session.run_with_iobinding(binding, options)
             except Exception as error:
                 if options.terminate:
                     raise Cancelled from None
@@ -193,9 +202,9 @@ class OnnxNetwork:
         logits, *others = binding.get_outputs()
         reduced, present = others[: len(REDUCED)], others[len(REDUCED) :]
         return Rows(
-            **dict(zip(REDUCED, (value.numpy() for value in reduced), strict=True)),
-            fetch_logits=logits.numpy,
-            key_values=OnnxKeyValues(present) if keep else None,
+            **dict(zip(REDUCED, (value.numpy()[:count] for value in reduced), strict=True)),
+            fetch_logits=lambda: logits.numpy()[:count],
+            key_values=OnnxKeyValues(present, padding) if keep else None,
         )
 
 

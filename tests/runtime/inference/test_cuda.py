@@ -58,6 +58,57 @@ def test_keys_and_values_are_fed_back_as_they_are(artifact: Artifact, monkeypatc
     assert list(gpu.inputs.values()) == first.key_values.values  # the very tensors
 
 
+def test_padding_changes_nothing(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any sizes, of two sequences at once, beside what other passes left padded."""
+    passes = []
+    for device in ("cpu", "cuda"):
+        if device == "cuda":
+            gpu = pretend_gpu(monkeypatch)
+        network, random = OnnxNetwork(artifact, device=device, graph="cuda"), np.random.default_rng(7)
+        ids, mask = random.integers(network.config.vocab_size, size=(2, 13)), np.ones((2, 18), bool)
+        mask[1, 2:5] = False
+        positions = np.arange(13) + np.zeros((2, 1), np.int64)
+        first = network.forward(ids, positions, mask[:, :13], np.array([3, 12, 13, 25]), 0.0, keep=True)
+        later = network.forward(
+            ids[:, :5], positions[:, :5], mask, np.array([0, 9, 4]), 0.0, past=first.key_values, keep=True
+        )
+        passes.append((first, later))
+    for plain, padded in zip(*passes, strict=True):
+        np.testing.assert_allclose(padded.fetch_logits(), plain.fetch_logits(), atol=2e-3)
+        np.testing.assert_allclose(padded.log_normalizer, plain.log_normalizer, atol=2e-3)
+        assert padded.top_ids.shape == plain.top_ids.shape
+    assert gpu.sizes == {"input_ids": 8, "key_mask": 24, "logit_rows": 32}  # 13 + 3 cached, 5 + 3 active
+
+
+def test_the_arena_gives_back_after_a_larger_pass(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = pretend_gpu(monkeypatch)
+    network = OnnxNetwork(artifact, device="cuda")
+    for tokens in (8, 8, 5, 9, 8, 9):
+        full_pass(network, tokens)
+    assert gpu.shrinking == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_pass_is_tried_again_when_the_memory_was_full(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    gpu = pretend_gpu(monkeypatch)
+    network = OnnxNetwork(artifact, device="cuda")
+    full_pass(network)
+    gpu.failure, gpu.failures = "CUDA failure 2: out of memory", failures
+    full_pass(network)
+    assert gpu.shrinking == [True, False, True, True][: 2 + failures]
+
+
+def test_other_failures_of_a_pass_are_not_tried_again(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = pretend_gpu(monkeypatch)
+    network = OnnxNetwork(artifact, device="cuda")
+    gpu.failure = "CUDA failure 700: an illegal memory access was encountered"
+    with pytest.raises(DeviceUnavailable):
+        full_pass(network)
+    assert len(gpu.shrinking) == 1
+
+
 def test_passes_are_those_of_the_graph_on_the_cpu(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = full_pass(OnnxNetwork(artifact, device="cpu", graph="cuda"))
     pretend_gpu(monkeypatch)
@@ -76,6 +127,7 @@ def test_options_of_the_provider(artifact: Artifact, monkeypatch: pytest.MonkeyP
     assert options["arena_extend_strategy"] == "kSameAsRequested"
     assert not gpu.options.enable_mem_pattern
     assert gpu.options.get_session_config_entry("ep.cuda.fpa_intb_gemm") == "1"
+    assert gpu.options.get_session_config_entry("ep.cuda.fpa_intb_profile_m") == "1,32,64"
     assert gpu.options.get_session_config_entry("session.use_device_allocator_for_initializers") == "1"
 
 
@@ -88,6 +140,10 @@ def test_environment_decides_about_the_fused_product(artifact: Artifact, monkeyp
     with pytest.raises(RuntimeError):  # not set
         gpu.options.get_session_config_entry("ep.cuda.fpa_intb_gemm")
     assert not cuda.multiplies_packed(weights, 128, 128)
+    monkeypatch.setenv("ORT_FPA_INTB_PROFILE_M", "16")
+    OnnxNetwork(artifact, device="cuda")
+    with pytest.raises(RuntimeError):
+        gpu.options.get_session_config_entry("ep.cuda.fpa_intb_profile_m")
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,21 @@ HERE = Path("artifact")
 
 
 class Driver:
-    def __init__(self, version: int = 13000, status: int = 0) -> None:
-        self.version, self.status = version, status
+    def __init__(self, version: int = 13000, status: int = 0, capability: tuple[int, int] = (8, 9)) -> None:
+        self.version, self.status, self.capability = version, status, capability
 
     def cuInit(self, flags: int) -> int:  # noqa: N802 - NVIDIA's name
         return self.status
 
     def cuDriverGetVersion(self, pointer: Any) -> int:  # noqa: N802
         ctypes.cast(pointer, ctypes.POINTER(ctypes.c_int))[0] = self.version
+        return 0
+
+    def cuDeviceGet(self, pointer: Any, number: int) -> int:  # noqa: N802
+        return number
+
+    def cuDeviceGetAttribute(self, pointer: Any, attribute: int, device: Any) -> int:  # noqa: N802
+        ctypes.cast(pointer, ctypes.POINTER(ctypes.c_int))[0] = self.capability[attribute - 75]
         return 0
 
 
@@ -45,7 +52,9 @@ def machine(
             return [*(["CUDAExecutionProvider"] if provider else []), "CPUExecutionProvider"]
 
         @staticmethod
-        def preload_dlls(**options: bool) -> None: ...
+        def preload_dlls(cudnn: bool) -> None:
+            assert not cudnn
+            print("Failed to load something")  # noqa: T201 - as ONNX Runtime does
 
     def library(name: str) -> Any:
         if name in missing:
@@ -64,6 +73,27 @@ def test_auto_takes_cuda_where_everything_is_there(monkeypatch: pytest.MonkeyPat
     assert choose_device("auto", BOTH, HERE) == "cuda"
     assert choose_device("cuda", BOTH, HERE) == "cuda"
     assert choose_device("cpu", BOTH, HERE) == "cpu"
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (12, 0), (12, 1)])
+def test_cards_that_onnx_runtime_has_kernels_for(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    machine(monkeypatch, driver=Driver(capability=capability))
+    assert cuda_problem() is None
+
+
+@pytest.mark.parametrize("capability", [(5, 2), (6, 1), (7, 0), (10, 0), (11, 0)])
+def test_other_cards_are_refused(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    machine(monkeypatch, driver=Driver(capability=capability))
+    with pytest.raises(DeviceUnavailable, match=r"compute capability {}\.{}\. .*RTX 30".format(*capability)):
+        choose_device("cuda", BOTH, HERE)
+
+
+def test_looking_for_libraries_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, missing=("libcublas.so.13",))
+    assert choose_device("auto", BOTH, HERE) == "cpu"
+    assert capsys.readouterr().out == ""
 
 
 def test_auto_takes_the_cpu_without_a_graph_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
