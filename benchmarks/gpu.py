@@ -7,9 +7,10 @@ needs the extras gpu and export, a PyTorch for CUDA, and with --geometry dashsco
 there is not measured, and that is said. With --device cpu the CPU runs the same graph: that tries the path, and says
 nothing of a GPU.
 
-Each part is a process of its own, so that none holds memory that another is measured against. A pass "with cache"
-computes a block of 32 tokens beside the keys and values of all others; both kinds project 32 rows. Random weights
-cannot say how many tokens a pass reveals: the end-to-end time is for one token a pass.
+Each part is a process of its own, so that none holds memory that another is measured against, and all together end
+after --minutes. A pass "with cache" computes a block of 32 tokens and the one before, as a generation does, beside the
+keys and values of all others; both kinds project 32 rows. Random weights cannot say how many tokens a pass reveals: the
+end-to-end time is for one token a pass. ORT_FPA_INTB_DEBUG=1 makes ONNX Runtime tell which kernels it chose.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from dream_edge.models import TINY, bundled
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.errors import OutOfMemory
 from dream_edge_runtime.format.manifest import Manifest
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, weight_of
@@ -70,7 +72,7 @@ def dream_edge(given: argparse.Namespace) -> dict[str, Any]:
     network = open_network(given, given.device)
     found: dict[str, Any] = {"load_s": time.perf_counter() - start, "passes": passes(network, given)}
     if given.device == "cuda":
-        found["attention"] = f"{ATTENTION} where the keys are a multiple of 4, else plain"
+        found["attention"] = ATTENTION
     model = DreamModel(network, Artifact.open(given.artifact).tokenizer())
     count = min(given.new_tokens, network.config.context // 2)
     prompt = np.random.default_rng(1).integers(0, min(1000, network.config.vocab_size), count).tolist()
@@ -87,16 +89,19 @@ def passes(network: Any, given: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for count in sizes(given.tokens, network.config.context):
         ids = np.random.default_rng(count).integers(0, network.config.vocab_size, (1, count))
-        positions, block = np.arange(count)[None], min(BLOCK, count)
-        rows = np.arange(count - block, count)
-        whole, fresh = np.ones((1, count), bool), np.ones((1, count + block), bool)
-        fresh[:, rows] = False  # computed again
+        positions, active = np.arange(count)[None], min(BLOCK + 1, count)
+        computed = np.arange(count - active, count)
+        rows = computed[-BLOCK:]
+        whole, fresh = np.ones((1, count), bool), np.ones((1, count + active), bool)
+        fresh[:, computed] = False  # computed again
+        start = time.perf_counter()
         full = network.forward(ids, positions, whole, rows, 0.0, keep=True)
+        first = time.perf_counter() - start
 
         def full_pass(each: Any = (ids, positions, whole, rows)) -> None:
             network.forward(*each, 0.0)
 
-        part = ids[:, rows], positions[:, rows], fresh, np.arange(block)
+        part = ids[:, computed], positions[:, computed], fresh, rows - computed[0]
 
         def cached_pass(each: Any = part, past: Any = full.key_values) -> None:
             network.forward(*each, 0.0, past=past)
@@ -104,15 +109,43 @@ def passes(network: Any, given: argparse.Namespace) -> dict[str, Any]:
         found[str(count)] = {
             "full_s": timed(full_pass, given.repeats),
             "cached_s": timed(cached_pass, given.repeats),
+            "first_s": first,  # kernels for so many tokens are tried in it
         }
     return found
+
+
+def growing(given: argparse.Namespace) -> dict[str, Any]:
+    """What a conversation that grows leaves taken, and whether a pass too large for the card harms the next one."""
+    if given.device != "cuda":
+        return {"missing": "a CPU's memory is not bounded by an arena"}
+    before = free_gpu_memory()
+    network = open_network(given, given.device)
+    longest = min(1874, network.config.context)
+
+    def full_pass(count: int, rows: int) -> None:
+        whole = np.ones((1, count), bool)
+        network.forward(np.zeros((1, count), np.int64), np.arange(count)[None], whole, np.arange(rows), 0.0, keep=True)
+
+    for count in range(longest % 97 or 97, longest + 1, 97):
+        full_pass(count, min(BLOCK, count))
+    after, outcome = free_gpu_memory(), "nothing tried was too large"
+    for times in (1, 2, 4, 8, 16, 32):
+        try:
+            full_pass(longest * times, longest * times)
+        except OutOfMemory:
+            full_pass(longest, BLOCK)
+            outcome = f"{longest * times} tokens were too many, and {longest} ran after that"
+            break
+    return {"gpu_bytes": before - after if before and after else None, "full_memory": outcome}
 
 
 def expanded_products(given: argparse.Namespace) -> dict[str, Any]:
     """The same without kernels for packed weights (ORT_FPA_INTB_GEMM=0, set by whoever started this process)."""
     if given.device != "cuda":
         return {"missing": "kernels for packed weights are CUDA's"}
-    return {"passes": passes(open_network(given, given.device), given)}
+    start = time.perf_counter()
+    network = open_network(given, given.device)
+    return {"load_s": time.perf_counter() - start, "passes": passes(network, given)}
 
 
 def correctness(given: argparse.Namespace) -> dict[str, Any]:
@@ -132,8 +165,9 @@ def correctness(given: argparse.Namespace) -> dict[str, Any]:
         logits["cached"].append(later.fetch_logits())
     for kind, (a, b) in logits.items():
         found[kind] = {
-            "largest_difference": float(np.abs(a - b).max() / np.abs(b).max()),
+            "largest_difference": float(np.nanmax(np.abs(a - b)) / (np.abs(b).max() or 1)),
             "same_top": float((a.argmax(axis=1) == b.argmax(axis=1)).mean()),
+            "rows_with_nan": int((~np.isfinite(a)).any(axis=1).sum()),
         }
     return found
 
@@ -235,10 +269,14 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "dream-edge": dream_edge,
     "expanded products": expanded_products,
     "correctness": correctness,
+    "growing": growing,
     "PyTorch bf16": lambda given: torch_passes(given, quantized=False),
     "bitsandbytes NF4": lambda given: torch_passes(given, quantized=True),
     "ceilings": ceilings,
 }
+
+
+OF_THE_CHECKPOINT = ("PyTorch bf16", "bitsandbytes NF4", "correctness")
 
 
 def sizes(tokens: list[int], most: int) -> list[int]:
@@ -256,13 +294,27 @@ def work_of(manifest: Manifest, active: int, keys: int) -> tuple[int, int]:
 
 
 def in_child(part: str, given: argparse.Namespace) -> dict[str, Any]:
-    command = [sys.executable, __file__, str(given.checkpoint), "--artifact", str(given.artifact), "--child", part]
+    command = [
+        sys.executable,
+        __file__,
+        str(given.checkpoint or "none"),
+        "--artifact",
+        str(given.artifact),
+        "--child",
+        part,
+    ]
     command += ["--device", given.device, "--repeats", str(given.repeats), "--new-tokens", str(given.new_tokens)]
     command += ["--tokens", *map(str, given.tokens)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     if part == "expanded products":
         environment["ORT_FPA_INTB_GEMM"] = "0"
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    left = given.until - time.monotonic()
+    try:
+        run = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=max(1, left)
+        )
+    except subprocess.TimeoutExpired:
+        return {"missing": f"the time was up (--minutes {given.minutes:g})"}
     if run.returncode == 0:
         return dict(json.loads(run.stdout.splitlines()[-1]))
     return {"missing": f"it failed: {(run.stderr.strip() or f'exit code {run.returncode}').splitlines()[-1][:300]}"}
@@ -273,16 +325,20 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     parts: dict[str, dict[str, Any]] = {}
     for part in PARTS:
         print(f"measuring: {part}", file=sys.stderr)
-        parts[part] = in_child(part, given) if part in given.parts else {"missing": "not asked for (--parts)"}
+        if part not in given.parts:
+            parts[part] = {"missing": "not asked for (--parts)"}
+        elif given.checkpoint is None and part in OF_THE_CHECKPOINT:
+            parts[part] = {"missing": "there is no checkpoint: pip install dashscope"}
+        else:
+            parts[part] = in_child(part, given)
     top = parts["ceilings"]
     for count, each in parts["dream-edge"].get("passes", {}).items():
-        tokens, block = int(count), min(BLOCK, int(count))
+        tokens, block = int(count), min(BLOCK + 1, int(count))
         for kind, active, keys in (("full", tokens, tokens), ("cached", block, tokens + block)):
             read, operations = work_of(manifest, active, keys)
             if "missing" not in top:
                 each[f"{kind}_share_of_bandwidth"] = read / each[f"{kind}_s"] / top["bytes_per_second"]
                 each[f"{kind}_share_of_matmul"] = operations / each[f"{kind}_s"] / top["operations_per_second"]
-    formats = manifest.recipe.targets["cuda"]
     missing = {name: each["missing"] for name, each in parts.items() if "missing" in each}
     if given.device == "cpu":
         missing["a GPU"] = "all of this ran on the CPU (--device cpu): none of its figures is a GPU's"
@@ -293,7 +349,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "hidden_size": manifest.config.hidden_size,
         "versions": f"ONNX Runtime {import_onnxruntime().__version__}, {time.strftime('%Y-%m-%d')}",
         "parts": parts,
-        "expected_gpu_bytes": estimate_gpu_memory(manifest.config, manifest.recipe, canvas=max(given.tokens), rows=BLOCK).total,
+        "expected_gpu_bytes": estimate_gpu_memory(
+            manifest.config, manifest.recipe, canvas=max(given.tokens), rows=BLOCK
+        ).total,
         "not_measured": missing,
     }
 
@@ -315,12 +373,22 @@ def show(found: dict[str, Any]) -> None:
         without, with_cache = (f"{ours[f'tokens_per_second_{cache}']:.1f}" for cache in ("none", "dual"))
         print(f"\nend to end, one token a pass: {without} tokens/s without cache, {with_cache} with")
         print(f"loaded in {ours['load_s']:.1f} s")
+        if "load_s" in parts["expanded products"]:
+            print(
+                f"loaded in {parts['expanded products']['load_s']:.1f} s where no kernels for packed weights are tried"
+            )
+        for count, times in ours["passes"].items():
+            print(f"first pass of {count} tokens: {1000 * times['first_s']:.1f} ms (kernels for this size are tried)")
         print(f"attention: {ours.get('attention', 'as the CPU provider has it')}")
     for kind, each in parts["correctness"].items():
         if isinstance(each, dict):
             difference = f"{each['largest_difference']:.2e} of the largest"
             same = f"same best token in {each['same_top']:.1%} of rows"
             print(f"against the CPU provider, {kind} pass: logits differ by at most {difference}, {same}")
+            if each["rows_with_nan"]:
+                print(f"{kind} pass: {each['rows_with_nan']} rows are not numbers")
+    if "full_memory" in parts["growing"]:
+        print(f"a conversation grew to 1,874 tokens; then: {parts['growing']['full_memory']}")
     for name, each in parts.items():
         if each.get("gpu_bytes"):
             print(f"GPU memory, {name}, without CUDA's context: {each['gpu_bytes'] / 1e9:.2f} GB")
@@ -338,7 +406,11 @@ def prepared(given: argparse.Namespace) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="dream-edge-") as temporary:
         work = given.work or Path(temporary)
         if given.geometry:
-            given.checkpoint = synthesized(work, given.geometry, given.layers)
+            try:
+                given.checkpoint = synthesized(work, given.geometry, given.layers)
+            except Exception as error:  # whatever it lacks, our own passes can be timed with zeros for weights
+                print(f"no checkpoint was written: {error}", file=sys.stderr)
+                given.artifact = zeros(work, given.scheme, given.layers)
         elif given.checkpoint == TINY:
             given.checkpoint = bundled(TINY)
         if given.artifact is None:
@@ -356,6 +428,12 @@ def synthesized(work: Path, name: str, layers: int | None) -> Path:
         print(f"writing {out}", file=sys.stderr)
         synthesize(geometry(name).sized(num_hidden_layers=layers), out)
     return out
+
+
+def zeros(work: Path, scheme: str, layers: int | None) -> Path:
+    from tools.cuda_standin.sparse import dream_7b, write_sparse
+
+    return write_sparse(dream_7b(layers or 28), scheme, work / f"zeros-{scheme}")
 
 
 def exported(work: Path, checkpoint: Path, scheme: str) -> Path:
@@ -383,6 +461,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=10, help="passes of which the median counts")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="all of them unless given")
+    parser.add_argument("--minutes", type=float, default=8, help="after which parts that are left are not measured")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -391,6 +470,7 @@ def main() -> None:
         return
     if bool(given.checkpoint) == bool(given.geometry):
         parser.error("name a checkpoint, or --geometry")
+    given.until = time.monotonic() + 60 * given.minutes
     with prepared(given):
         found = measure(given)
     print(json.dumps(found)) if given.json else show(found)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .prepare import DEFAULT, ROOT
 
-TRIALS = "fpA_intB"
-"""In the names of the kernels that multiply packed weights."""
+_TILE = re.compile(r"GemmShapeILi(\d+)ELi(\d+)E")
 
 
 def missing(standin: Path = DEFAULT) -> str | None:
@@ -25,12 +24,12 @@ def missing(standin: Path = DEFAULT) -> str | None:
 
 
 def run_on_standin(
-    *command: str | Path, standin: Path = DEFAULT, libraries: str = "lib", sm: int = 89, **environment: str
+    *command: str | Path, environment: Mapping[str, str], libraries: str = "lib", sm: int = 89
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program of this checkout with `command`'s arguments, on a card of compute capability `sm`."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "runtime", ROOT / "export", ROOT / "tests")))
-    variables = {"LD_LIBRARY_PATH": str(standin / libraries), "STANDIN_SM": str(sm), "PYTHONPATH": path, **environment}
-    python = standin / "venv" / "bin" / "python"
+    variables = {"LD_LIBRARY_PATH": str(DEFAULT / libraries), "STANDIN_SM": str(sm), "PYTHONPATH": path, **environment}
+    python = DEFAULT / "venv" / "bin" / "python"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("STANDIN_", "ORT_"))}
     return subprocess.run(
         [python, *command], env={**clean, **variables}, capture_output=True, text=True, check=False, timeout=600
@@ -84,7 +83,7 @@ class Card:
         before = path.stat().st_size if path.exists() else 0
         yield lines
         self._library.standin_flush()
-        with path.open() as log:
+        with path.open(encoding="utf-8") as log:
             log.seek(before)
             lines += [line.split() for line in log]
 
@@ -96,8 +95,7 @@ def launches_of(lines: list[list[str]]) -> list[Launch]:
     ]
 
 
-def print_result(result: Any) -> None:
-    """The last line of a program's output, for whoever started it."""
-    import json
-
-    json.dump(result, sys.stdout)
+def trial_work(lines: list[list[str]]) -> int:
+    """Outputs that kernels for packed weights computed: the tiles they launched, each as large as its name says."""
+    tiles = [(each.blocks, _TILE.search(each.name)) for each in launches_of(lines) if "GemmFpAIntB" in each.name]
+    return sum(blocks * int(tile[1]) * int(tile[2]) for blocks, tile in tiles if tile)

@@ -76,8 +76,9 @@ def install(environment: Path, find_links: str | None) -> None:
     python = environment / "bin" / "python"
     if not python.exists():
         venv.create(environment, with_pip=True)
-    command = [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", WHEEL, "numpy", "tokenizers"]
-    subprocess.run([*command, *(["--find-links", find_links] if find_links else [])], check=True)
+    command = [str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt")]
+    command += ["--find-links", find_links] if find_links else []
+    subprocess.run([*command, WHEEL, "numpy", "tokenizers"], check=True)
 
 
 if __name__ == "__main__":

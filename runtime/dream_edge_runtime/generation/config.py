@@ -73,7 +73,10 @@ class GenerationConfig:
         source="Dream-Coder, arXiv 2509.01142, which uses 3",
     )
     seed: int | None = option(
-        None, Integer(0), "Repeats a generation bit for bit; on CUDA, within one process.", default_help="a new one each time, named in the result"
+        None,
+        Integer(0),
+        "Repeats a generation bit for bit; on CUDA, within one process.",
+        default_help="a new one each time, named in the result",
     )
     threshold: float | None = option(
         None,

@@ -21,7 +21,7 @@ BLOCK = 256
 """Rows of logits that the GPU's estimate is for, unless the canvas is shorter: of tokens that a step may reveal."""
 
 _CHECKED_CANVAS = 256  # tokens for whose pass there must be memory on a CPU
-_CONTEXT = 500_000_000  # bytes of CUDA's context, loaded kernels and cuBLAS's workspaces: an allowance
+CONTEXT = 500_000_000  # bytes of CUDA's context, loaded kernels and cuBLAS's workspaces: an allowance
 _SLACK = 1.25  # for an arena whose pieces do not fit each other: an allowance
 _PAGE = 2 << 20  # what the driver gives, of which pieces up to half of it share one
 _CHUNK = 32768  # outputs of a large matrix that are expanded at once
@@ -34,7 +34,7 @@ def check_memory(path: Path, manifest: Manifest, target: Target, device: Target 
 
     def estimate(recipe: Recipe) -> int:
         if on_cuda:
-            return estimate_gpu_memory(config, recipe).total - _CONTEXT  # it exists already
+            return estimate_gpu_memory(config, recipe).total - CONTEXT  # it exists already
         return estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS).total
 
     needed, free = estimate(manifest.recipe), free_gpu_memory() if on_cuda else free_memory()
@@ -65,8 +65,8 @@ def estimate_gpu_memory(
     # of gate and up: both together, each by itself, their product
     layer = max(_attention_bytes(config, tokens), 5 * 2 * tokens * config.intermediate_size)
     layer += sum({copies[names] for names in copies if names != (LM_HEAD,)})  # one of each size stays in the arena
-    # keys and values of all layers, of the pass before and of this one
-    layer += 2 * config.num_hidden_layers * 2 * config.kv_size * 2 * tokens
+    # keys and values of all layers: of the pass before, and of this one, which come twice while they are appended
+    layer += 3 * config.num_hidden_layers * 2 * config.kv_size * 2 * tokens
     # hidden states and norms, sines and cosines of each head's angles
     layer += tokens * (10 * config.hidden_size + 4 * (config.hidden_size + 2 * config.kv_size))
     # of the logits there are five at once: those of the pass before, and of this one as they are, divided by the
@@ -75,7 +75,7 @@ def estimate_gpu_memory(
     head = max(20 * asked * config.vocab_size, copies[LM_HEAD,])
     trial = _trial_bytes(*products[LM_HEAD,], asked) + 2 * asked * config.vocab_size
     return MemoryEstimate(
-        weights=loaded + _CONTEXT,
+        weights=loaded + CONTEXT,
         loading=max(_repacking_bytes(*product) for product in products.values()),
         working=int(_SLACK * layer + max(trial, _SLACK * head)),
     )

@@ -19,9 +19,9 @@ def estimate(scheme: str, canvas: int, rows: int) -> MemoryEstimate:
 
 
 @pytest.mark.parametrize("rows", [32, 256])
-def test_7b_int4_with_1024_tokens_fits_7_gb(rows: int) -> None:
+def test_7b_int4_with_1024_tokens_fits_7_2_gb(rows: int) -> None:
     """CUDA's context, pages and an arena's waste included."""
-    assert estimate("int4", 1024, rows).total < 7.0e9
+    assert estimate("int4", 1024, rows).total < 7.2e9
 
 
 def test_weights_of_7b_int4() -> None:
