@@ -165,6 +165,7 @@ def serve(prepared: Path) -> str:
                 with opener.open(request) as reply:
                     return repr(json.load(reply)["choices"][0]["message"]["content"])
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code != 503:
                     raise
                 time.sleep(0.1)

@@ -28,9 +28,14 @@ export VIRTUAL_ENV=$environment PATH=$environment/bin:$PATH
 unset PYTHONPATH
 uv build --quiet --wheel --out-dir "$work"
 wheel=$(echo "$work"/*.whl)
-install() { uv pip install --quiet --no-build "${versions[@]}" "$@"; }  # wheels only: old sources rarely build
+install() {  # extras, and groups: wheels only, as old sources rarely build
+  local named=${1//,/ --extra } && shift
+  # shellcheck disable=SC2086
+  uv pip compile --quiet --no-build "${versions[@]}" pyproject.toml --extra $named "$@" --output-file "$work/pins.txt" >/dev/null
+  uv pip install --quiet --no-build --requirement "$work/pins.txt" "$wheel"
+}
 
-install "$wheel[cpu]"
+install cpu
 (
   cd "$work"  # outside the sources, so that what was installed is used
   set -x
@@ -39,7 +44,7 @@ install "$wheel[cpu]"
   dream-edge info tiny
   dream-edge verify tiny
 )
-install "$wheel[cpu,export,serve,hub,report]" --group dev --group docs
+install cpu,export,serve,hub,report --group dev --group docs
 python --version
 uv pip list --format freeze
 python -m pytest -p no:cacheprovider "${warnings[@]}" "${tests[@]:-${quick[@]}}"

@@ -71,4 +71,5 @@ def test_dequantized_table_may_end_within_a_group() -> None:
     weights, table = WeightFormat(kind="block", bits=8, block_size=32), torch.randn(23, 72)
     stored = encode_embedding(table, weights)
     steps = np.repeat(np.abs(stored["scales"].astype(np.float32)), 32, axis=1)[:, :72]
-    assert (np.abs(dequantize(stored, weights, 72).T - table.numpy()) <= 0.51 * steps).all()
+    rounding = 1 + 128 * 2.0**-11  # 128 steps may have to be 127; and the step is rounded to fp16
+    assert (np.abs(dequantize(stored, weights, 72).T - table.numpy()) <= rounding * steps).all()
