@@ -146,8 +146,14 @@ def one_higher(codes: NDArray[Any]) -> NDArray[Any]:
     return codes + 1
 
 
+def as_bfloat16(array: NDArray[Any]) -> NDArray[Any]:
+    """What kernels for "fast math" make of floats."""
+    return np.asarray((array.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32))
+
+
 WRONG: dict[str, tuple[str, str, Change, str]] = {
     "floats of other outputs": ("fp32", "q_proj.weight", turned, "product of 32-bit weights"),
+    "floats as bfloat16": ("fp32", "q_proj.weight", as_bfloat16, "product of 32-bit weights"),
     "halves of other outputs": ("fp16", "q_proj.weight", turned, "product of 16-bit weights"),
     "table of floats": ("fp32", "embed_tokens.weight", turned, "look-up of 32-bit weights"),
     "table of codes": ("int8", "embed_tokens.scales", turned, "look-up of 8-bit weights in groups of 128"),
@@ -161,6 +167,7 @@ WRONG: dict[str, tuple[str, str, Change, str]] = {
     "4 bits: scales": ("int4", "q_proj.scales", turned, "product of 4-bit weights"),
     "8 bits in groups": ("mixed", "layers.1.mlp.down_proj.weight", turned, "product of 8-bit weights"),
     "NF4: halves of bytes": ("nf4", "q_proj.weight", nibbles_swapped, "product of NF4 weights in groups of 64"),
+    "NF4: scales as bfloat16": ("nf4", "q_proj.absmax", as_bfloat16, "product of NF4 weights"),
     "NF4: scales": ("nf4", "q_proj.absmax", turned, "product of NF4 weights"),
 }
 
