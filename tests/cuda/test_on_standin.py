@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tools.cuda_standin.card import missing, run_on_standin
+from tools.cuda_standin.prepare import ROOT
 from tools.cuda_standin.sparse import SCHEMES, dream_7b, write_sparse
 
 pytestmark = [
@@ -108,6 +109,20 @@ def test_threads_share_a_network(artifacts: Path) -> None:
     rows, held = play("threads", artifacts / "int4")["int4"]
     assert rows == [80] * 6
     assert held < 2.4e9
+
+
+def test_the_benchmark_runs_to_its_end(artifacts: Path) -> None:
+    parts = ("dream-edge", "expanded products", "growing")
+    done = run_on_standin(
+        ROOT / "benchmarks" / "gpu.py",
+        *("none", "--artifact", artifacts / "int4", "--tokens", "64", "--repeats", "1", "--new-tokens", "8"),
+        *("--parts", *parts),
+        environment={"STANDIN_GB": "6", "DREAM_EDGE_SELF_CHECK": "0"},  # results are zeros
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| 64 | dream-edge |" in done.stdout
+    assert "tokens were too many, and 1874 ran after that" in done.stdout
+    assert not any(f"NOT MEASURED: {part}" in done.stdout for part in parts)
 
 
 @pytest.mark.parametrize(
