@@ -31,8 +31,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-_SHOWN = 200  # characters of a bad value in a message
-
 
 class DreamEdgeError(Exception):
     """Base of all errors that dream-edge raises on purpose. Its text is one line that names the remedy."""
@@ -252,7 +250,7 @@ class InvalidOption(DreamEdgeError, ValueError):
             written = repr(value)
         except ValueError:  # Python writes out no integer of thousands of digits
             written = "a huge number"
-        self.shown: str = written if len(written) <= _SHOWN else f"{written[:_SHOWN]} …"
+        self.shown: str = written if len(written) <= 200 else f"{written:.200} …"
         super().__init__(f"{name}={self.shown}: {name} {self.requirement}")
 
 
