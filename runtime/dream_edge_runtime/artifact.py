@@ -95,10 +95,9 @@ class Artifact:
         """What is stored at `place` of the layout, mapped as long as it is in use. Raises CorruptArtifact."""
         path, dtype = self.path / place.shard, np.dtype(place.spec.dtype).newbyteorder("<")
         with open_regular(path) as file:
-            try:
-                return np.memmap(file, dtype, "r", place.offset, tuple(map(int, place.spec.shape)))
-            except ValueError:
-                raise CorruptArtifact(path, "it was cut short meanwhile") from None
+            if os.fstat(file.fileno()).st_size < place.offset + place.size:  # each system has another error for it
+                raise CorruptArtifact(path, "it was cut short meanwhile")
+            return np.memmap(file, dtype, "r", place.offset, tuple(map(int, place.spec.shape)))
 
     @property
     def size(self) -> int:
