@@ -99,9 +99,7 @@ def random_weights(
 def write_weights(directory: Path, weights: Mapping[str, torch.Tensor], *, shards: int = 1) -> None:
     """model.safetensors, or `shards` files and their index."""
     if shards == 1:
-        beside = directory / "beside.safetensors"  # Windows writes to no file that is mapped
-        save_file(dict(weights), beside, metadata={"format": "pt"})
-        beside.replace(directory / "model.safetensors")
+        save_file(dict(weights), directory / "model.safetensors", metadata={"format": "pt"})
         return
     names, weight_map = list(weights), {}
     for shard in range(shards):

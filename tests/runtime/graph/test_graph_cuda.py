@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,13 @@ def test_large_key_biases_do_not_blur_attention(tmp_path: Path) -> None:
     assert all(types[name] == onnx.TensorProto.FLOAT for node in adds for name in node.input if name in types)
 
 
+def copy_with(checkpoint: Checkpoint, out: Path, weights: Mapping[str, torch.Tensor]) -> Checkpoint:
+    """A copy of `checkpoint` with other weights; Windows writes to no file that is open."""
+    shutil.copytree(checkpoint.path, out)
+    write_weights(out, {name: tensor.clone() for name, tensor in weights.items()})
+    return Checkpoint.open(out)
+
+
 @pytest.mark.parametrize(("target", "count"), [("cpu", 64), ("cuda", 32)])
 def test_best_tokens_are_those_of_the_logits_ties_by_id(tmp_path: Path, target: Target, count: int) -> None:
     """With an lm_head whose rows come thrice, so that each logit is there three times."""
@@ -109,9 +118,9 @@ def test_best_tokens_are_those_of_the_logits_ties_by_id(tmp_path: Path, target: 
     weights = load_reference(checkpoint).state_dict()
     rows = weights["lm_head.weight"]
     weights["lm_head.weight"] = rows[torch.arange(len(rows)) % (len(rows) // 3)]
-    write_weights(tmp_path / "checkpoint", {name: tensor.clone() for name, tensor in weights.items()})
+    changed = copy_with(checkpoint, tmp_path / "changed", weights)
     recipe = Recipe.for_scheme("fp16", target=target)
-    artifact = export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "ties", recipe)
+    artifact = export(changed, tmp_path / "ties", recipe)
     found = Graph(artifact, target=target).full_pass(*a_batch(checkpoint))
     assert (found["top_ids"] == np.argsort(-found["logits"], axis=1, kind="stable")[:, :count]).all()
 
@@ -144,8 +153,7 @@ def test_products_beyond_fp16_are_computed(tmp_path: Path) -> None:
     loudest = 0.0
     for name, factor in ((f"{inner}.gate_proj", 200.0), (f"{inner}.up_proj", 200.0), (f"{inner}.down_proj", 1.0)):
         weights[f"{name}.weight"] *= factor
-    write_weights(tmp_path / "checkpoint", {name: tensor.clone() for name, tensor in weights.items()})
-    checkpoint = Checkpoint.open(tmp_path / "checkpoint")
+    checkpoint = copy_with(checkpoint, tmp_path / "changed", weights)
     network = load_reference(checkpoint)
     ids, valid = a_batch(checkpoint)
 
