@@ -55,7 +55,7 @@ def turned(heads: DoubleArray, positions: IntArray, config: ModelConfig) -> Doub
     """Rotary embedding as a complex product: the pair (i, i + head_dim / 2) is one complex number."""
     half = config.head_dim // 2
     angles = positions[:, None, :, None] * config.rope_theta ** (-np.arange(half) / half)
-    pairs = (heads[..., :half] + 1j * heads[..., half:]) * np.exp(1j * angles)
+    pairs = (heads[..., :half] + 1j * heads[..., half:]) * (np.cos(angles) + 1j * np.sin(angles))
     return np.concatenate([pairs.real, pairs.imag], axis=-1)
 
 
