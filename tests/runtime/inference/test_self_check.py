@@ -183,7 +183,8 @@ def test_wrong_kernel_is_found(checkpoint: Path, tmp_path: Path, case: str) -> N
         model = onnx.load_from_string(graph)
         for held in model.graph.initializer:
             if held.name.endswith(tensor):
-                held.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(held)), held.name))
+                array = numpy_helper.to_array(held)
+                held.CopyFrom(numpy_helper.from_array(np.asarray(change(array), array.dtype), held.name))
                 changed.append(held.name)
         return make_session(model.SerializeToString())
 
