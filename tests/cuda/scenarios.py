@@ -55,9 +55,9 @@ def loading(artifact: Artifact) -> Any:
         "trial_work": trial_work(log),
         "refused": [fields for fields in log if fields[-1] == "refused"],
     }
-    full = run(network, 251)
+    full = run(network, 250)
     with card.logging() as log:
-        run(network, 33, past=full.key_values, cached=251)
+        run(network, 33, past=full.key_values, cached=250)
     launches = launches_of(log)
     found["launches"] = len(launches)
     found["refused"] += [fields for fields in log if fields[-1] == "refused"]
@@ -90,9 +90,9 @@ def conversation(artifact: Artifact) -> Any:
     """A conversation that grows to 1,874 tokens, then 50 generations of any length."""
     network, card = load(artifact)
     model, random = DreamModel(network, artifact.tokenizer()), np.random.default_rng(0)
-    full = run(network, 251)
+    full = run(network, 250)
     with card.logging() as log:
-        run(network, 33, past=full.key_values, cached=251)
+        run(network, 33, past=full.key_values, cached=250)
     del full
     peaks, grown = {"launches": len(launches_of(log))}, [*range(128, 1874, 97), 1874]
     for kind, lengths in (("growing", grown), ("random", random.integers(80, 1874, 50).tolist())):
