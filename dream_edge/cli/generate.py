@@ -35,7 +35,7 @@ def generate(
     """
     text = prompt
     if prompt == "-":
-        text = read_stdin() if raw else read_stdin().removesuffix("\n")
+        text = read_stdin() if raw else read_stdin().removesuffix("\n").removesuffix("\r")
     model = options.load_model(artifact, loading)
     generation = watch(
         lambda cancel: model.stream(text, raw=raw, bos=bos, end_with=end_with, cancel=cancel, **settings),

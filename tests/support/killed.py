@@ -25,7 +25,7 @@ from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError
 from dream_edge_runtime.format.recipe import Recipe
 
-OPERATIONS = ("mkdir", "open", "write", "ftruncate", "fsync", "rename", "rmdir", "unlink")
+OPERATIONS = ("mkdir", "open", "write", "ftruncate", "fsync", "replace", "rmdir", "unlink")
 """What an export does to the disk, by the names of the functions in `os`."""
 
 

@@ -77,9 +77,9 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def read_stdin() -> str:
-    """All of standard input, which must be UTF-8."""
+    """All of standard input, which must be UTF-8, after a byte order mark if there is one."""
     data = sys.stdin.buffer.read()
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"standard input is not UTF-8 (at byte {error.start})") from None

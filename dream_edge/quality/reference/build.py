@@ -30,6 +30,7 @@ from dream_edge_runtime.files.lock import hold_lock
 from dream_edge_runtime.files.writing import (
     check_disk,
     explain_write_errors,
+    move,
     open_to_append,
     remove_tree,
     sync_directory,
@@ -183,7 +184,7 @@ def _make(plan: BasePlan, path: Path, progress: OnProgress) -> None:
                 remove_tree(directory)
             raise
         if not plan.is_made(path):  # by another process meanwhile
-            (directory / "base").replace(path)
+            move(directory / "base", path)
             sync_directory(path.parent)
         remove_tree(directory)
     if os.name == "nt":  # a lock cannot be removed while it is held there
@@ -215,7 +216,7 @@ def _resume(plan: BasePlan, reference: StagedReference, directory: Path) -> Jour
     if is_sound:
         return journal
     for file in directory.iterdir():
-        if file.name != "lock":
+        if file.name not in ("lock", "lock.holder"):
             file.unlink()
     return Journal(directory / "journal", plan.key)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import MissingExtra
-from dream_edge_runtime.files.writing import explain_write_errors, list_entries, remove_tree
+from dream_edge_runtime.files.writing import explain_write_errors, list_entries, move, remove_tree
 from dream_edge_runtime.host import installed_version
 
 from ..comparison import Comparison
@@ -131,7 +131,7 @@ def _put(directory: Path, files: Mapping[str, str]) -> None:
             (fresh / name).write_text(text, encoding="utf-8", newline="\n")
         pictures.mkdir(exist_ok=True)
         for name in files:
-            (fresh / name).replace(directory / name)
+            move(fresh / name, directory / name)
         for picture in pictures.iterdir():
             if f"{PICTURES}/{picture.name}" not in files:
                 picture.unlink()

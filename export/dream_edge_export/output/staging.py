@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dream_edge_runtime.artifact import CARD
 from dream_edge_runtime.files.lock import hold_lock
-from dream_edge_runtime.files.writing import OF_THE_SYSTEM, list_entries, remove_tree, sync_directory
+from dream_edge_runtime.files.writing import OF_THE_SYSTEM, list_entries, move, remove_tree, sync_directory
 from dream_edge_runtime.format.manifest import ARTIFACT_FILES, MANIFEST
 
 JOURNAL = "journal"
@@ -100,31 +100,31 @@ class Staging:
     def _exchange(self) -> None:
         """Rename directories; an older artifact is moved aside first and removed last."""
         if is_occupied(self.out):
-            self.out.rename(self.replaced)
+            move(self.out, self.replaced)
         elif self.out.exists():
             self.out.rmdir()
         try:
-            self.artifact.rename(self.out)
+            move(self.artifact, self.out)
         except OSError:
             self.recover()
             raise
 
     def _fill(self) -> None:
         """Move files into `out`. From when the old manifest is removed to when the new one is there, nothing loads."""
-        (self.artifact / CARD).replace(self.out / CARD)  # first: where no file can be moved, nothing is lost
+        move(self.artifact / CARD, self.out / CARD)  # first: where no file can be moved, nothing is lost
         for file in sorted(list_files(self.out), key=lambda file: file.name != MANIFEST):
             if file.name != CARD:
                 file.unlink()
                 sync_directory(self.out)
         for file in sorted(self.artifact.iterdir(), key=lambda file: file.name == MANIFEST):
-            file.replace(self.out / file.name)
+            move(file, self.out / file.name)
             sync_directory(self.out)
 
     def recover(self) -> None:
         """Undo what was interrupted between two renames, or finish what was not. A half is resumed as what it was."""
         if _was_being_filled(self.out, self.artifact):
             for file in list_files(self.out):
-                file.unlink() if (self.artifact / file.name).exists() else file.rename(self.artifact / file.name)
+                file.unlink() if (self.artifact / file.name).exists() else move(file, self.artifact / file.name)
         if not os.path.lexists(self.replaced):
             return
         if is_occupied(self.out):
@@ -133,7 +133,7 @@ class Staging:
             return
         if self.out.exists():
             self.out.rmdir()
-        self.replaced.rename(self.out)
+        move(self.replaced, self.out)
 
     def remove(self) -> None:
         """Remove everything that an export has made here."""

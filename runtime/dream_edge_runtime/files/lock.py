@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,13 +14,17 @@ from filelock import FileLock, Timeout
 
 from ..errors import OutputBusy
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+_log = logging.getLogger(__name__)
+
 
 @contextmanager
 def hold_lock(path: Path, out: Path) -> Iterator[None]:
     """Hold the lock file `path`, made with its directory if need be, while the block runs.
 
     The id of its holder lies beside it, which the library does not keep. The lock file is not removed; remove it inside
-    the block (or, on Windows, after it).
+    the block (or, on Windows, after it). Where the file system has no locks, there is a warning, and none is held.
 
     Raises:
         OutputBusy: another process is writing `out`.
@@ -40,11 +47,17 @@ def _acquire(path: Path, out: Path, holder: Path) -> FileLock:
     while True:
         path.parent.mkdir(exist_ok=True)
         try:
-            lock.acquire()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # the library's other kind would outlive its process
+                lock.acquire()
         except FileNotFoundError:  # its last holder has just removed the directory
             continue
         except Timeout:
             raise OutputBusy(out, _read_id(holder)) from None
+        except (UserWarning, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            _log.warning("The file system of %s has no locks: let no other process write there.", out)
         return lock
 
 

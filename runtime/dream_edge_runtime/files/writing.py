@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..errors import DreamEdgeError, NotEnoughDisk, NotWritable
 
 OF_THE_SYSTEM = {"lost+found", "System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100"}
 _BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+_IN_USE = (5, 32)  # Windows' numbers for access denied and sharing violation
+_WAITS = (0.02, 0.1, 0.5)  # seconds: a virus scanner or an indexer opens what is new
 _MOST_AT_ONCE = 1 << 26  # a larger request could not be interrupted for seconds, and Linux takes 2 GB at most
 
 
@@ -36,11 +39,31 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(path)
+            move(beside, path)
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
         sync_directory(path.parent)
+
+
+def move(source: Path, goal: Path) -> None:
+    """Rename a file, which replaces one at `goal`, or a directory. One that another program has open is tried again.
+
+    Raises:
+        NotWritable: it stays open. Windows alone refuses that.
+        OSError: any other refusal.
+    """
+    for wait in (*_WAITS, None):
+        try:
+            source.replace(goal)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            if wait is None:
+                remedy = "Another program may have it open: close that, or name a directory that you can write to."
+                raise NotWritable(goal, error.strerror or str(error), remedy) from error
+            time.sleep(wait)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ run fast. The result is an artifact like any other; it needs neither the checkpo
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from ..artifact import TOKENIZER, Artifact
 from ..errors import NothingToRequantize
 from ..files.regular import read_regular
+from ..files.writing import sync_directory, write_file
 from ..format.layout import Place, matrix_specs, plan_layout, stored_weights, weight_places
 from ..format.manifest import MANIFEST, FileEntry
 from ..format.recipe import ROW, Recipe, WeightFormat
@@ -94,17 +96,18 @@ def requantize(
         TOKENIZER: read_regular(artifact.path / TOKENIZER, LARGEST_FILE),
     }
     for name, data in documents.items():
-        (out / name).write_bytes(data)
+        write_file(out / name, data)
     entries = [FileEntry(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in documents.items()]
     written = replace(
         manifest,
-        files=(*entries, *shards.files()),
+        files=(*entries, *shards.finish()),
         graphs={"cpu": GRAPH},
         graph_revision=GRAPH_REVISION,
         recipe=recipe,
         provenance={**manifest.provenance, "requantized_from": source} if source else manifest.provenance,
     )
-    (out / MANIFEST).write_bytes(written.to_json())
+    write_file(out / MANIFEST, written.to_json())
+    sync_directory(out)
     return Artifact.open(out)
 
 
@@ -176,5 +179,9 @@ class _Shards:
                 digest.update(data)
         self._ends[place.shard] = place.offset + place.size
 
-    def files(self) -> list[FileEntry]:
+    def finish(self) -> list[FileEntry]:
+        """Have the files on the disk."""
+        for name in self._digests:
+            with (self._directory / name).open("ab") as file:
+                os.fsync(file.fileno())
         return [FileEntry(name, self._ends[name], digest.hexdigest()) for name, digest in self._digests.items()]

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from ..artifact import Artifact
 from ..errors import DreamEdgeError, UnsafeCache
-from ..files.writing import check_disk, explain_write_errors
+from ..files.writing import check_disk, explain_write_errors, move
 from ..format.manifest import MANIFEST, Manifest
 from ..progress import OnProgress, silent
 from ..units import size
@@ -113,7 +113,7 @@ class Int8Cache:
                 return
             shutil.rmtree(path, ignore_errors=True)
         try:
-            staging.rename(path)
+            move(staging, path)
         except OSError:
             if not path.exists():
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -45,6 +46,51 @@ def test_streams_of_a_process(random_artifact: Path) -> None:
     assert done.returncode == 0
     assert b"step" not in done.stdout
     assert done.stderr.decode().splitlines()[-1].endswith("seed 1")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp932"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_is_not_a_terminal_is_utf_8_whatever_the_code_page(
+    random_artifact: Path, encoding: str, as_json: bool
+) -> None:
+    given, said = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}, "日本 é 🐕 "
+    arguments = ["infill", str(random_artifact), "--prefix", said, "--length", "2", *(["--json"] if as_json else [])]
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, env=given, timeout=60)
+    assert done.returncode == 0
+    text = done.stdout.decode("utf-8")
+    assert (json.loads(text)["text"] if as_json else text).startswith(said)
+    arguments = ["generate", "no 日本 é", "-p", "x"]
+    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, env=given, timeout=60)
+    assert "no 日本 é" in done.stderr.decode("utf-8")
+
+
+def test_prompt_as_windows_writes_it_is_read_as_any_other(random_artifact: Path) -> None:
+    arguments = ["generate", str(random_artifact), "-p", "-", "-n", "4", "--steps", "4", "--seed", "1", "--json"]
+    answers = [
+        json.loads(subprocess.run([*PROGRAM, *arguments], input=data, capture_output=True, env=ENVIRONMENT).stdout)
+        for data in ("é".encode(), "\ufeffé\r\n".encode())
+    ]
+    assert len({answer["text"] for answer in answers}) == 1
+    assert len({answer["prompt_tokens"] for answer in answers}) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("verb", [["generate"], ["generate", "--json"], ["info"], ["--help"], ["--version"]])
+def test_output_that_cannot_be_written_is_one_line(random_artifact: Path, verb: list[str]) -> None:
+    arguments = {
+        "generate": [str(random_artifact), "-p", "x", "-n", "4", "--steps", "4"],
+        "info": [str(random_artifact)],
+    }
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, *verb, *arguments.get(verb[0], [])], stdout=full, stderr=subprocess.PIPE, env=ENVIRONMENT
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert [line for line in done.stderr.decode().splitlines() if "dream-edge:" in line] == [
+        "dream-edge: cannot write the output: No space left on device. Make room, or send it elsewhere."
+    ]
+    assert done.stderr.endswith(b"send it elsewhere.\n") or done.stderr.endswith(b"send it elsewhere.\r\n")
 
 
 def test_error_of_a_process(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def out(tmp_path: Path) -> Path:
 
 def mount(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `out` be a mount point: not the directory itself, and nothing from outside, can be renamed there."""
-    is_mount, rename, replace, rmdir = os.path.ismount, Path.rename, Path.replace, Path.rmdir
+    is_mount, replace, rmdir = os.path.ismount, Path.replace, Path.rmdir
 
     def guard(original: Callable[..., Any]) -> Callable[..., Any]:
         def moved(path: Path, *targets: Any) -> Any:
@@ -55,7 +55,6 @@ def mount(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return moved
 
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == out or is_mount(path))
-    monkeypatch.setattr(Path, "rename", guard(rename))
     monkeypatch.setattr(Path, "replace", guard(replace))
     monkeypatch.setattr(Path, "rmdir", guard(rmdir))
 
@@ -131,14 +130,14 @@ def test_directory_that_turns_out_not_to_move_is_filled(
     """A lower layer of a container's image (EXDEV), or a directory that another program on Windows is in."""
     if force:
         export(checkpoint, out, INT8)
-    rename, rmdir = Path.rename, Path.rmdir
+    replace, rmdir = Path.replace, Path.rmdir
 
     def refuse(path: Path, *targets: Path) -> Any:
         if out in (path, *targets):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        return rename(path, *targets) if targets else rmdir(path)
+        return replace(path, *targets) if targets else rmdir(path)
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     monkeypatch.setattr(Path, "rmdir", refuse)
     export(checkpoint, out, INT4, force=force)
     assert (names(out), scheme_of(out)) == (FILES, "int4")

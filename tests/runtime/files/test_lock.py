@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import importlib
+import logging
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,34 @@ def test_a_holder_that_died_is_forgotten(tmp_path: Path) -> None:
     with hold_lock(tmp_path / "lock", tmp_path):
         assert (tmp_path / "lock.holder").read_text("utf-8") == str(os.getpid())
     assert not (tmp_path / "lock.holder").exists()
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_where_there_are_no_locks_the_work_goes_on_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / "d" / "lock"
+    with caplog.at_level(logging.WARNING), warnings.catch_warnings(record=True) as others:
+        warnings.simplefilter("always")
+        for _ in range(2):  # nothing of the first is in the way of the second
+            with hold_lock(path, tmp_path / "out"):
+                assert path.parent.is_dir()
+    assert [each.getMessage() for each in caplog.records] == [
+        f"The file system of {tmp_path / 'out'} has no locks: let no other process write there."
+    ] * 2
+    assert not others
+
+
+@posix
+def test_lock_that_is_refused_for_another_reason_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), hold_lock(tmp_path / "lock", tmp_path):
+        pass

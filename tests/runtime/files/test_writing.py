@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dream_edge_export.errors import CheckpointChanged
 from dream_edge_runtime.errors import NotEnoughDisk, NotWritable
-from dream_edge_runtime.files.writing import check_disk, free_disk, replace_file
+from dream_edge_runtime.files.writing import check_disk, free_disk, move, replace_file
 
 
 def test_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -89,3 +91,79 @@ def test_disk_that_is_too_small_is_known_before_anything_is_written(tmp_path: Pa
     assert caught.value.needed == 1 << 60
     assert 0 < caught.value.free <= free_disk(tmp_path) + (1 << 30)
     assert not place.exists()
+
+
+class Refusals:
+    """Has the next `count` renames fail as Windows fails them; `winerror` is its number, or None on other systems."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int, winerror: int | None) -> None:
+        self.left, self.asked, self.waits = count, 0, list[float]()
+        replace = Path.replace
+
+        def refuse(source: Path, goal: Path) -> Path:
+            self.asked += 1
+            if not self.left:
+                return replace(source, goal)
+            self.left -= 1
+            error = PermissionError(13, "The process cannot access the file")
+            if winerror is not None:
+                monkeypatch.setattr(error, "winerror", winerror, raising=False)
+            raise error
+
+        monkeypatch.setattr(Path, "replace", refuse)
+        monkeypatch.setattr("time.sleep", self.waits.append)
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_file_that_another_program_has_open_for_a_moment_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    refusals = Refusals(monkeypatch, 3, winerror)
+    with replace_file(tmp_path / "a") as file:
+        file.write(b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert len(refusals.waits) == 3
+
+
+def test_file_that_stays_open_elsewhere_is_named_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    refusals = Refusals(monkeypatch, 99, 32)
+    with (
+        pytest.raises(NotWritable, match=r"a: cannot write there: .*\. Another program may have it open: close that"),
+        replace_file(tmp_path / "a") as file,
+    ):
+        file.write(b"new")
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"old"]
+    assert sum(refusals.waits) < 1
+
+
+def test_rename_that_is_not_allowed_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    refusals = Refusals(monkeypatch, 99, None)
+    with pytest.raises(PermissionError):
+        move(tmp_path / "a", tmp_path / "b")
+    assert (refusals.asked, refusals.waits) == (1, [])
+
+
+def test_directory_that_cannot_be_synced_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows opens no directory, and some file systems sync none."""
+    open_, fsync = os.open, os.fsync
+
+    def refuse_to_open(path: Path, *rest: Any) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(13, "Permission denied")
+        return open_(path, *rest)
+
+    def refuse_to_sync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(22, "Invalid argument")
+        fsync(fd)
+
+    for name, refuse in (("os.open", refuse_to_open), ("os.fsync", refuse_to_sync)):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refuse)
+            with replace_file(tmp_path / name) as file:
+                file.write(b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
