@@ -143,7 +143,7 @@ def rotary_angles(config: ModelConfig, positions: Tensor) -> Tensor:
 def rotate(heads: Tensor, angles: Tensor) -> Tensor:
     """Rotary position embedding (arXiv 2104.09864): each pair (i, i + head_dim / 2) turned by its angle."""
     left, right = heads.chunk(2, dim=-1)
-    cos, sin = angles.cos(), angles.sin()
+    cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
 
