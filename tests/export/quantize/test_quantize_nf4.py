@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
+from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.export import export
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_runtime.arrays import FloatArray
-from dream_edge_runtime.format.recipe import NF4_VALUES, WeightFormat
+from dream_edge_runtime.format.recipe import NF4_VALUES, Recipe, WeightFormat
 from support.arithmetic import dequantized, rounding_bound
+from support.checkpoints import write_checkpoint
 from support.graphs import multiply, single_product
 
 BLOCK_SIZES = [32, 64, 128]
@@ -73,3 +78,12 @@ def test_product_in_fp16_equals_numpy() -> None:
 
 def random(*shape: int, seed: int) -> FloatArray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("scheme", "target", "warned"), [("nf4", "all", True), ("nf4", "cpu", False)])
+def test_nf4_is_advised_against_on_cuda(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scheme: str, target: str, warned: bool
+) -> None:
+    write_checkpoint(tmp_path / "checkpoint", hidden_size=128, intermediate_size=256)
+    export(Checkpoint.open(tmp_path / "checkpoint"), tmp_path / "out", Recipe.for_scheme(scheme, target=target))
+    assert ("NF4 is slow on a GPU" in caplog.text) == warned
