@@ -126,6 +126,17 @@ def test_links_into_a_cache_are_followed(artifact: Path, tmp_path: Path) -> None
     assert (run(artifact) == expected).all()
 
 
+def test_links_to_several_drives_are_refused(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which Windows has more than one."""
+
+    def refuse(_: object) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr("os.path.commonpath", refuse)
+    with pytest.raises(CorruptArtifact, match="several drives"):
+        run(artifact)
+
+
 def test_shards_linked_to_different_places_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dream_edge_runtime.format.layout.LARGEST_SHARD", 50_000)
     artifact = make_artifact(tmp_path / "many", "int4").path
