@@ -143,7 +143,8 @@ def _hash_program() -> str:
 
 def check_output(checkpoint: Checkpoint, out: Path, *, force: bool) -> None:
     """Raises OutputInsideCheckpoint, OutputExists, OutputForeign."""
-    if checkpoint.path.resolve() in out.resolve().parents:
+    # not by name: one directory has several where case does not count, or names have short forms
+    if any(each.is_dir() and each.samefile(checkpoint.path) for each in out.resolve().parents):
         raise OutputInsideCheckpoint(out, checkpoint.path)
     if is_occupied(out):
         if not force:

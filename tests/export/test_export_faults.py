@@ -27,6 +27,7 @@ from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
 from support.processes import run_python
+from support.systems import make_link
 
 INT4 = Recipe.for_scheme("int4")
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX limits, signals and mounts")
@@ -165,10 +166,21 @@ def test_too_little_memory_is_said_first(
     assert {entry.name for entry in tmp_path.iterdir()} == {"checkpoint"}
 
 
+def test_checkpoint_is_recognized_by_another_of_its_names(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows and macOS have several for one directory: in capitals, or short."""
+    make_link(tmp_path / "CHECKPOINT", checkpoint.path, target_is_directory=True)
+    monkeypatch.setattr(Path, "resolve", Path.absolute)
+    with pytest.raises(OutputInsideCheckpoint):
+        export(checkpoint, tmp_path / "CHECKPOINT" / "int4", INT4)
+    assert not [entry for entry in checkpoint.path.iterdir() if entry.is_dir()]
+
+
 def test_checkpoint_is_never_written_into(checkpoint: Checkpoint, tmp_path: Path) -> None:
     for out in (checkpoint.path / "int4", tmp_path / "link" / "a" / "b"):
         if out.parent.parent.name == "link":
-            (tmp_path / "link").symlink_to(checkpoint.path, target_is_directory=True)
+            make_link(tmp_path / "link", checkpoint.path, target_is_directory=True)
         with pytest.raises(OutputInsideCheckpoint):
             export(checkpoint, out, INT4)
     assert not [entry for entry in checkpoint.path.iterdir() if entry.is_dir()]

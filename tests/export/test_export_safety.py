@@ -17,6 +17,7 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import config_dict, random_weights, write_checkpoint, write_weights
+from support.systems import make_link
 
 INT8 = Recipe.for_scheme("int8")
 
@@ -79,7 +80,7 @@ def put(out: Path, kind: str) -> None:
     if kind == "link":
         (out.parent / "elsewhere").mkdir()
         (out.parent / "elsewhere" / "manifest.json").write_text("{}", "utf-8")
-        out.symlink_to(out.parent / "elsewhere", target_is_directory=True)
+        make_link(out, out.parent / "elsewhere", target_is_directory=True)
         return
     out.mkdir()
     match kind:

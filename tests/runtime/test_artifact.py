@@ -24,6 +24,7 @@ from dream_edge_runtime.graph.model import GRAPH_REVISION
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Progress
 from support.artifacts import GRAPH, WEIGHTS, change_bytes, change_manifest, make_artifact, relist
+from support.systems import make_link, make_pipe
 
 Tampering = Callable[[Path], object]
 
@@ -52,12 +53,12 @@ def replace_by_directory(artifact: Path) -> None:
 
 def replace_by_link(artifact: Path) -> None:
     (artifact / WEIGHTS).unlink()
-    (artifact / WEIGHTS).symlink_to("nowhere")
+    make_link(artifact / WEIGHTS, "nowhere")
 
 
 def replace_by_pipe(artifact: Path) -> None:
     (artifact / WEIGHTS).unlink()
-    os.mkfifo(artifact / WEIGHTS)
+    make_pipe(artifact / WEIGHTS)
 
 
 def swap(artifact: Path) -> None:
@@ -107,7 +108,6 @@ def test_wrong_files_are_refused(artifact: Path, tamper: Tampering) -> None:
         Artifact.open(artifact).tokenizer()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
 def test_pipe_for_a_file_is_refused_without_waiting(artifact: Path) -> None:
     replace_by_pipe(artifact)
     with pytest.raises(CorruptArtifact, match="regular file"):
@@ -121,7 +121,7 @@ def test_links_into_a_cache_are_followed(artifact: Path, tmp_path: Path) -> None
     for file in list(artifact.iterdir()):
         blob = tmp_path / "blobs" / file.stem
         file.rename(blob)
-        file.symlink_to(blob)
+        make_link(file, blob)
     Artifact.open(artifact).verify()
     assert (run(artifact) == expected).all()
 
@@ -146,7 +146,7 @@ def test_shards_linked_to_different_places_are_found(tmp_path: Path, monkeypatch
         (tmp_path / f"disk {index}" / "夢").mkdir(parents=True)
         elsewhere = tmp_path / f"disk {index}" / "夢" / "blob"
         shard.rename(elsewhere)
-        shard.symlink_to(os.path.relpath(elsewhere, artifact))
+        make_link(shard, os.path.relpath(elsewhere, artifact))
     assert (run(artifact) == expected).all()
 
 

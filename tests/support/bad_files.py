@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 
 from .artifacts import GRAPH, WEIGHTS, change_bytes, change_graph, change_manifest, load_graph, relist
+from .systems import make_link, make_pipe
 
 TOKENIZER = "tokenizer.json"
 Damage = Callable[[Path], str]
@@ -50,7 +51,7 @@ def replaced(name: str, by: Callable[[Path], object]) -> Damage:
 
 
 def linked(name: str, to: str) -> Damage:
-    return replaced(name, lambda path: path.symlink_to(to))
+    return replaced(name, lambda path: make_link(path, to))
 
 
 def swapped(artifact: Path) -> str:
@@ -104,9 +105,9 @@ FILES: dict[str, Damage] = {
     "grown": grown,
     "empty_graph": lambda artifact: str(((artifact / GRAPH).write_bytes(b"") and "") or GRAPH),
     "directory": replaced(WEIGHTS, Path.mkdir),
-    "pipe_for_weights": replaced(WEIGHTS, os.mkfifo),
-    "pipe_for_the_graph": replaced(GRAPH, os.mkfifo),
-    "pipe_for_the_tokenizer": replaced(TOKENIZER, os.mkfifo),
+    "pipe_for_weights": replaced(WEIGHTS, make_pipe),
+    "pipe_for_the_graph": replaced(GRAPH, make_pipe),
+    "pipe_for_the_tokenizer": replaced(TOKENIZER, make_pipe),
     "link_to_nowhere": linked(WEIGHTS, "nowhere"),
     "link_to_itself": linked(WEIGHTS, WEIGHTS),
     "link_to_a_device": linked(WEIGHTS, "/dev/zero"),

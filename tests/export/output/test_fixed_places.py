@@ -22,6 +22,7 @@ from dream_edge_runtime.errors import ArtifactError, NotEnoughDisk, NotWritable
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import write_checkpoint
+from support.systems import make_pipe
 
 INT4, INT8 = Recipe.for_scheme("int4"), Recipe.for_scheme("int8")
 FILES = {"manifest.json", "model_cpu.onnx", "README.md", "tokenizer.json", "weights-00001.bin"}
@@ -247,9 +248,8 @@ def test_room_is_looked_for_on_the_disk_that_is_mounted_there(
     assert names(out) == set()
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_pipe_or_device_at_the_goal_is_not_replaced(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+    make_pipe(tmp_path / "pipe")
     with pytest.raises(OutputExists):
         export(checkpoint, tmp_path / "pipe", INT4)
     with pytest.raises(OutputForeign):

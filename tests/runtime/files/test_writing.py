@@ -10,6 +10,7 @@ import pytest
 from dream_edge_export.errors import CheckpointChanged
 from dream_edge_runtime.errors import NotEnoughDisk, NotWritable
 from dream_edge_runtime.files.writing import check_disk, free_disk, move, replace_file
+from support.systems import make_link, make_pipe
 
 
 def test_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -58,9 +59,8 @@ def test_disk_that_fails_is_named_and_nothing_is_left(
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+    make_pipe(tmp_path / "pipe")
     (tmp_path / "directory").mkdir()
     for name in ("pipe", "directory"):
         with pytest.raises(NotWritable, match="no file replaces"), replace_file(tmp_path / name):
@@ -75,7 +75,7 @@ def test_place_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_link_is_replaced_and_what_it_led_to_is_kept(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"kept")
-    (tmp_path / "link").symlink_to("target")
+    make_link(tmp_path / "link", "target")
     with replace_file(tmp_path / "link") as file:
         file.write(b"new")
     assert (tmp_path / "target").read_bytes() == b"kept"

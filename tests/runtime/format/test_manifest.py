@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from dream_edge_runtime.format.manifest import FileEntry, Manifest
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from support.artifacts import canonical
 from support.networks import small_config
+from support.systems import make_pipe
 
 MANIFEST = Manifest(
     producer="dream-edge 0.1.0",
@@ -169,11 +169,10 @@ def test_read_names_the_directory_that_holds_none(tmp_path: Path) -> None:
             Manifest.read(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
 def test_manifest_that_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
     (tmp_path / "directory" / "manifest.json").mkdir(parents=True)
     (tmp_path / "pipe").mkdir()
-    os.mkfifo(tmp_path / "pipe" / "manifest.json")
+    make_pipe(tmp_path / "pipe" / "manifest.json")
     for name in ("directory", "pipe"):
         with pytest.raises(ArtifactError):
             Manifest.read(tmp_path / name)

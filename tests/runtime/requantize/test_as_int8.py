@@ -202,6 +202,25 @@ def test_directory_that_others_can_write_is_refused(artifact: Artifact, cache: I
         cache.obtain(artifact, threads=1)
 
 
+def test_copy_is_on_the_disk_before_it_has_its_name(
+    artifact: Artifact, cache: Int8Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, before, fsync, replace = set[int](), list[set[int]](), os.fsync, Path.replace
+
+    def note(fd: int) -> None:
+        fsync(fd)
+        synced.add(os.fstat(fd).st_ino)
+
+    def move(source: Path, goal: Path) -> Path:
+        before.append(set(synced))
+        return replace(source, goal)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(Path, "replace", move)
+    copy = cache.obtain(artifact, threads=1)
+    assert {file.stat().st_ino for file in copy.path.iterdir()} <= before[-1]
+
+
 def test_two_at_once_leave_one_copy(artifact: Artifact, cache: Int8Cache) -> None:
     made: list[Artifact] = []
     workers = [threading.Thread(target=lambda: made.append(cache.obtain(artifact, threads=1))) for _ in range(3)]

@@ -24,6 +24,7 @@ from dream_edge.quality.trajectory.agreement import SampleTexts
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import MissingExtra, NotWritable
 from support.comparisons import make_comparison, make_entry, make_tasks, make_trajectory
+from support.systems import make_link
 
 HOSTILE = "<script>alert(1)</script>\"'&$x_{1}$`|"
 NEEDS_NO_END = {"meta", "link", "br", "img", "hr"}
@@ -310,7 +311,7 @@ def test_a_card_keeps_what_people_wrote_and_one_summary(tmp_path: Path, random_a
 
 def test_a_card_that_is_a_link_is_left_alone(tmp_path: Path, random_artifact: Path) -> None:
     (tmp_path / "blob").write_text("shared", "utf-8")
-    (tmp_path / "README.md").symlink_to(tmp_path / "blob")
+    make_link(tmp_path / "README.md", tmp_path / "blob")
     with pytest.raises(NotWritable, match="link"):
         update_card(replace(Artifact.open(random_artifact), path=tmp_path), make_entry(), "dream")
     assert (tmp_path / "blob").read_text("utf-8") == "shared"
