@@ -46,7 +46,7 @@ fi
 prepared=$build/prepared
 python3 "$checkout/tools/machines/prepare.py" "$prepared"
 
-# Wine sees /code and /build as the drives' Z:\code and Z:\build, the checkout read-only.
+# Wine sees /code and /build as the drives' Z:\code and Z:\build.
 in_wine() {
   unshare --mount --pid --fork bash -euc '
     root=$1 checkout=$2 build=$3; shift 3
