@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from ..format.layout import product_places
 from ..format.model_config import ModelConfig
 from ..format.recipe import Recipe, Target
@@ -61,21 +63,28 @@ def derive_graph(
 def reduce_logits(op: Op, logits: Value, temperature: Value, k: int) -> dict[str, Value]:
     """What sampling needs of logits [rows, vocab], so that the rows themselves can stay on the device.
 
-    Probabilities are exp(l - max) / sum, as the official sampler computes them, and not exp(l - log_normalizer): in
-    fp32 the latter loses two decimal digits near 1, where confident positions are put in order.
+    Probabilities near 1 put confident positions in order, so they must not depend on how many numbers a processor adds
+    at once. The best token is left out of the sum, which then is as precise as its largest term is small, and joins it
+    in double precision; what depends on single tokens is rounded to fp32 once.
     """
     divisor = op.Where(op.Greater(temperature, 0.0), temperature, 1.0)
     scaled = op.Div(logits, divisor)
     top_logits, top_ids = op.TopK(scaled, k)
     largest = op.Gather(top_logits, [0], axis=1)  # not ReduceMax, which on CUDA asks for cuDNN
-    exponentials = op.Exp(op.Sub(scaled, largest))
-    total = op.ReduceSum(exponentials, [-1], keepdims=1)
-    probabilities = op.Div(exponentials, total)
-    logarithms = op.Log(op.Add(probabilities, 1e-10))
+    nothing = op.Expand(-np.inf, op.Shape(largest))
+    others = op.Exp(op.Sub(op.ScatterElements(scaled, op.Gather(top_ids, [0], axis=1), nothing, axis=-1), largest))
+    total = op.Add(op.Cast(op.ReduceSum(others, [-1], keepdims=1), "float64"), op.constant(np.array(1.0)))
+    best = op.Exp(op.Cast(op.Sub(top_logits, largest), "float64"))
+    top_probs = op.Cast(op.Div(best, total), "float32")
+
+    def inform(probabilities: Value) -> Value:
+        return op.Mul(probabilities, op.Log(op.Add(probabilities, 1e-10)))
+
+    rest = op.ReduceSum(inform(op.Div(others, op.Cast(total, "float32"))), [-1], keepdims=1)
     return {
         "top_logits": top_logits,
         "top_ids": top_ids,
-        "top_probs": op.GatherElements(probabilities, top_ids, axis=-1),
-        "log_normalizer": op.Squeeze(op.Add(largest, op.Log(total)), [-1]),
-        "neg_entropy": op.ReduceSum(op.Mul(probabilities, logarithms), [-1], keepdims=0),
+        "top_probs": top_probs,
+        "log_normalizer": op.Squeeze(op.Add(largest, op.Cast(op.Log(total), "float32")), [-1]),
+        "neg_entropy": op.Squeeze(op.Add(rest, inform(op.Gather(top_probs, [0], axis=1))), [-1]),
     }

@@ -19,7 +19,7 @@ from ..format.layout import Place, TensorSpec
 
 OPSET = 23
 MICROSOFT = "com.microsoft"
-ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "bool": 9, "float16": 10}
+ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int64": 7, "bool": 9, "float16": 10, "float64": 11}
 """Numbers of TensorProto.DataType by NumPy's names."""
 
 _OF_MICROSOFT = (
