@@ -28,7 +28,7 @@ from .signature import (
     top_k,
 )
 
-GRAPH_REVISION = 2
+GRAPH_REVISION = 3
 """Raised by every change of the bytes that `derive_graph` gives; what the weights mean never changes with it."""
 
 

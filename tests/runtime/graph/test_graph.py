@@ -18,6 +18,7 @@ from dream_edge_export.reference.model import Dream, load_reference
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
+from dream_edge_runtime.inference.network import Rows
 from support.checkpoints import random_weights, write_checkpoint, write_weights
 from support.graphs import Graph, Outputs, reduced
 
@@ -225,6 +226,22 @@ def test_vocabulary_smaller_than_k_lists_all_of_it() -> None:
     found = reduced(logits, temperature=1.0, k=10)
     assert (found["top_ids"] == np.argsort(-logits, axis=1)).all()
     np.testing.assert_allclose(found["top_probs"].sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_nearly_certain_rows_of_a_large_vocabulary_are_exact(temperature: float) -> None:
+    """Their order hangs on the last bits, and many are 1: the same bits as the host's, and the true ones."""
+    rng = np.random.default_rng(0)
+    logits = (rng.standard_normal((64, 152_064)) * 3).astype(np.float32)
+    logits[np.arange(64), rng.integers(0, 152_064, 64)] += np.linspace(25, 45, 64).astype(np.float32)
+    found = reduced(logits, temperature=temperature, k=4)
+    host = Rows.from_logits(logits, temperature, 4)
+    certain = host.top_probs[:, 0] > 0.9999
+    assert 10 < certain.sum() < 64
+    assert 5 < (host.top_probs[:, 0] == 1).sum() < certain.sum()
+    assert found["top_probs"][certain, 0].tolist() == host.top_probs[certain, 0].tolist()
+    assert np.abs(found["top_probs"] - host.top_probs).max() < 1e-5
+    assert np.abs(found["neg_entropy"] - host.neg_entropy)[certain].max() < 1e-7
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0, 17.0, 30.0, 200.0])
