@@ -139,9 +139,6 @@ def load_elsewhere() -> Iterator[Judge]:
         process.stdin.close()
 
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes and peak memory are asked of POSIX")
-
-
 def test_the_undamaged_artifact_gets_as_far_as_onnx_runtime(load_elsewhere: Judge) -> None:
     answer = load_elsewhere(bundled("tiny_int8"))
     assert answer["message"] == "a bad artifact reached ONNX Runtime"

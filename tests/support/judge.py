@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import NoReturn
 
 import dream_edge
+from dream_edge_runtime.host import peak_memory
 from dream_edge_runtime.inference import onnx_network as session
 
 
 def unreachable() -> NoReturn:
     raise AssertionError("a bad artifact reached ONNX Runtime")
-
-
-def peak_megabytes() -> int:
-    """Of this process. Linux counts the parent's into ru_maxrss, so its own table is read there."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
-    return (
-        next(int(line.split()[1]) for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM")) >> 10
-    )
 
 
 def judge(path: Path) -> dict[str, object]:
@@ -40,7 +30,7 @@ def judge(path: Path) -> dict[str, object]:
         "message": str(error),
         "seconds": time.process_time() - cpu,  # other processes are not its fault
         "waited": time.monotonic() - start,
-        "peak": peak_megabytes(),
+        "peak": (peak_memory() or 0) >> 20,  # megabytes; Windows does not say
     }
 
 

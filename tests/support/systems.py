@@ -23,3 +23,5 @@ def make_link(path: Path, to: str | Path, *, target_is_directory: bool = False) 
         if getattr(error, "winerror", None) == _PRIVILEGE_NOT_HELD:
             pytest.skip("links need a privilege on this system")
         raise
+    if (path.parent / to).exists() and not path.exists():  # Wine
+        pytest.skip("links are made and not followed on this system")
