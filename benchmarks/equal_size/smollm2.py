@@ -92,7 +92,16 @@ def _config(reader: gguf.GGUFReader) -> ModelConfig:
     }
     ids = dict.fromkeys(("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id"), 0)  # not used here
     return ModelConfig(
-        **own, **ids, tie_word_embeddings=True, expand_token_id=None, context=own["max_position_embeddings"], shift=1
+        **own,
+        **ids,
+        head_dim=own["hidden_size"] // own["num_attention_heads"],
+        tie_word_embeddings=True,
+        attention_bias=False,
+        qk_norm=False,
+        causal_block=None,
+        expand_token_id=None,
+        context=own["max_position_embeddings"],
+        shift=1,
     )
 
 
@@ -106,11 +115,8 @@ def _network(path: Path, config: ModelConfig, seed: int) -> Dream:
         if "q_proj" in name or "k_proj" in name:
             tensors[name] = unpaired(weight, config.head_dim)
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-    with torch.device("meta"):
-        empty = Dream(config).state_dict()
-    biases = {name: torch.zeros(value.shape) for name, value in empty.items() if name not in tensors}
     network = Dream(config)
-    network.load_state_dict({**tensors, **biases}, strict=True, assign=True)
+    network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 

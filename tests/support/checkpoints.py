@@ -27,6 +27,8 @@ GEOMETRY: dict[str, Any] = {
     "rope_theta": 1000000.0,
     "tie_word_embeddings": False,
 }
+FORM: dict[str, Any] = {"head_dim": 16, "attention_bias": True, "qk_norm": False, "causal_block": None}
+"""What follows of Dream's config.json, as a configuration states it."""
 
 
 def write_checkpoint(

@@ -15,13 +15,13 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import KeyValues, Rows
 
-from .checkpoints import GEOMETRY, random_weights
+from .checkpoints import FORM, GEOMETRY, random_weights
 from .vocabulary import special_ids
 
 
 def small_config(**fields: Any) -> ModelConfig:
     """A small geometry; `fields` of it may be replaced."""
-    values = {**GEOMETRY, **special_ids(), "expand_token_id": None, "shift": 1, **fields}
+    values = {**GEOMETRY, **special_ids(), "expand_token_id": None, "shift": 1, **FORM, **fields}
     return ModelConfig(**{"context": values["max_position_embeddings"], **values})
 
 

@@ -268,11 +268,11 @@ class _Passes:
 def _apply(batch: Batch, layer: Layer, state: Tensor, members: list[int]) -> None:
     """Replace the states [variants, sequences, length, hidden] of `members` by what `layer` makes of them."""
     sequences = len(batch.ids)
-    key_mask = batch.key_mask.expand(sequences, -1, -1, -1)
+    mask = batch.mask.expand(sequences, -1, -1, -1)
     at_once = max(1, TOKENS_AT_ONCE // batch.tokens)
     for first in range(0, len(members), at_once):
         chosen = members[first : first + at_once]
-        hidden = layer(state[chosen].flatten(0, 1), batch.angles, key_mask.repeat(len(chosen), 1, 1, 1))
+        hidden = layer(state[chosen].flatten(0, 1), batch.angles, mask.repeat(len(chosen), 1, 1, 1))
         state[chosen] = hidden.unflatten(0, (len(chosen), sequences))
 
 

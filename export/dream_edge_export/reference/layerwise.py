@@ -30,7 +30,7 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, NORM, layer_name, weight_of
 
 from ..checkpoint.checkpoint import Checkpoint
-from .model import Layer, rotary_angles
+from .model import Layer, attention_mask, rotary_angles
 
 TOKENS_AT_ONCE = 1024
 """In one application of a layer, unless one sequence is longer: of the 7B they take 0.3 GB of activations."""
@@ -91,14 +91,14 @@ class Batch:
     Attributes:
         members: indices of the sequences.
         ids: int64 [sequences, length].
-        key_mask: bool [sequences or 1, 1, 1, length] false for padding.
+        mask: bool [sequences or 1, 1, length or 1, length] which keys each query attends to.
         angles: fp32 [1, 1, length, head_dim / 2].
         first: how many tokens the batches before it have, padding counted.
     """
 
     members: list[int]
     ids: Tensor
-    key_mask: Tensor
+    mask: Tensor
     angles: Tensor
     first: int
 
@@ -108,8 +108,8 @@ class Batch:
         return self.ids.numel()
 
     def apply(self, layer: Layer, hidden: Tensor) -> Tensor:
-        """Hidden states [sequences, length, hidden] after `layer`; every token attends to all of its sequence."""
-        result: Tensor = layer(hidden, self.angles, self.key_mask)
+        """Hidden states [sequences, length, hidden] after `layer`."""
+        result: Tensor = layer(hidden, self.angles, self.mask)
         return result
 
 
@@ -143,8 +143,9 @@ def _make_batch(members: list[int], sequences: Sequence[IntArray], config: Model
     for row, sequence in enumerate(sequences):
         ids[row, : len(sequence)] = torch.from_numpy(sequence)
     valid = torch.arange(longest) < lengths[:, None]
-    key_mask = (valid[:1] if valid.all() else valid)[:, None, None, :]
-    return Batch(members, ids, key_mask, rotary_angles(config, torch.arange(longest)[None]), first)
+    positions = torch.arange(longest)[None]
+    mask = attention_mask(config, positions, valid[:1] if valid.all() else valid)
+    return Batch(members, ids, mask, rotary_angles(config, positions), first)
 
 
 class HiddenStates:

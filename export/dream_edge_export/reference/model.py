@@ -1,7 +1,8 @@
 """Dream in plain PyTorch: the full-precision model that everything else is measured against.
 
-It is Qwen2.5 with full (bidirectional) attention. Parameter names are those of the checkpoint, so `state_dict()` and
-the safetensors files hold the same keys. Written to be read in one sitting, not to be fast.
+It is Qwen2.5 or Qwen3 with full (bidirectional) or block-causal attention, as the configuration says. Parameter names
+are those of the checkpoint, so `state_dict()` and the safetensors files hold the same keys. Written to be read in one
+sitting, not to be fast.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Dream(nn.Module):
         """Logits fp32 [batch, length, vocab] for `input_ids` int64 [batch, length].
 
         `valid` bool [batch, length] marks real tokens (masks among them); false = padding, which nobody attends to and
-        which is not counted in the positions. Row i predicts the token at i + 1: see `shift`.
+        which is not counted in the positions. Row i predicts the token at i + `config.shift`: see `shift`.
         """
         logits: Tensor = self.lm_head(self.model(input_ids, valid))
         return logits.float()
@@ -66,10 +67,10 @@ class Decoder(nn.Module):
         """Normalised hidden states [batch, length, hidden]."""
         valid = torch.ones_like(input_ids, dtype=torch.bool) if valid is None else valid
         positions = valid.long().cumsum(-1).sub(1).clamp(min=0)
-        angles = rotary_angles(self.config, positions)
+        angles, mask = rotary_angles(self.config, positions), attention_mask(self.config, positions, valid)
         hidden: Tensor = self.embed_tokens(input_ids)
         for layer in self.layers:
-            hidden = layer(hidden, angles, valid[:, None, None, :])
+            hidden = layer(hidden, angles, mask)
         normalised: Tensor = self.norm(hidden)
         return normalised
 
@@ -82,33 +83,38 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, key_mask)
+    def forward(self, hidden: Tensor, angles: Tensor, mask: Tensor) -> Tensor:
+        hidden = hidden + self.self_attn(self.input_layernorm(hidden), angles, mask)
         result: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
         return result
 
 
 class Attention(nn.Module):
-    """Bidirectional grouped-query attention: q, k and v have biases, o has none."""
+    """Grouped-query attention; q, k and v may have biases, and the heads of q and k a norm."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.head_dim = config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=True)
-        self.k_proj = nn.Linear(config.hidden_size, config.kv_size, bias=True)
-        self.v_proj = nn.Linear(config.hidden_size, config.kv_size, bias=True)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.head_dim, bias = config.head_dim, config.attention_bias
+        self.q_proj = nn.Linear(config.hidden_size, config.query_size, bias=bias)
+        self.k_proj = nn.Linear(config.hidden_size, config.kv_size, bias=bias)
+        self.v_proj = nn.Linear(config.hidden_size, config.kv_size, bias=bias)
+        self.o_proj = nn.Linear(config.query_size, config.hidden_size, bias=False)
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
+        self.qk_norm = config.qk_norm
 
-    def forward(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
-        result: Tensor = self.o_proj(self.attend(hidden, angles, key_mask))
+    def forward(self, hidden: Tensor, angles: Tensor, mask: Tensor) -> Tensor:
+        result: Tensor = self.o_proj(self.attend(hidden, angles, mask))
         return result
 
-    def attend(self, hidden: Tensor, angles: Tensor, key_mask: Tensor) -> Tensor:
+    def attend(self, hidden: Tensor, angles: Tensor, mask: Tensor) -> Tensor:
         """What o_proj gets [batch, length, heads * head_dim]."""
-        query = rotate(self._heads(self.q_proj(hidden)), angles)
-        key = rotate(self._heads(self.k_proj(hidden)), angles)
-        value = self._heads(self.v_proj(hidden))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=key_mask, enable_gqa=True)
+        query, key, value = (self._heads(project(hidden)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        if self.qk_norm:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key = rotate(query, angles), rotate(key, angles)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
         return attended.transpose(1, 2).flatten(2)
 
     def _heads(self, projected: Tensor) -> Tensor:
@@ -131,6 +137,18 @@ class MLP(nn.Module):
         """What down_proj gets [..., intermediate]."""
         activated: Tensor = F.silu(self.gate_proj(hidden)) * self.up_proj(hidden)
         return activated
+
+
+def attention_mask(config: ModelConfig, positions: Tensor, valid: Tensor) -> Tensor:
+    """Bool [batch, 1, 1 or length, length]: which keys each query attends to; never to padding.
+
+    `positions` int64 and `valid` bool are [batch, length]. Block-causal attention: Arriola et al., "Block Diffusion"
+    (arXiv 2503.09573).
+    """
+    if config.causal_block is None:
+        return valid[:, None, None, :]
+    block = positions // config.causal_block
+    return ((block[:, None, :] <= block[:, :, None]) & valid[:, None, :])[:, None]
 
 
 def rotary_angles(config: ModelConfig, positions: Tensor) -> Tensor:

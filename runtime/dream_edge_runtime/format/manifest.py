@@ -1,8 +1,8 @@
 """manifest.json: what an artifact consists of, and where it came from. Written last, read first.
 
 The schema version is "MAJOR.MINOR". A runtime reads every older minor version of its major; a newer minor or another
-major is refused with the name of the release that wrote it. Before 1.2 no recipe
-was joined, so matrices lay one after the other; 1.0 had no graph revision.
+major is refused with the name of the release that wrote it. Before 1.3 every network was of Dream's own form; before
+1.2 no recipe was joined, so matrices lay one after the other; 1.0 had no graph revision.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from ..errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
 from ..files.json import canonical_json, describe, parse_canonical
 from ..files.regular import read_regular
-from .model_config import ModelConfig
+from .model_config import ModelConfig, add_form_of_dream
 from .recipe import Recipe, Target
 
 MANIFEST = "manifest.json"
 ARTIFACT_FILES = re.compile(r"manifest\.json|tokenizer\.json|README\.md|model_\w+\.onnx|weights-\d{5}\.bin")
 """Names of the files that an export writes."""
-SCHEMA_MAJOR, SCHEMA_MINOR = 1, 2
+SCHEMA_MAJOR, SCHEMA_MINOR = 1, 3
 LARGEST_MANIFEST = 1 << 20
 LARGEST_FILE = 1 << 40
 MOST_FILES = 1 << 12
@@ -153,7 +153,8 @@ def _build(document: dict[str, Any], minor: int) -> Manifest:
         _check(name in names, f"the graph for {target} is not among the files")
     revision = document.get("graph_revision", 0)
     _check(type(revision) is int and revision >= 0, "the graph's revision is not a number")
-    config, recipe = ModelConfig(**document["model"]), Recipe.from_dict(document["recipe"])
+    facts = document["model"] if minor >= 3 else add_form_of_dream(document["model"])
+    config, recipe = ModelConfig(**facts), Recipe.from_dict(document["recipe"])
     recipe.check(config)
     _check(graphs.keys() == recipe.targets.keys(), "the graphs are not those of the recipe")
     values = {**document, "files": files, "config": config, "recipe": recipe}

@@ -1,4 +1,4 @@
-"""The geometry of a Dream network, as its checkpoint's config.json states it."""
+"""The geometry of a network of Dream's family, as its checkpoint's config.json states it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,27 @@ from typing import Any
 from ..errors import InvalidConfig
 from ..files.json import describe, read_json_object
 
-MODEL_TYPE = "Dream"
-SHIFTS = {"DreamModel": 1}
-"""By architecture: initialised from an autoregressive network, whose row i predicts the token at i + 1."""
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What an architecture's code says, and its config.json does not."""
+
+    model_type: str
+    shift: int
+    """1 where the network was made of an autoregressive one whose row i goes on predicting the token at i + 1."""
+    attention_bias: bool
+    qk_norm: bool
+    causal_block: str | None = None
+    """The field of config.json that holds the size of its blocks; None for full attention."""
+
+
+FORMS: Mapping[str, Form] = {
+    "DreamModel": Form(model_type="Dream", shift=1, attention_bias=True, qk_norm=False),
+    "DreamForCausalLM": Form(
+        model_type="Dream", shift=0, attention_bias=False, qk_norm=True, causal_block="block_size"
+    ),
+}
+"""By architecture."""
 
 _LARGEST = 1 << 24  # no dimension of a network that fits a machine comes near this
 _MOST_LAYERS = 1 << 12
@@ -35,10 +53,18 @@ class ModelConfig:
     num_hidden_layers: int
     num_attention_heads: int
     num_key_value_heads: int
+    head_dim: int
+    """Of queries, keys and values."""
     max_position_embeddings: int
     rms_norm_eps: float
     rope_theta: float
     tie_word_embeddings: bool
+    attention_bias: bool
+    """Whether q, k and v have biases. o has none."""
+    qk_norm: bool
+    """Whether each head of q and k has an RMSNorm before it is turned by its position."""
+    causal_block: int | None
+    """None: every position attends to all. A number: to its own block of so many positions and to those before it."""
     mask_token_id: int
     pad_token_id: int
     bos_token_id: int
@@ -59,6 +85,8 @@ class ModelConfig:
             value, largest = getattr(self, name), _MOST_LAYERS if name == "num_hidden_layers" else _LARGEST - 1
             if not 0 < value <= largest:
                 yield f"{name} is {describe(value)}, expected 1 to {largest}"
+        if self.causal_block is not None and not 0 < self.causal_block <= self.max_position_embeddings:
+            yield f"causal_block is {describe(self.causal_block)}, expected 1 to max_position_embeddings"
         for name in (*IDS, "expand_token_id"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < self.vocab_size:
@@ -73,18 +101,16 @@ class ModelConfig:
             yield f"shift is {describe(self.shift)}, expected 0 or 1"
 
     def _ratio_problems(self) -> Iterator[str]:
-        hidden, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
-        if hidden % heads:
-            yield f"hidden_size {hidden} is not divisible by num_attention_heads {heads}"
-        elif self.head_dim % 2:
-            yield f"the head size {self.head_dim} is odd; rotary embedding needs pairs"
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
+        if self.head_dim % 2:
+            yield f"head_dim is {self.head_dim}, which is odd; rotary embedding needs pairs"
         if heads % kv_heads:
             yield f"num_attention_heads {heads} is not divisible by num_key_value_heads {kv_heads}"
 
     @property
-    def head_dim(self) -> int:
-        """Of queries, keys and values."""
-        return self.hidden_size // self.num_attention_heads
+    def query_size(self) -> int:
+        """Width of the query projection, and of what the output projection reads."""
+        return self.num_attention_heads * self.head_dim
 
     @property
     def kv_size(self) -> int:
@@ -95,21 +121,25 @@ class ModelConfig:
     def from_dict(cls, raw: Mapping[str, Any], source: Path | str = "config.json") -> ModelConfig:
         """Read the parsed config.json `raw`; `source` is named in errors."""
         raw = {**_rope_parameters(raw), **raw}
-        problems = [*_architecture_problems(raw)]
+        form = _find_form(raw)
+        problems = [*_architecture_problems(raw, form)]
+        if raw.get("head_dim") is None or (form and not form.qk_norm):  # of Qwen2's form no head has a size of its own
+            problems += _head_problems(raw)
+            raw |= _divide_heads(raw)
         stated = [field.name for field in fields(cls) if field.name not in _DERIVED]
         values = {name: raw[name] for name in stated if name in raw} | {"expand_token_id": raw.get("expand_token_id")}
-        problems += [f"{name} is missing" for name in stated if name not in raw]
+        values["causal_block"] = raw.get(form.causal_block) if form and form.causal_block else None
+        problems += [f"{name} is missing" for name in stated if name not in raw and name != "head_dim"]
+        if form and form.causal_block and values["causal_block"] is None:
+            problems.append(f"{form.causal_block} is missing")
         problems += _type_problems(values)
-        if problems:
+        if problems or form is None:
             raise InvalidConfig(source, problems)
-        shift = next(shift for name, shift in SHIFTS.items() if name in raw["architectures"])
+        values |= {"shift": form.shift, "attention_bias": form.attention_bias, "qk_norm": form.qk_norm}
         try:
-            config = cls(**values, context=values["max_position_embeddings"], shift=shift)
+            config = cls(**values, context=values["max_position_embeddings"])
         except InvalidConfig as error:
             raise InvalidConfig(source, error.problems) from None
-        declared = raw.get("head_dim")
-        if declared not in (None, config.head_dim):
-            raise InvalidConfig(source, [f"head_dim is {describe(declared)}, not hidden_size / num_attention_heads"])
         return replace(config, rms_norm_eps=float(config.rms_norm_eps), rope_theta=float(config.rope_theta))
 
     @classmethod
@@ -129,10 +159,12 @@ _SIZES = (
     "num_hidden_layers",
     "num_attention_heads",
     "num_key_value_heads",
+    "head_dim",
     "max_position_embeddings",
 )
 IDS = ("mask_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
-_DERIVED = ("expand_token_id", "context", "shift")  # not, or not always, in config.json
+_DERIVED = ("expand_token_id", "context", "shift", "attention_bias", "qk_norm", "causal_block")
+"""Not, or not always, in config.json under these names."""
 
 
 def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,13 +175,45 @@ def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: parameters[name] for name in ("rope_theta", "rope_type") if name in parameters}
 
 
-def _architecture_problems(raw: Mapping[str, Any]) -> list[str]:
-    problems = []
-    if raw.get("model_type") != MODEL_TYPE:
-        problems.append(f"model_type is {describe(raw.get('model_type'))}, expected {MODEL_TYPE!r}")
+def add_form_of_dream(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration `values` of a time when every network was of Dream's form, completed."""
+    dream = {"attention_bias": True, "qk_norm": False, "causal_block": None}
+    return {**values, **_divide_heads(values), **dream}
+
+
+def _find_form(raw: Mapping[str, Any]) -> Form | None:
+    """The first form that config.json names among its architectures."""
     architectures = raw.get("architectures")
-    if not isinstance(architectures, list) or not SHIFTS.keys() & set(map(str, architectures)):
-        problems.append(f"architectures is {describe(architectures)}, expected one of {sorted(SHIFTS)}")
+    named = map(str, architectures) if isinstance(architectures, list) else ()
+    return next((FORMS[name] for name in named if name in FORMS), None)
+
+
+def _divide_heads(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """head_dim where nothing states it: the hidden size shared out among the heads."""
+    hidden, heads = raw.get("hidden_size"), raw.get("num_attention_heads")
+    return {"head_dim": hidden // heads if heads else hidden} if type(hidden) is int and type(heads) is int else {}
+
+
+def _head_problems(raw: Mapping[str, Any]) -> list[str]:
+    """What is wrong with heads that share the hidden size out among them."""
+    problems, divided = [], _divide_heads(raw).get("head_dim")
+    if divided and raw["hidden_size"] % raw["num_attention_heads"]:
+        hidden, heads = describe(raw["hidden_size"]), describe(raw["num_attention_heads"])
+        problems.append(f"hidden_size {hidden} is not divisible by num_attention_heads {heads}")
+    if divided is not None and raw.get("head_dim") not in (None, divided):
+        problems.append(f"head_dim is {describe(raw['head_dim'])}, not hidden_size / num_attention_heads")
+    return problems
+
+
+def _architecture_problems(raw: Mapping[str, Any], form: Form | None) -> list[str]:
+    problems = []
+    if form is None:
+        problems.append(f"architectures is {describe(raw.get('architectures'))}, expected one of {sorted(FORMS)}")
+    model_type = [form.model_type] if form else [each.model_type for each in FORMS.values()]
+    if raw.get("model_type") not in model_type:
+        problems.append(
+            f"model_type is {describe(raw.get('model_type'))}, expected {' or '.join(sorted(set(model_type)))}"
+        )
     if raw.get("hidden_act", "silu") != "silu":
         problems.append(f"hidden_act is {describe(raw['hidden_act'])}, only 'silu' exists in this architecture")
     if raw.get("rope_scaling") is not None:
@@ -166,11 +230,11 @@ def _type_problems(values: Mapping[str, Any]) -> list[str]:
     for name, value in values.items():
         is_int = isinstance(value, int) and not isinstance(value, bool)
         fits, expected = is_int, "an integer"
-        if name == "tie_word_embeddings":
+        if name in ("tie_word_embeddings", "attention_bias", "qk_norm"):
             fits, expected = isinstance(value, bool), "true or false"
         elif name in ("rms_norm_eps", "rope_theta"):
             fits, expected = is_int or isinstance(value, float), "a number"
-        elif name == "expand_token_id":
+        elif name in ("expand_token_id", "causal_block"):
             fits, expected = is_int or value is None, "an integer or null"
         if not fits:
             problems.append(f"{name} is {describe(value)}, expected {expected}")

@@ -42,16 +42,17 @@ def weight_of(matrix: str) -> str:
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor of the network in the order of a checkpoint, a tied lm_head too; matrices are [outputs, inputs]."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm.weight": (hidden,),
-        "self_attn.q_proj.weight": (hidden, hidden),
-        "self_attn.q_proj.bias": (hidden,),
-        "self_attn.k_proj.weight": (kv, hidden),
-        "self_attn.k_proj.bias": (kv,),
-        "self_attn.v_proj.weight": (kv, hidden),
-        "self_attn.v_proj.bias": (kv,),
-        "self_attn.o_proj.weight": (hidden, hidden),
+    hidden, inner = config.hidden_size, config.intermediate_size
+    query, kv, head = config.query_size, config.kv_size, config.head_dim
+    layer: dict[str, tuple[int, ...]] = {"input_layernorm.weight": (hidden,)}
+    for name, outputs in (("q_proj", query), ("k_proj", kv), ("v_proj", kv)):
+        layer[f"self_attn.{name}.weight"] = (outputs, hidden)
+        if config.attention_bias:
+            layer[f"self_attn.{name}.bias"] = (outputs,)
+    if config.qk_norm:
+        layer |= {"self_attn.q_norm.weight": (head,), "self_attn.k_norm.weight": (head,)}
+    layer |= {
+        "self_attn.o_proj.weight": (hidden, query),
         "post_attention_layernorm.weight": (hidden,),
         "mlp.gate_proj.weight": (inner, hidden),
         "mlp.up_proj.weight": (inner, hidden),

@@ -169,7 +169,7 @@ def test_other_sequences_begin_anew(checkpoint: Checkpoint, calibrated: Artifact
 def test_batches_hold_every_canvas_once_and_none_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layerwise, "TOKENS_AT_ONCE", 64)
     batches = layerwise.make_batches(SEEN.canvases, small_config(), pad=False)
-    assert all(batch.key_mask.all() for batch in batches)
+    assert all(batch.mask.all() for batch in batches)
     rows = [tuple(row.tolist()) for batch in batches for row in batch.ids]
     assert sorted(rows) == sorted(tuple(canvas.tolist()) for canvas in SEEN.canvases)
     assert [batch.first for batch in batches] == [

@@ -14,7 +14,8 @@ from dream_edge_runtime.files.json import parse_json_object
 from dream_edge_runtime.format.model_config import ModelConfig
 from support.checkpoints import config_dict
 
-NAMES = [field.name for field in fields(ModelConfig) if field.name not in ("expand_token_id", "context", "shift")]
+DERIVED = ("expand_token_id", "context", "shift", "head_dim", "attention_bias", "qk_norm", "causal_block")
+NAMES = [field.name for field in fields(ModelConfig) if field.name not in DERIVED]
 DREAM_7B: dict[str, Any] = {
     "vocab_size": 152064,
     "hidden_size": 3584,
@@ -49,6 +50,13 @@ def test_logits_are_shifted_and_all_positions_usable_where_nothing_else_is_said(
         ("shift", -1),
         ("shift", True),
         ("shift", None),
+        ("attention_bias", 1),
+        ("qk_norm", None),
+        ("causal_block", 0),
+        ("causal_block", 513),
+        ("causal_block", 32.0),
+        ("head_dim", None),
+        ("head_dim", 15),
         ("context", 0),
         ("context", 513),
         ("context", None),
@@ -126,7 +134,7 @@ def test_all_problems_are_named_at_once() -> None:
     del raw["vocab_size"]
     with pytest.raises(InvalidConfig) as caught:
         ModelConfig.from_dict(raw)
-    assert len(caught.value.problems) == 4
+    assert len(caught.value.problems) == 4, caught.value.problems
 
 
 def test_integers_serve_as_numbers() -> None:

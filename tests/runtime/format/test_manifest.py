@@ -79,7 +79,7 @@ BAD: dict[str, bytes] = {
     "no_line_end": VALID[:-1],
     "byte_order_mark": b"\xef\xbb\xbf" + VALID,
     "utf16": VALID.decode().encode("utf-16"),
-    "keys_not_sorted": b'{"schema":"1.2",' + VALID.replace(b',"schema":"1.2"', b"").removeprefix(b"{"),
+    "keys_not_sorted": b'{"schema":"1.3",' + VALID.replace(b',"schema":"1.3"', b"").removeprefix(b"{"),
     "escaped_letter": VALID.replace(b"apache", b"\\u0061pache"),
     "number_written_otherwise": VALID.replace(b'"temperature":0.2', b'"temperature":0.20'),
     "exponent": VALID.replace(b'"temperature":0.2', b'"temperature":1e999'),
@@ -154,7 +154,7 @@ def test_bad_manifest_is_refused_in_one_line(data: bytes) -> None:
     assert message.isprintable()
 
 
-@pytest.mark.parametrize("version", ["2.0", "0.9", "1.3", "9999.0"])
+@pytest.mark.parametrize("version", ["2.0", "0.9", "1.4", "9999.0"])
 def test_other_versions_name_who_wrote_them(version: str) -> None:
     """An artifact of the future may have keys that this version does not know."""
     data = changed(lambda document: document.update(schema=version, producer="dream-edge 7.3", novelty=1))

@@ -105,7 +105,7 @@ class LayerCalibration:
         for batch in self._batches:
             hidden = before.read(batch)
             normed = layer.input_layernorm(hidden)
-            attended = layer.self_attn.attend(normed, batch.angles, batch.key_mask)
+            attended = layer.self_attn.attend(normed, batch.angles, batch.mask)
             middle = hidden + layer.self_attn.o_proj(attended)
             seen["qkv"].see(normed)
             seen["o"].see(attended)
@@ -154,10 +154,10 @@ class LayerCalibration:
         def attended() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in self._batches:
                 theirs, ours = (states.read(batch) for states in before)
-                attended = quantized.self_attn.attend(quantized.input_layernorm(ours), batch.angles, batch.key_mask)
+                attended = quantized.self_attn.attend(quantized.input_layernorm(ours), batch.angles, batch.mask)
                 self._attended.quantized.append(batch, attended)
                 yield (
-                    original.self_attn.attend(original.input_layernorm(theirs), batch.angles, batch.key_mask),
+                    original.self_attn.attend(original.input_layernorm(theirs), batch.angles, batch.mask),
                     attended,
                 )
 
