@@ -68,7 +68,7 @@ class Metered:
         self,
         input_ids: IntArray,
         position_ids: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None,
@@ -78,7 +78,7 @@ class Metered:
     ) -> Rows:
         self.tokens += input_ids.size
         return self._network.forward(
-            input_ids, position_ids, key_mask, logit_rows, temperature, cancel, past=past, keep=keep
+            input_ids, position_ids, attention_mask, logit_rows, temperature, cancel, past=past, keep=keep
         )
 
 

@@ -92,8 +92,8 @@ def passes(network: Any, given: argparse.Namespace) -> dict[str, Any]:
         positions, active = np.arange(count)[None], min(BLOCK + 1, count)
         computed = np.arange(count - active, count)
         rows = computed[-BLOCK:]
-        whole, fresh = np.ones((1, count), bool), np.ones((1, count + active), bool)
-        fresh[:, computed] = False  # computed again
+        whole, fresh = np.ones((1, 1, count), bool), np.ones((1, 1, count + active), bool)
+        fresh[..., computed] = False  # computed again
         start = time.perf_counter()
         full = network.forward(ids, positions, whole, rows, 0.0, keep=True)
         first = time.perf_counter() - start
@@ -123,7 +123,7 @@ def growing(given: argparse.Namespace) -> dict[str, Any]:
     longest = min(1874, network.config.context)
 
     def full_pass(count: int, rows: int) -> None:
-        whole = np.ones((1, count), bool)
+        whole = np.ones((1, 1, count), bool)
         network.forward(np.zeros((1, count), np.int64), np.arange(count)[None], whole, np.arange(rows), 0.0, keep=True)
 
     for count in range(longest % 97 or 97, longest + 1, 97):
@@ -154,12 +154,12 @@ def correctness(given: argparse.Namespace) -> dict[str, Any]:
     there, here = open_network(given, given.device), open_network(given, "cpu")
     ids = np.random.default_rng(0).integers(0, here.config.vocab_size, (1, count))
     positions, half = np.arange(count)[None], count // 2
-    mask, found = np.ones((1, count), bool), {}
+    mask, found = np.ones((1, 1, count), bool), {}
     logits: dict[str, list[Any]] = {"full": [], "cached": []}
     for network in (there, here):
         rows = network.forward(ids, positions, mask, np.arange(count), 0.0)
         logits["full"].append(rows.fetch_logits())
-        first = network.forward(ids[:, :half], positions[:, :half], mask[:, :half], np.arange(1), 0.0, keep=True)
+        first = network.forward(ids[:, :half], positions[:, :half], mask[..., :half], np.arange(1), 0.0, keep=True)
         past, left = first.key_values, np.arange(count - half)
         later = network.forward(ids[:, half:], positions[:, half:], mask, left, 0.0, past=past)
         logits["cached"].append(later.fetch_logits())

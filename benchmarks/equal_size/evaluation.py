@@ -70,7 +70,7 @@ def of_artifact(artifact: Artifact, threads: int | None) -> Logits:
     network = OnnxNetwork(artifact, threads=threads)
 
     def logits(ids: IntArray, rows: IntArray) -> FloatArray:
-        positions, everyone = np.arange(len(ids), dtype=np.int64)[None], np.ones((1, len(ids)), np.bool_)
+        positions, everyone = np.arange(len(ids), dtype=np.int64)[None], np.ones((1, 1, len(ids)), np.bool_)
         return network.forward(ids[None], positions, everyone, rows, 0.0, None).fetch_logits()
 
     return logits

@@ -34,17 +34,17 @@ def time_pass(
     """
     ids = np.random.default_rng(0).integers(0, network.config.vocab_size, (1, canvas))
     positions = np.arange(canvas)
-    active, key_mask, past = positions, np.ones((1, canvas), bool), None
+    active, mask, past = positions, np.ones((1, 1, canvas), bool), None
     if block is not None:
-        past = network.forward(ids, positions[None], key_mask, positions[:1], 0.0, None, keep=True).key_values
+        past = network.forward(ids, positions[None], mask, positions[:1], 0.0, None, keep=True).key_values
         done()
         start = (canvas - block) // 2
         active = positions[start : start + block]
-        key_mask = np.append(~np.isin(positions, active), np.ones(block, bool))[None]
+        mask = np.append(~np.isin(positions, active), np.ones(block, bool))[None, None]
     times = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        network.forward(ids[:, active], active[None], key_mask, np.arange(len(active)), 0.0, None, past=past)
+        network.forward(ids[:, active], active[None], mask, np.arange(len(active)), 0.0, None, past=past)
         times.append(time.perf_counter() - began)
         done()
     return statistics.median(times[1:])

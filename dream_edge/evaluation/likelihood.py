@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from dream_edge_runtime.arrays import BoolArray, IntArray
 from dream_edge_runtime.errors import NonFiniteLogits
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.inference.network import Network, Rows
+from dream_edge_runtime.inference.network import Network, Rows, attended_keys
 
 DoubleArray = NDArray[np.float64]
 
@@ -103,7 +103,8 @@ def predict(network: Network, canvas: IntArray, sequence: IntArray, position: In
     batch, length = canvas.shape
     positions = np.tile(np.arange(length, dtype=np.int64), (batch, 1))
     wanted = sequence * length + _row_of(position, network.config)
-    rows = network.forward(canvas, positions, np.ones((batch, length), np.bool_), wanted, 0.0, None)
+    mask = attended_keys(network.config, positions, positions, np.ones(positions.shape, np.bool_))
+    rows = network.forward(canvas, positions, mask, wanted, 0.0, None)
     finite = np.isfinite(rows.log_normalizer)
     if not finite.all():
         raise NonFiniteLogits(int(position[finite.argmin()]))

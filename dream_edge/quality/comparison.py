@@ -12,7 +12,7 @@ import numpy as np
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.inference.network import Network
+from dream_edge_runtime.inference.network import Network, attended_keys
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Meter, OnProgress, silent
 
@@ -102,9 +102,9 @@ def compare_artifact(
 
 def _logits(network: Network, masked: MaskedPassage) -> FloatArray:
     positions = np.arange(len(masked.canvas), dtype=np.int64)[None]
-    everyone = np.ones((1, len(masked.canvas)), np.bool_)
+    mask = attended_keys(network.config, positions, positions, np.ones(positions.shape, np.bool_))
     rows = masked.asked_rows(network.config)
-    return network.forward(masked.canvas[None], positions, everyone, rows, 0.0, None).fetch_logits()
+    return network.forward(masked.canvas[None], positions, mask, rows, 0.0, None).fetch_logits()
 
 
 def check_same_model(artifact: Artifact, config: ModelConfig, name: Path | str) -> None:

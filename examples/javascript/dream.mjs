@@ -10,7 +10,7 @@ function feeds(model, ids, rows) {
   const found = {
     input_ids: int64(ids, [1, ids.length]),
     position_ids: int64(ids.keys(), [1, ids.length]),
-    key_mask: new ort.Tensor("bool", new Uint8Array(ids.length).fill(1), [1, ids.length]),
+    attention_mask: new ort.Tensor("bool", new Uint8Array(ids.length).fill(1), [1, 1, ids.length]),
     logit_rows: int64(rows, [rows.length]),
     temperature: new ort.Tensor("float32", new Float32Array([0]), []),
   };

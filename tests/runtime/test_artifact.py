@@ -188,7 +188,7 @@ def test_tokenizer_of_another_vocabulary_is_refused(artifact: Path) -> None:
 def run(artifact: Path) -> FloatArray:
     ids = np.arange(8)[None]
     network = OnnxNetwork(Artifact.open(artifact), threads=1)
-    return network.forward(ids, ids, np.ones(ids.shape, np.bool_), ids[0], 0.0).fetch_logits()
+    return network.forward(ids, ids, np.ones((1, *ids.shape), np.bool_), ids[0], 0.0).fetch_logits()
 
 
 def test_graph_in_the_artifact_is_never_executed(artifact: Path) -> None:

@@ -46,7 +46,7 @@ class Graph:
         self,
         ids: IntArray,
         positions: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         rows: IntArray,
         *,
         temperature: float = 1.0,
@@ -61,7 +61,7 @@ class Graph:
         feeds = {
             "input_ids": ids,
             "position_ids": positions,
-            "key_mask": key_mask,
+            "attention_mask": attention_mask,
             "logit_rows": rows,
             "temperature": np.array(temperature, np.float32),
             **(past or dict.fromkeys(names, none)),
@@ -72,7 +72,7 @@ class Graph:
     def full_pass(self, ids: IntArray, valid: BoolArray, *, temperature: float = 1.0) -> Outputs:
         """Every position active, every row asked for; `valid` is false for padding on the left."""
         positions = np.maximum(valid.cumsum(axis=1) - 1, 0)
-        return self.run(ids, positions, valid, np.arange(ids.size), temperature=temperature)
+        return self.run(ids, positions, valid[:, None], np.arange(ids.size), temperature=temperature)
 
 
 def split_name(joined: str) -> list[str]:

@@ -48,7 +48,7 @@ class FakeNetwork:
         self,
         input_ids: IntArray,
         position_ids: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None = None,
@@ -58,14 +58,15 @@ class FakeNetwork:
     ) -> Rows:
         assert past is None
         assert input_ids.dtype == position_ids.dtype == logit_rows.dtype == np.int64
-        assert key_mask.dtype == np.bool_
-        assert input_ids.shape == position_ids.shape == key_mask.shape
-        assert (position_ids == np.maximum(key_mask.cumsum(1) - 1, 0)).all()
+        assert attention_mask.dtype == np.bool_
+        valid = attention_mask[:, -1]
+        assert input_ids.shape == position_ids.shape == valid.shape
+        assert (position_ids == np.maximum(valid.cumsum(1) - 1, 0)).all()
         self.before_pass()
         self.passes += 1
         self.rows += len(logit_rows)
         with torch.inference_mode():
-            logits = self.logits_of(torch.from_numpy(input_ids), torch.from_numpy(key_mask)).numpy()
+            logits = self.logits_of(torch.from_numpy(input_ids), torch.from_numpy(valid)).numpy()
         asked: FloatArray = logits.reshape(-1, logits.shape[-1])[logit_rows]
         rows = Rows.from_logits(asked, temperature, self.k)
 

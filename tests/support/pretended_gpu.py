@@ -56,7 +56,7 @@ def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int | None = None) -> Pre
             super().bind_output(name)
 
         def bind_cpu_input(self, name: str, array: Any) -> None:
-            if name in ("input_ids", "key_mask", "logit_rows"):
+            if name in ("input_ids", "attention_mask", "logit_rows"):
                 gpu.sizes[name] = array.shape[-1]
             super().bind_cpu_input(name, array)
 

@@ -46,7 +46,7 @@ class RememberingNetwork:
         self,
         input_ids: IntArray,
         position_ids: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None = None,
@@ -59,8 +59,9 @@ class RememberingNetwork:
         seen = active
         if isinstance(past, Snapshot):
             seen = Snapshot(np.append(past.ids, active.ids), np.append(past.positions, active.positions))
-        assert key_mask.shape == (1, len(seen.ids))
-        real = Snapshot(seen.ids[key_mask[0]], seen.positions[key_mask[0]])
+        assert attention_mask.shape == (1, 1, len(seen.ids))
+        (real,) = attention_mask[0]
+        real = Snapshot(seen.ids[real], seen.positions[real])
         assert len(set(real.positions.tolist())) == len(real.positions)  # none stands twice
         self.active.append(position_ids[0].tolist())
         rows = Rows.from_logits(self.logits(active.ids, active.positions, real)[logit_rows], temperature)

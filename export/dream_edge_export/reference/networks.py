@@ -42,7 +42,7 @@ class ReferenceNetwork:
         self,
         input_ids: IntArray,
         position_ids: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None = None,
@@ -56,7 +56,9 @@ class ReferenceNetwork:
         if cancel is not None and cancel.is_set():
             raise Cancelled
         with torch.inference_mode():
-            hidden = self._network.model(torch.from_numpy(input_ids), torch.from_numpy(key_mask)).flatten(0, 1)
+            hidden = self._network.model(
+                torch.from_numpy(input_ids), torch.from_numpy(attention_mask.max(axis=1))
+            ).flatten(0, 1)
             logits: FloatArray = self._network.lm_head(hidden[torch.from_numpy(logit_rows)]).float().numpy()
         return Rows.from_logits(logits, temperature)
 
@@ -79,7 +81,7 @@ class LayerwiseNetwork:
         self,
         input_ids: IntArray,
         position_ids: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None = None,
@@ -91,7 +93,8 @@ class LayerwiseNetwork:
         if past is not None:
             raise TypeError("the reference keeps no keys and values: decode without a cache")
         length = input_ids.shape[1]
-        sequences = [ids[valid] for ids, valid in zip(input_ids, key_mask, strict=True)]
+        real: BoolArray = attention_mask.max(axis=1)
+        sequences = [ids[valid] for ids, valid in zip(input_ids, real, strict=True)]
         asked = [
             logit_rows[logit_rows // length == row] % length - (length - len(ids)) for row, ids in enumerate(sequences)
         ]

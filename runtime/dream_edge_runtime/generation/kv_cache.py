@@ -23,7 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import BoolArray, IntArray
-from ..inference.network import KeyValues, Network, Rows
+from ..inference.network import KeyValues, Network, Rows, attended_keys
 from .canvas import Canvas
 from .config import CacheKind
 from .schedule import BlockStep
@@ -68,10 +68,11 @@ class NoCache:
     ) -> dict[int, Rows]:
         length, asking = canvas.ids.shape[1], list(asked)
         logit_rows = [canvas.logit_rows(row, asked[row]) + index * length for index, row in enumerate(asking)]
+        positions = canvas.position_ids[asking]
         rows = self._network.forward(
             canvas.ids[asking],
-            canvas.position_ids[asking],
-            canvas.valid[asking],
+            positions,
+            attended_keys(self._network.config, positions, positions, canvas.valid[asking]),
             np.concatenate(logit_rows),
             temperature,
             cancel,
@@ -193,13 +194,13 @@ class BlockCache:
         temperature: float,
         cancel: threading.Event | None,
     ) -> Rows:
-        key_mask = np.ones(len(active), dtype=bool)
+        seen = np.ones(len(active), dtype=bool)
         if memory is not None:
-            key_mask = np.append(memory.remembered, key_mask)
+            seen = np.append(memory.remembered, seen)
         return self._network.forward(
             canvas.ids[row, active][None],
             canvas.position_ids[row, active][None],
-            key_mask[None],
+            seen[None, None],
             np.searchsorted(active, needed),
             temperature,
             cancel,

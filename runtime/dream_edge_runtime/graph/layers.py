@@ -1,4 +1,4 @@
-"""The layers of Dream: Qwen2.5 with full attention, over active positions and cached keys and values.
+"""The layers of Dream's family: Qwen2.5 and Qwen3, over active positions and cached keys and values.
 
 Tokens of all sequences are one dimension, [batch * active, ...], but inside attention, where they are
 [batch, active, ...].
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -89,23 +90,32 @@ class Decoder:
         return self.multiply([f"{layer}.{name}" for name in READERS[stage]], x)
 
     def _attention(self, layer: str, x: Activations, canvas: Canvas, past: KeyValue) -> tuple[Value, KeyValue]:
-        """Bidirectional grouped-query attention over cached and active keys; their order does not matter."""
+        """Grouped-query attention over cached and active keys; their order does not matter."""
         op, config = self.op, self.config
         with op.block(f"{layer}.self_attn"):
             heads = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
-            products = self._project(layer, "qkv", x)
+            widths = [count * config.head_dim for count in heads]
+            products = [op.Cast(product, "float32") for product in self._project(layer, "qkv", x)]
+            if config.qk_norm:
+                products = products if len(products) > 1 else op.Split(products[0], widths, axis=-1)
+                products = [*map(partial(self._norm_heads, layer), ("q_norm", "k_norm"), products), products[2]]
             joined = op.Concat(*products, axis=-1) if len(products) > 1 else products[0]
             # rotary position embedding, pairs (i, i + head_dim / 2), in fp32; tokens are its batch, heads its positions
             apart = op.Reshape(joined, [-1, sum(heads), config.head_dim])
             turned = op.Cast(op.RotaryEmbedding(apart, canvas.cos, canvas.sin, num_heads=1), self.dtype)
-            widths = [count * config.head_dim for count in heads]
             query, key, value = op.Split(op.Reshape(turned, canvas.tokens), widths, axis=-1)
             # appends keys and values to those of the past; that it also gives out what comes of it, nobody needs
             counts = {"q_num_heads": config.num_attention_heads, "kv_num_heads": config.num_key_value_heads}
             attended = op.Attention(query, key, value, canvas.mask, *past, outputs=3, is_causal=0, **counts)
-            (product,) = self._project(layer, "o", Activations(op.Reshape(attended, [-1, config.hidden_size])))
+            (product,) = self._project(layer, "o", Activations(op.Reshape(attended, [-1, config.query_size])))
             by_head = (op.Reshape(active, [0, 0, -1, config.head_dim]) for active in (key, value))
             return op.Cast(product, "float32"), KeyValue(*(op.Transpose(each, perm=[0, 2, 1, 3]) for each in by_head))
+
+    def _norm_heads(self, layer: str, name: str, product: Value) -> Value:
+        """Each head of queries or keys [tokens, heads * head_dim] over its own size, as before."""
+        op, config = self.op, self.config
+        heads, gamma = op.Reshape(product, [0, -1, config.head_dim]), op.weight(f"{layer}.self_attn.{name}.weight")
+        return op.Reshape(op.RMSNormalization(heads, gamma, axis=-1, epsilon=config.rms_norm_eps), op.Shape(product))
 
     def _mlp(self, layer: str, x: Activations) -> Value:
         """down(silu(gate) · up); QuickGelu(x, a) is x · sigmoid(a x)."""
@@ -129,16 +139,16 @@ class Decoder:
 
     def _lay_out(self) -> Canvas:
         """Angles are computed once a pass from the positions, so that no table bounds the context."""
-        op, position_ids, key_mask = self.op, self.op.input("position_ids"), self.op.input("key_mask")
+        op, position_ids, attended = self.op, self.op.input("position_ids"), self.op.input("attention_mask")
         config = self.config
         positions = op.Cast(op.Reshape(position_ids, [-1, 1, 1]), "float32")
         angles = op.Mul(positions, op.constant(rotary_frequencies(config)))
         turned = config.num_attention_heads + config.num_key_value_heads
         turns = op.constant(np.arange(turned + config.num_key_value_heads)[:, None] < turned)
         batch, active = op.Shape(position_ids, start=0, end=1), op.Shape(position_ids, start=1, end=2)
-        keys = op.Shape(key_mask, start=1, end=2)
+        keys = op.Shape(attended, start=2, end=3)
         least = float(np.finfo(self.dtype).min)
-        bias = op.Cast(op.Where(op.Unsqueeze(key_mask, [1, 2]), 0.0, least), self.dtype)
+        bias = op.Cast(op.Where(op.Unsqueeze(attended, [1]), 0.0, least), self.dtype)
         # the Attention operator wants the row dimension spelled out
         mask = op.Expand(bias, op.Concat(batch, [1], active, keys, axis=0))
         tokens = op.Concat(batch, active, [-1], axis=0)

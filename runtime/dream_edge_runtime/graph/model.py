@@ -28,7 +28,7 @@ from .signature import (
     top_k,
 )
 
-GRAPH_REVISION = 3
+GRAPH_REVISION = 4
 """Raised by every change of the bytes that `derive_graph` gives; what the weights mean never changes with it."""
 
 
@@ -71,7 +71,7 @@ def reduce_logits(op: Op, logits: Value, temperature: Value, k: int) -> dict[str
     scaled = op.Div(logits, divisor)
     top_logits, top_ids = op.TopK(scaled, k)
     largest = op.Gather(top_logits, [0], axis=1)  # not ReduceMax, which on CUDA asks for cuDNN
-    nothing = op.Expand(-np.inf, op.Shape(largest))
+    nothing = op.Add(largest, -np.inf)
     others = op.Exp(op.Sub(op.ScatterElements(scaled, op.Gather(top_ids, [0], axis=1), nothing, axis=-1), largest))
     total = op.Add(op.Cast(op.ReduceSum(others, [-1], keepdims=1), "float64"), op.constant(np.array(1.0)))
     best = op.Exp(op.Cast(op.Sub(top_logits, largest), "float64"))

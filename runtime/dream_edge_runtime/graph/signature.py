@@ -46,12 +46,13 @@ def input_specs(config: ModelConfig, target: Target) -> list[TensorSpec]:
 
     `past_key_values` hold rotated keys and values of the cached positions (their number may be 0). `logit_rows`, at
     least one, index the flattened [batch * active] positions. `temperature` divides the logits of the reduced outputs;
-    0 counts as 1. `key_mask` covers the cached keys first, then the active ones; false = never attended to.
+    0 counts as 1. `attention_mask` says which keys each query attends to, the cached ones first, then the active ones;
+    `queries` is 1, where they are the same for all, or `active`.
     """
     return [
         TensorSpec("input_ids", "int64", ("batch", "active")),
         TensorSpec("position_ids", "int64", ("batch", "active")),
-        TensorSpec("key_mask", "bool", ("batch", "keys")),
+        TensorSpec("attention_mask", "bool", ("batch", "queries", "keys")),
         TensorSpec("logit_rows", "int64", ("rows",)),
         TensorSpec("temperature", "float32", ()),
         *_key_values("past", "cached", config, target),

@@ -82,13 +82,14 @@ def pad_inputs(feeds: Mapping[str, NDArray[Any]], cached_padding: int) -> tuple[
     all scores in memory. The last row is repeated up to a multiple of 32: for each new number of rows all kernels of
     lm_head are tried. Of the cached positions the last `cached_padding` are padding already.
     """
-    ids, mask, rows = feeds["input_ids"], feeds["key_mask"], feeds["logit_rows"]
-    active, keys = ids.shape[1], mask.shape[1]
+    ids, mask, rows = feeds["input_ids"], feeds["attention_mask"], feeds["logit_rows"]
+    active, queries, keys = ids.shape[1], *mask.shape[1:]
     padding = -(keys + cached_padding) % _KEYS
     places = [keys - active] * cached_padding + [keys] * padding
     moved = rows // active * (active + padding) + rows % active
     padded = {name: np.pad(feeds[name], ((0, 0), (0, padding)), mode="edge") for name in ("input_ids", "position_ids")}
-    padded["key_mask"] = np.insert(mask, places, False, axis=1)
+    mask = np.insert(mask, places, False, axis=2)
+    padded["attention_mask"] = np.pad(mask, ((0, 0), (0, padding), (0, 0)), mode="edge") if queries > 1 else mask
     padded["logit_rows"] = np.pad(moved, (0, -len(rows) % _ROWS), mode="edge") if len(rows) else rows
     return {**feeds, **padded}, padding
 

@@ -94,6 +94,21 @@ def sum_information(probs: FloatArray) -> FloatArray:
     return total
 
 
+def attended_keys(config: ModelConfig, queries: IntArray, keys: IntArray, seen: BoolArray) -> BoolArray:
+    """The `attention_mask` bool [batch, 1 or active, keys] of a pass.
+
+    Args:
+        config: whose attention is full, or block-causal: Arriola et al., "Block Diffusion" (arXiv 2503.09573).
+        queries: [batch, active] positions of the queries.
+        keys: [batch, keys] positions of the keys.
+        seen: [batch, keys] false for what no query attends to.
+    """
+    if config.causal_block is None:
+        return seen[:, None]
+    block: BoolArray = keys[:, None] // config.causal_block <= queries[:, :, None] // config.causal_block
+    return block & seen[:, None]
+
+
 class Network(Protocol):
     """A Dream network that can be asked for some rows of its logits. Immutable, and shared by threads."""
 
@@ -104,7 +119,7 @@ class Network(Protocol):
         self,
         input_ids: IntArray,
         position_ids: IntArray,
-        key_mask: BoolArray,
+        attention_mask: BoolArray,
         logit_rows: IntArray,
         temperature: float,
         cancel: threading.Event | None,
@@ -115,9 +130,11 @@ class Network(Protocol):
         """One denoising forward pass over `input_ids` [batch, active] at `position_ids` [batch, active].
 
         `past` are keys and values that an earlier pass of this network computed; with `keep` the result holds those of
-        this one. `key_mask` [batch, cached + active] is false for what is never attended to: padding, and past
-        positions that are computed again. `logit_rows` [rows] index the flattened [batch · active] hidden states; row
-        i predicts the token at i + 1. `temperature` divides the logits of the reduced outputs (0 = greedy, as 1).
+        this one. `attention_mask` [batch, queries, cached + active] says which keys each query attends to: never to
+        padding, nor to past positions that are computed again; `queries` is 1 where they are the same for all, or
+        `active`: see `attended_keys`. `logit_rows` [rows] index the flattened [batch · active] hidden states; row i
+        predicts the token at i + `config.shift`. `temperature` divides the logits of the reduced outputs (0 = greedy,
+        as 1).
 
         Raises:
             Cancelled: `cancel` was set, before the pass or while it ran.

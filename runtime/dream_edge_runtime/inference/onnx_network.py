@@ -149,7 +149,7 @@ class OnnxNetwork:
         self,
         input_ids: NDArray[np.int64],
         position_ids: NDArray[np.int64],
-        key_mask: NDArray[np.bool_],
+        attention_mask: NDArray[np.bool_],
         logit_rows: NDArray[np.int64],
         temperature: float,
         cancel: threading.Event | None = None,
@@ -167,7 +167,7 @@ class OnnxNetwork:
         feeds: dict[str, NDArray[Any]] = {
             "input_ids": input_ids,
             "position_ids": position_ids,
-            "key_mask": key_mask,
+            "attention_mask": attention_mask,
             "logit_rows": logit_rows,
             "temperature": np.array(temperature, np.float32),
         }
@@ -187,7 +187,7 @@ class OnnxNetwork:
         with _terminate_on(cancel, options):
             try:
                 if self._device == "cuda":
-                    scores = input_ids.size * key_mask.shape[1]
+                    scores = input_ids.size * attention_mask.shape[2]
                     self._arena.run(self._session, binding, options, scores=scores, rows=len(logit_rows))
                 else:
                     self._session.run_with_iobinding(binding, options)

@@ -157,9 +157,9 @@ def test_a_cached_pass_computes_the_block_only(random_artifact: Path) -> None:
     assert whole[0].shape == (1, 48)
     assert len(blocks) == 3
     for given, named in blocks:
-        ids, positions, key_mask = given[:3]
+        ids, positions, mask = given[:3]
         assert ids.shape == (1, 32)
         assert positions[0].tolist() == list(range(8, 40))
-        assert key_mask[0, :48].tolist() == [not 8 <= place < 40 for place in range(48)]
-        assert key_mask[0, 48:].all()
+        assert mask[0, 0, :48].tolist() == [not 8 <= place < 40 for place in range(48)]
+        assert mask[0, 0, 48:].all()
         assert named["past"] is not None

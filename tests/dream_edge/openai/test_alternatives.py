@@ -23,7 +23,7 @@ def test_they_are_the_likeliest_tokens_between_two_texts(model: DreamModel, befo
     encode, mask, shift = model.tokenizer.encode, model.config.mask_token_id, model.config.shift
     given = encode(before)
     ids = np.array([[*given, mask, *encode(after)]])
-    positions, visible = np.arange(ids.shape[1])[None], np.ones(ids.shape, np.bool_)
+    positions, visible = np.arange(ids.shape[1])[None], np.ones((1, *ids.shape), np.bool_)
     row = np.array([max(0, len(given) - shift)])
     logits = model.network.forward(ids, positions, visible, row, 0.0, None).fetch_logits()[0].astype(np.float64)
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()

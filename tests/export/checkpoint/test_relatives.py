@@ -157,7 +157,7 @@ def test_fp32_graph_gives_the_references_logits(world: World, name: str) -> None
     reference = load_reference(Checkpoint.open(world.checkpoint(name)))
     ids = np.array([[151665, 10, 20, *[151666] * 5]], dtype=np.int64)
     positions = np.arange(8, dtype=np.int64)[None]
-    rows = model.network.forward(ids, positions, np.ones((1, 8), bool), np.arange(8, dtype=np.int64), 0.0, None)
+    rows = model.network.forward(ids, positions, np.ones((1, 1, 8), bool), np.arange(8, dtype=np.int64), 0.0, None)
     expected = reference(torch.from_numpy(ids))[0].numpy()
     assert np.abs(rows.fetch_logits() - expected).max() < 1e-4 * np.abs(expected).max()
 

@@ -60,7 +60,7 @@ def contents(directory: Path) -> dict[str, bytes]:
 def logits(artifact: Artifact, canvas: IntArray) -> FloatArray:
     positions = np.arange(len(canvas))
     network = OnnxNetwork(artifact, threads=1)
-    everyone = np.ones((1, len(canvas)), np.bool_)
+    everyone = np.ones((1, 1, len(canvas)), np.bool_)
     return network.forward(canvas[None], positions[None], everyone, positions, 0.0, None).fetch_logits()
 
 

@@ -26,12 +26,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def test_rows_are_those_of_the_network_in_memory(checkpoint: Checkpoint, temperature: float) -> None:
     """Sequences of 9, 4 and 6 tokens, padded on the left; of the second, its first row is asked for."""
     rng = np.random.default_rng(0)
-    key_mask = np.arange(9) >= 9 - np.array([[9], [4], [6]])
-    ids = np.where(key_mask, rng.integers(400, size=(3, 9)), checkpoint.config.pad_token_id)
-    positions = np.maximum(key_mask.cumsum(1) - 1, 0)
+    valid = np.arange(9) >= 9 - np.array([[9], [4], [6]])
+    ids = np.where(valid, rng.integers(400, size=(3, 9)), checkpoint.config.pad_token_id)
+    positions = np.maximum(valid.cumsum(1) - 1, 0)
     rows = np.array([0, 3, 8, 9 + 5, 9 + 8, 18 + 7])
-    held = ReferenceNetwork(load_reference(checkpoint)).forward(ids, positions, key_mask, rows, temperature)
-    streamed = LayerwiseNetwork(checkpoint).forward(ids, positions, key_mask, rows, temperature)
+    held = ReferenceNetwork(load_reference(checkpoint)).forward(ids, positions, valid[:, None], rows, temperature)
+    streamed = LayerwiseNetwork(checkpoint).forward(ids, positions, valid[:, None], rows, temperature)
     np.testing.assert_array_equal(streamed.top_ids[:, 0], held.top_ids[:, 0])
     for name in ("top_logits", "top_probs", "log_normalizer", "neg_entropy"):
         np.testing.assert_allclose(getattr(streamed, name), getattr(held, name), rtol=1e-4, atol=1e-5)
@@ -40,7 +40,7 @@ def test_rows_are_those_of_the_network_in_memory(checkpoint: Checkpoint, tempera
 
 def test_stops_when_cancelled_and_refuses_what_it_does_not_remember(checkpoint: Checkpoint) -> None:
     network, cancel = LayerwiseNetwork(checkpoint), threading.Event()
-    whole = (np.ones((1, 3), np.int64), np.arange(3)[None], np.ones((1, 3), np.bool_), np.array([1]), 0.0)
+    whole = (np.ones((1, 3), np.int64), np.arange(3)[None], np.ones((1, 1, 3), np.bool_), np.array([1]), 0.0)
     cancel.set()
     with pytest.raises(Cancelled):
         network.forward(*whole, cancel)

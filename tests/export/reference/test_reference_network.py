@@ -37,7 +37,7 @@ def test_decodes_to_the_text_of_the_fp32_artifact(network: ReferenceNetwork, tmp
 
 def test_stops_when_cancelled_and_refuses_what_it_does_not_remember(network: ReferenceNetwork) -> None:
     ids, rows = np.ones((1, 3), np.int64), np.array([1])
-    whole = (ids, np.arange(3)[None], np.ones((1, 3), np.bool_), rows, 0.0)
+    whole = (ids, np.arange(3)[None], np.ones((1, 1, 3), np.bool_), rows, 0.0)
     cancel = threading.Event()
     assert network.forward(*whole, cancel).count == 1
     cancel.set()

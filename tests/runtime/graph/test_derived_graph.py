@@ -99,22 +99,22 @@ def spec_of(port: onnx.ValueInfoProto) -> TensorSpec:
 # --- revision --------------------------------------------------------------------------------------------------------
 
 GOLDEN: dict[tuple[Scheme, str], str] = {
-    ("fp32", "cpu"): "d87bd6a5d5c4a6ef",
-    ("fp16", "cpu"): "73481c81037e52bf",
-    ("fp16", "cuda"): "7564ccda6208b0ae",
-    ("fp16", "all"): "3d8a0b083cc925e3",
-    ("int8", "cpu"): "53a00abfe40e7ee7",
-    ("int8", "cuda"): "c98011dac2b42026",
-    ("int8", "all"): "f16bbb5d92207969",
-    ("int4", "cpu"): "83a84a6b7322145f",
-    ("int4", "cuda"): "185bac274e0640fa",
-    ("int4", "all"): "7fcc55f04eca3a4a",
-    ("mixed", "cpu"): "e6273e55dddb9114",
-    ("mixed", "cuda"): "4d3a07ebdd6aab09",
-    ("mixed", "all"): "ac8b0d64fa382762",
-    ("nf4", "cpu"): "698236b32ca6ccaa",
-    ("nf4", "cuda"): "e9ee9324e4d28c1d",
-    ("nf4", "all"): "962f2d00582f3574",
+    ("fp32", "cpu"): "2a7cb5370953139d",
+    ("fp16", "cpu"): "45b99b49efe44474",
+    ("fp16", "cuda"): "1304b5ddc564a7d9",
+    ("fp16", "all"): "5cdee57a16efcf07",
+    ("int8", "cpu"): "9ac0f2c5cdc2fd33",
+    ("int8", "cuda"): "78f011ca606a7adc",
+    ("int8", "all"): "2545f7ee799b5690",
+    ("int4", "cpu"): "e73ed2c95228b69b",
+    ("int4", "cuda"): "0140482701c0ce52",
+    ("int4", "all"): "c3cb964b97a92e3f",
+    ("mixed", "cpu"): "16d2197259fafda5",
+    ("mixed", "cuda"): "4114fdad51d20742",
+    ("mixed", "all"): "c3456f22c1d31b19",
+    ("nf4", "cpu"): "57b775246bd28ef4",
+    ("nf4", "cuda"): "9e7a53429482a48e",
+    ("nf4", "all"): "945dc7ac97fe53f4",
 }
 
 
@@ -124,14 +124,13 @@ def test_other_bytes_are_another_revision(scheme: Scheme, target: str) -> None:
     config = Manifest.read(bundled("tiny_int8")).config
     recipe = Recipe.for_scheme(scheme, target=target, layers=config.num_hidden_layers)
     digest = hashlib.sha256(b"".join(derive_graph(config, recipe, each) for each in recipe.targets)).hexdigest()
-    assert (GRAPH_REVISION, digest[:16]) == (3, GOLDEN[scheme, target])
+    assert (GRAPH_REVISION, digest[:16]) == (4, GOLDEN[scheme, target])
 
 
 @pytest.mark.parametrize("theta", [10000.0, 1_000_000.0, 500.0])
 @pytest.mark.parametrize("head_dim", [16, 128])
 def test_rotary_frequencies_are_powers_to_the_last_bit(checkpoint: Checkpoint, theta: float, head_dim: int) -> None:
-    heads = checkpoint.config.num_attention_heads
-    config = replace(checkpoint.config, rope_theta=theta, hidden_size=head_dim * heads)
+    config = replace(checkpoint.config, rope_theta=theta, head_dim=head_dim)
     expected = np.longdouble(theta) ** (-2 * np.arange(head_dim // 2, dtype=np.longdouble) / head_dim)
     assert (rotary_frequencies(config) == expected.astype(np.float64).astype(np.float32)).all()
 

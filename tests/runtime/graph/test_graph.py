@@ -106,7 +106,7 @@ def test_only_asked_rows_are_computed_in_the_order_asked(world: World) -> None:
     valid = np.ones_like(ids, bool)
     positions = np.tile(np.arange(9), (2, 1))
     rows = np.array([17, 0, 4, 4, 9])
-    some, full = world.graph.run(ids, positions, valid, rows), world.graph.full_pass(ids, valid)
+    some, full = world.graph.run(ids, positions, valid[:, None], rows), world.graph.full_pass(ids, valid)
     assert (some["top_ids"] == full["top_ids"][rows]).all()
     assert_equal_rows(some["logits"], full["logits"][rows], 1e-6)
 
@@ -115,8 +115,8 @@ def test_positions_beyond_any_table_are_computed(world: World) -> None:
     """Attention knows positions by their differences only: the same text a thousand places later is the same."""
     ids = random_ids(world.config, 1, 8)
     valid, rows = np.ones_like(ids, bool), np.arange(8)
-    near = world.graph.run(ids, np.arange(8)[None], valid, rows)["logits"]
-    far = world.graph.run(ids, np.arange(8)[None] + 1000, valid, rows)["logits"]
+    near = world.graph.run(ids, np.arange(8)[None], valid[:, None], rows)["logits"]
+    far = world.graph.run(ids, np.arange(8)[None] + 1000, valid[:, None], rows)["logits"]
     assert_equal_rows(far, near)
 
 
@@ -146,7 +146,7 @@ def test_any_split_into_cached_and_active_equals_the_full_pass(world: World, dat
     part = world.graph.run(
         ids[:, active],
         positions[:, active],
-        np.concatenate([valid[:, cached], valid[:, active]], axis=1),
+        np.concatenate([valid[:, cached], valid[:, active]], axis=1)[:, None],
         np.arange(batch * count),
         past=past,
     )
@@ -168,7 +168,7 @@ def test_stale_cache_changes_the_logits(world: World) -> None:
         world.graph.run(
             ids[:, 4:],
             np.arange(4, 8)[None],
-            valid,
+            valid[:, None],
             np.arange(4),
             past={
                 name.replace("present", "past"): array[:, :, :4]

@@ -90,7 +90,7 @@ def test_a_cached_pass_equals_the_full_one(tmp_path: Path) -> None:
         if name.startswith("present")
     }
     assert all(value.dtype == np.float16 for value in past.values())
-    part = graph.run(ids[:, active], active[None], np.ones((1, 24), bool), np.arange(12), past=past)
+    part = graph.run(ids[:, active], active[None], np.ones((1, 1, 24), bool), np.arange(12), past=past)
     assert np.abs(part["logits"] - full["logits"][active]).max() <= 5e-3 * np.abs(full["logits"]).max()
 
 

@@ -34,7 +34,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def full_pass(network: OnnxNetwork, tokens: int = 8, past: KeyValues | None = None, cached: int = 0) -> Rows:
     ids = np.random.default_rng(tokens).integers(network.config.vocab_size, size=(1, tokens))
-    mask = np.ones((1, cached + tokens), bool)
+    mask = np.ones((1, 1, cached + tokens), bool)
     positions = np.arange(cached, cached + tokens)[None]
     return network.forward(ids, positions, mask, np.arange(tokens), 0.0, past=past, keep=True)
 
@@ -65,10 +65,10 @@ def test_padding_changes_nothing(artifact: Artifact, monkeypatch: pytest.MonkeyP
         if device == "cuda":
             gpu = pretend_gpu(monkeypatch)
         network, random = OnnxNetwork(artifact, device=device, graph="cuda"), np.random.default_rng(7)
-        ids, mask = random.integers(network.config.vocab_size, size=(2, 13)), np.ones((2, 18), bool)
-        mask[1, 2:5] = False
+        ids, mask = random.integers(network.config.vocab_size, size=(2, 13)), np.ones((2, 1, 18), bool)
+        mask[1, 0, 2:5] = False
         positions = np.arange(13) + np.zeros((2, 1), np.int64)
-        first = network.forward(ids, positions, mask[:, :13], np.array([3, 12, 13, 25]), 0.0, keep=True)
+        first = network.forward(ids, positions, mask[..., :13], np.array([3, 12, 13, 25]), 0.0, keep=True)
         later = network.forward(
             ids[:, :5], positions[:, :5], mask, np.array([0, 9, 4]), 0.0, past=first.key_values, keep=True
         )
@@ -77,7 +77,7 @@ def test_padding_changes_nothing(artifact: Artifact, monkeypatch: pytest.MonkeyP
         np.testing.assert_allclose(padded.fetch_logits(), plain.fetch_logits(), atol=2e-3)
         np.testing.assert_allclose(padded.log_normalizer, plain.log_normalizer, atol=2e-3)
         assert padded.top_ids.shape == plain.top_ids.shape
-    assert gpu.sizes == {"input_ids": 8, "key_mask": 24, "logit_rows": 32}  # 13 + 3 cached, 5 + 3 active
+    assert gpu.sizes == {"input_ids": 8, "attention_mask": 24, "logit_rows": 32}  # 13 + 3 cached, 5 + 3 active
 
 
 def test_the_arena_gives_back_after_a_larger_pass(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,10 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def canvas(config: ModelConfig, lengths: list[int], seed: int = 0) -> tuple[IntArray, IntArray, BoolArray]:
-    """Random ids, positions and key mask of sequences padded on the left."""
+    """Random ids, positions and attention mask of sequences padded on the left."""
     valid = np.arange(max(lengths)) >= max(lengths) - np.array(lengths)[:, None]
     ids = np.random.default_rng(seed).integers(config.vocab_size, size=valid.shape)
-    return ids, np.maximum(valid.cumsum(axis=1) - 1, 0), valid
+    return ids, np.maximum(valid.cumsum(axis=1) - 1, 0), valid[:, None]
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def test_rows_are_those_of_the_reference_in_the_order_asked(artifact: Artifact) 
     rows = np.array([17, 3, 14])
     found = network.forward(ids, positions, valid, rows, 0.0)
     checkpoint = Checkpoint.open(artifact.path.parent / "checkpoint")
-    logits = load_reference(checkpoint)(torch.from_numpy(ids), torch.from_numpy(valid)).numpy()
+    logits = load_reference(checkpoint)(torch.from_numpy(ids), torch.from_numpy(valid[:, 0])).numpy()
     expected = logits.reshape(18, -1)[rows]
     assert np.abs(found.fetch_logits() - expected).max() <= 1e-5 * np.abs(expected).max()
     assert (found.top_ids[:, 0] == expected.argmax(axis=1)).all()
@@ -100,7 +100,7 @@ def test_keys_and_values_are_kept_when_asked_for(artifact: Artifact) -> None:
     ids, positions, valid = canvas(network.config, [9])
     full = network.forward(ids, positions, valid, np.arange(9), 0.0, keep=True)
     assert network.forward(ids, positions, valid, np.arange(9), 0.0).key_values is None
-    mask = np.append(np.arange(9) < 6, np.ones(3, bool))[None]  # the last three are computed again
+    mask = np.append(np.arange(9) < 6, np.ones(3, bool))[None, None]  # the last three are computed again
     part = network.forward(ids[:, 6:], positions[:, 6:], mask, np.arange(3), 0.0, past=full.key_values)
     np.testing.assert_allclose(part.fetch_logits(), full.fetch_logits()[6:], rtol=0, atol=1e-4)
 

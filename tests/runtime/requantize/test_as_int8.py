@@ -59,7 +59,7 @@ def tensors(artifact: Artifact) -> dict[str, NDArray[np.generic]]:
 
 def logits(artifact: Artifact) -> FloatArray:
     ids = np.arange(12)[None]
-    return OnnxNetwork(artifact, threads=1).forward(ids, ids, np.ones((1, 12), bool), ids[0], 0.0).fetch_logits()
+    return OnnxNetwork(artifact, threads=1).forward(ids, ids, np.ones((1, 1, 12), bool), ids[0], 0.0).fetch_logits()
 
 
 @pytest.mark.parametrize("scheme", SMALL)
