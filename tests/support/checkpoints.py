@@ -74,16 +74,19 @@ def random_weights(
     config: ModelConfig, *, dtype: torch.dtype = torch.float32, seed: int = 0
 ) -> dict[str, torch.Tensor]:
     """Every tensor of a Dream checkpoint by name. The shapes are spelt out here, independently of the exporter's."""
-    hidden, intermediate = config.hidden_size, config.intermediate_size
-    kv = config.num_key_value_heads * (hidden // config.num_attention_heads)
+    hidden, intermediate, head = config.hidden_size, config.intermediate_size, config.head_dim
+    query, kv = config.num_attention_heads * head, config.num_key_value_heads * head
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
     for index in range(config.num_hidden_layers):
         layer = f"model.layers.{index}"
         shapes[f"{layer}.input_layernorm.weight"] = (hidden,)
-        for name, width in (("q", hidden), ("k", kv), ("v", kv)):
+        for name, width in (("q", query), ("k", kv), ("v", kv)):
             shapes[f"{layer}.self_attn.{name}_proj.weight"] = (width, hidden)
-            shapes[f"{layer}.self_attn.{name}_proj.bias"] = (width,)
-        shapes[f"{layer}.self_attn.o_proj.weight"] = (hidden, hidden)
+            if config.attention_bias:
+                shapes[f"{layer}.self_attn.{name}_proj.bias"] = (width,)
+        for name in ("q", "k") if config.qk_norm else ():
+            shapes[f"{layer}.self_attn.{name}_norm.weight"] = (head,)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (hidden, query)
         shapes[f"{layer}.post_attention_layernorm.weight"] = (hidden,)
         shapes[f"{layer}.mlp.gate_proj.weight"] = (intermediate, hidden)
         shapes[f"{layer}.mlp.up_proj.weight"] = (intermediate, hidden)

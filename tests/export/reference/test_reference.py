@@ -1,4 +1,4 @@
-"""The reference against transformers' Qwen2 with a full attention mask: same weights, same logits."""
+"""The reference against transformers' Qwen2 and Qwen3 under a mask of four dimensions: same weights, same logits."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.reference.model import Dream, load_reference, shift
 from dream_edge_runtime.format.model_config import ModelConfig
 from support.checkpoints import write_checkpoint
+from support.family import FAMILY, FULL_WIDTH, qwen, qwen_logits, write_family_checkpoint
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "grouped": {},
@@ -24,40 +24,6 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
 }
 
 
-def qwen2(network: Dream) -> Qwen2ForCausalLM:
-    config = network.config
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_hidden_layers,
-            num_attention_heads=config.num_attention_heads,
-            num_key_value_heads=config.num_key_value_heads,
-            max_position_embeddings=config.max_position_embeddings,
-            rms_norm_eps=config.rms_norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-            tie_word_embeddings=config.tie_word_embeddings,
-            hidden_act="silu",
-            use_sliding_window=False,
-        )
-    )
-    model.load_state_dict(network.state_dict(), strict=True)
-    model.set_attn_implementation("eager")
-    model.train(False)
-    return model
-
-
-def oracle_logits(model: Qwen2ForCausalLM, ids: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Qwen2 with every row attending to every valid column, positions counted from the first valid token."""
-    columns = torch.where(valid[:, None, None, :], 0.0, torch.finfo(torch.float32).min)
-    mask = columns.expand(-1, 1, ids.shape[1], -1)
-    positions = (valid.long().cumsum(-1) - 1).clamp(min=0)
-    with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return logits
-
-
 def reference(directory: Path, **geometry: Any) -> tuple[ModelConfig, Dream]:
     config = write_checkpoint(directory, **geometry)
     return config, load_reference(Checkpoint.open(directory))
@@ -67,7 +33,7 @@ def reference(directory: Path, **geometry: Any) -> tuple[ModelConfig, Dream]:
 def test_reference_equals_qwen2_with_full_mask(tmp_path: Path, geometry: dict[str, Any]) -> None:
     config, network = reference(tmp_path, **geometry)
     ids = torch.randint(config.vocab_size, (2, 33), generator=torch.Generator().manual_seed(1))
-    expected = oracle_logits(qwen2(network), ids, torch.ones_like(ids, dtype=torch.bool))
+    expected = qwen_logits(qwen(network), ids, torch.ones_like(ids, dtype=torch.bool))
     torch.testing.assert_close(network(ids), expected, atol=1e-5, rtol=0)
 
 
@@ -76,8 +42,27 @@ def test_reference_equals_qwen2_under_left_padding(tmp_path: Path, geometry: dic
     config, network = reference(tmp_path, **geometry)
     ids = torch.randint(config.vocab_size, (3, 21), generator=torch.Generator().manual_seed(2))
     valid = torch.arange(21) >= torch.tensor([[0], [5], [20]])
-    expected = oracle_logits(qwen2(network), ids, valid)
+    expected = qwen_logits(qwen(network), ids, valid)
     torch.testing.assert_close(network(ids, valid)[valid], expected[valid], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("facts", [*FAMILY.values(), *FULL_WIDTH.values()], ids=[*FAMILY, *FULL_WIDTH])
+def test_every_form_equals_qwen_under_its_mask(tmp_path: Path, facts: dict[str, Any]) -> None:
+    """Lengths that end inside a block, on its edge and in the first one; padding on the left, which moves blocks."""
+    network = load_reference(write_family_checkpoint(tmp_path, **facts))
+    config, valid = network.config, torch.arange(21) >= torch.tensor([[0], [5], [18]])
+    ids = torch.randint(config.vocab_size, valid.shape, generator=torch.Generator().manual_seed(5))
+    expected = qwen_logits(qwen(network), ids, valid, config.causal_block)
+    torch.testing.assert_close(network(ids, valid)[valid], expected[valid], atol=2e-5, rtol=0)
+
+
+def test_blocks_see_none_that_come_after_them(tmp_path: Path) -> None:
+    network = load_reference(write_family_checkpoint(tmp_path, **FAMILY["bd3lm-Qwen3-0.6B"]))
+    ids = torch.randint(network.config.vocab_size, (1, 20), generator=torch.Generator().manual_seed(6))
+    other = ids.clone()
+    other[0, 15] += 1
+    changed = (network(ids) - network(other))[0].abs().amax(dim=-1) > 1e-4
+    assert changed.tolist() == [False] * 8 + [True] * 12
 
 
 def test_padding_changes_no_real_token(tmp_path: Path) -> None:
