@@ -27,6 +27,13 @@ GEOMETRY: dict[str, Any] = {
     "rope_theta": 1000000.0,
     "tie_word_embeddings": False,
 }
+BLOCK_CAUSAL: dict[str, Any] = {
+    "architectures": ["DreamForCausalLM"],
+    "attention_bias": False,
+    "block_size": 8,
+    "head_dim": 24,
+}
+"""What makes a config.json of Qwen3's form and of block-causal attention of Dream's, as DreamReasoner's is."""
 FORM: dict[str, Any] = {"head_dim": 16, "attention_bias": True, "qk_norm": False, "causal_block": None}
 """What follows of Dream's config.json, as a configuration states it."""
 
