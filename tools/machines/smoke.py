@@ -127,7 +127,7 @@ def compute_logits(artifact: Path) -> Any:
     network = dream_edge.load(artifact, threads=1, device="cpu").network
     ids, valid = fixed_inputs(network.config.vocab_size, network.config.mask_token_id)
     positions = np.maximum(valid.cumsum(axis=1) - 1, 0)
-    return network.forward(ids, positions, valid, np.arange(ids.size), 0.0, None).fetch_logits()
+    return network.forward(ids, positions, valid[:, None], np.arange(ids.size), 0.0, None).fetch_logits()
 
 
 def bench(prepared: Path) -> str:
