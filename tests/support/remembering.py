@@ -20,6 +20,21 @@ class Snapshot:
     ids: IntArray
     positions: IntArray
 
+    @property
+    def count(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        return self.ids.nbytes + self.positions.nbytes
+
+    def cut(self, count: int) -> Snapshot:
+        return Snapshot(self.ids[:count], self.positions[:count])
+
+    def append(self, others: KeyValues) -> Snapshot:
+        assert isinstance(others, Snapshot)
+        return Snapshot(np.append(self.ids, others.ids), np.append(self.positions, others.positions))
+
 
 class RememberingNetwork:
     """Logits that depend on every token that is seen, active or remembered, and on where it stands."""

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from ..errors import InvalidOption, UnknownOption
 from .config import FIELDS, PARALLEL, CacheKind, GenerationConfig
+from .finished_blocks import BlockStore
 from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
 
 
@@ -40,6 +41,7 @@ class Options(TypedDict, total=False):
     history: bool
     logits_hook: LogitsHook | None
     token_hook: TokenHook | None
+    store: BlockStore | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,11 @@ class RunOptions:
     history: bool = False
     """Keep the canvas ids after every step in the result."""
     hooks: Hooks = NO_HOOKS
+    store: BlockStore | None = None
+    """Where a block-causal model finds the finished blocks of earlier texts, and leaves those of this one."""
 
 
-RUNNING = ("cancel", "history", "logits_hook", "token_hook")
+RUNNING = ("cancel", "history", "logits_hook", "token_hook", "store")
 SCHEDULE = ("steps", "algorithm", "algorithm_temperature", "eps")
 """Options of the official schedule, which a call gets that names one of them, no preset, and nothing of `PARALLEL`."""
 SAVING = ("block_length", "cache", "suffix_window", "grow_from")
@@ -114,7 +118,9 @@ def resolve(
     if cancel is not None and not callable(getattr(cancel, "is_set", None)):
         raise InvalidOption("cancel", cancel, "must be a threading.Event")
     hooks = Hooks(options.get("logits_hook"), options.get("token_hook"))
-    run_options = RunOptions(cancel=cancel, history=bool(options.get("history")), hooks=hooks)
+    run_options = RunOptions(
+        cancel=cancel, history=bool(options.get("history")), hooks=hooks, store=options.get("store")
+    )
     settled = config.replace(**fields) if config is not None else apply_preset(preset, defaults, fields)
     return settled, run_options
 

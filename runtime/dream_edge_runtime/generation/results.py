@@ -83,6 +83,8 @@ class Generation:
     """The ids `text` is read from, before any cut."""
     prompt_tokens: int
     """Tokens that were given: prompt, template, and the fixed parts of a text with holes."""
+    cached_tokens: int = field(default=0, kw_only=True)
+    """How many of them were not computed: a block-causal model's finished blocks out of a store (`BlockStore`)."""
     new_tokens: int
     """Generated tokens that the text keeps; what follows the end of the turn does not count."""
     steps: int

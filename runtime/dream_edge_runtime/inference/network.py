@@ -17,8 +17,27 @@ _AT_ONCE = 1 << 16  # logits that are reduced together: their double-precision a
 REDUCED = ("top_logits", "top_ids", "top_probs", "log_normalizer", "neg_entropy")
 """The outputs of a pass that sampling needs."""
 
-KeyValues = object
-"""Rotated keys and values of the active positions of one pass, in every layer, wherever the network keeps them."""
+
+class KeyValues(Protocol):
+    """Rotated keys and values of some positions, in every layer, wherever the network keeps them. Immutable."""
+
+    @property
+    def count(self) -> int:
+        """How many positions."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        ...
+
+    def cut(self, count: int) -> KeyValues:
+        """Those of the first `count` positions: a copy, unless that is all."""
+        ...
+
+    def append(self, others: KeyValues) -> KeyValues:
+        """A copy of these, and of `others` of the same network after them."""
+        ...
 
 
 @dataclass(frozen=True)

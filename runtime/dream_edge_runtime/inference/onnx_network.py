@@ -61,6 +61,32 @@ class OnnxKeyValues:
         tensor = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type(shape, np.dtype(dtype).type, device, 0)
         return cls([tensor] * (2 * config.num_hidden_layers))
 
+    @property
+    def count(self) -> int:
+        positions: int = self.values[0].shape()[2]
+        return positions - self.padding
+
+    @property
+    def nbytes(self) -> int:
+        return sum(value.tensor_size_in_bytes() for value in self.values)
+
+    def cut(self, count: int) -> OnnxKeyValues:
+        if count == self.count and not self.padding:
+            return self
+        return OnnxKeyValues([_move(value, value.numpy()[:, :, :count].copy()) for value in self.values])
+
+    def append(self, others: KeyValues) -> OnnxKeyValues:
+        """Through the host's memory, also on CUDA: ONNX Runtime joins tensors only where a graph does."""
+        assert isinstance(others, OnnxKeyValues)
+        pairs = zip(self.cut(self.count).values, others.cut(others.count).values, strict=True)
+        joined = (np.concatenate([first.numpy(), second.numpy()], axis=2) for first, second in pairs)
+        return OnnxKeyValues([_move(value, array) for value, array in zip(self.values, joined, strict=True)])
+
+
+def _move(value: Any, array: NDArray[Any]) -> Any:
+    """A tensor of `array` where `value` is."""
+    return import_onnxruntime().OrtValue.ortvalue_from_numpy(array, value.device_name(), 0)
+
 
 class OnnxNetwork:
     """A loaded graph. Immutable; any number of threads may call `forward` at once.

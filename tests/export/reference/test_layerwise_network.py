@@ -13,6 +13,7 @@ from dream_edge_export.reference.model import load_reference
 from dream_edge_export.reference.networks import LayerwiseNetwork, ReferenceNetwork
 from dream_edge_runtime.errors import Cancelled
 from support.checkpoints import write_checkpoint
+from support.remembering import Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -45,4 +46,4 @@ def test_stops_when_cancelled_and_refuses_what_it_does_not_remember(checkpoint: 
     with pytest.raises(Cancelled):
         network.forward(*whole, cancel)
     with pytest.raises(TypeError, match="cache"):
-        network.forward(*whole, past=object())
+        network.forward(*whole, past=Snapshot(np.ones(1, np.int64), np.ones(1, np.int64)))

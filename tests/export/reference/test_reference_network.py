@@ -17,6 +17,7 @@ from dream_edge_export.reference.model import load_reference
 from dream_edge_export.reference.networks import ReferenceNetwork
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.format.recipe import Recipe
+from support.remembering import Snapshot
 
 
 @pytest.fixture(scope="module")
@@ -44,4 +45,4 @@ def test_stops_when_cancelled_and_refuses_what_it_does_not_remember(network: Ref
     with pytest.raises(Cancelled):
         network.forward(*whole, cancel)
     with pytest.raises(TypeError, match="cache"):
-        network.forward(*whole, past=object())
+        network.forward(*whole, past=Snapshot(np.ones(1, np.int64), np.ones(1, np.int64)))

@@ -72,12 +72,18 @@ def test_padding_changes_nothing(artifact: Artifact, monkeypatch: pytest.MonkeyP
         later = network.forward(
             ids[:, :5], positions[:, :5], mask, np.array([0, 9, 4]), 0.0, past=first.key_values, keep=True
         )
-        passes.append((first, later))
+        assert first.key_values is not None
+        assert later.key_values is not None
+        joined = first.key_values.append(later.key_values)
+        again = network.forward(
+            ids[:, :1], positions[:, :1], np.ones((2, 1, 19), bool), np.arange(2), 0.0, past=joined.cut(18)
+        )
+        passes.append((first, later, again))
     for plain, padded in zip(*passes, strict=True):
         np.testing.assert_allclose(padded.fetch_logits(), plain.fetch_logits(), atol=2e-3)
         np.testing.assert_allclose(padded.log_normalizer, plain.log_normalizer, atol=2e-3)
         assert padded.top_ids.shape == plain.top_ids.shape
-    assert gpu.sizes == {"input_ids": 8, "attention_mask": 24, "logit_rows": 32}  # 13 + 3 cached, 5 + 3 active
+    assert gpu.sizes == {"input_ids": 6, "attention_mask": 24, "logit_rows": 32}  # 18 cached, 1 + 5 active
 
 
 def test_the_arena_gives_back_after_a_larger_pass(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,26 @@ def test_keys_and_values_are_kept_when_asked_for(artifact: Artifact) -> None:
     np.testing.assert_allclose(part.fetch_logits(), full.fetch_logits()[6:], rtol=0, atol=1e-4)
 
 
+def test_keys_and_values_are_cut_and_joined(artifact: Artifact) -> None:
+    """A pass on the beginnings of two kept passes says what one on all of them says."""
+    network = OnnxNetwork(artifact, threads=1)
+    ids, positions, valid = canvas(network.config, [9])
+    full = network.forward(ids, positions, valid, np.arange(9), 0.0, keep=True)
+    assert full.key_values is not None
+    config = network.config
+    assert full.key_values.nbytes == 4 * 2 * config.num_hidden_layers * 9 * config.kv_size
+    first = full.key_values.cut(2)
+    later = network.forward(ids[:, 2:], positions[:, 2:], valid, np.arange(7), 0.0, past=first, keep=True).key_values
+    assert later is not None
+    joined = first.append(later.cut(4))
+    assert (full.key_values.count, first.count, later.count, joined.count) == (9, 2, 7, 6)
+    part = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=joined)
+    seen = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=full.key_values.cut(6))
+    mixed = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=later.cut(4).append(first))
+    for each in (part, seen, mixed):  # in any order
+        np.testing.assert_allclose(each.fetch_logits(), full.fetch_logits()[6:], rtol=0, atol=1e-4)
+
+
 def test_arrays_that_are_not_contiguous_are_read_right(artifact: Artifact) -> None:
     network = OnnxNetwork(artifact, threads=1)
     ids, positions, valid = canvas(network.config, [6, 6])
