@@ -13,7 +13,7 @@ from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import CANVAS, MemoryEstimate, estimate_memory
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, vector_sizes
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, parameter_count, stored_shapes, vector_sizes
 from dream_edge_runtime.inference.memory import BLOCK, estimate_gpu_memory
 from dream_edge_runtime.progress import OnProgress, silent
 
@@ -38,7 +38,7 @@ class ModelInfo:
 
     @property
     def parameters_by_part(self) -> dict[str, int]:
-        counts = {name: rows * columns for name, (rows, columns) in matrix_shapes(self.config).items()}
+        counts = {name: rows * columns for name, (rows, columns) in stored_shapes(self.config).items()}
         return _add_up(counts) | {"norms and biases": sum(vector_sizes(self.config).values())}
 
     @property
@@ -160,7 +160,7 @@ def _describe_artifact(artifact: Artifact) -> ArtifactInfo:
     manifest = artifact.manifest
     config, recipe = manifest.config, manifest.recipe
     formats = next(iter(recipe.targets.values()))  # the CPU's, if there are two
-    stored = {name: formats.of(name).stored_bytes(*shape) for name, shape in matrix_shapes(config).items()}
+    stored = {name: formats.of(name).stored_bytes(*shape) for name, shape in stored_shapes(config).items()}
     return ArtifactInfo(
         path=artifact.path,
         config=config,
@@ -183,18 +183,17 @@ def _describe_checkpoint(path: Path) -> CheckpointInfo:
     config = read_checkpoint_config(path)
     raw = read_json_object(path / "config.json")
     stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    counts = [rows * columns for rows, columns in matrix_shapes(config).values()]
     return CheckpointInfo(
         path=path,
         config=config,
         bytes=stored,
-        bits_per_weight=8 * stored / (sum(counts) + sum(vector_sizes(config).values())),
+        bits_per_weight=8 * stored / parameter_count(config),
         generation_defaults=read_generation_defaults(path),
         dtype=raw.get("torch_dtype") or raw.get("dtype"),
     )
 
 
 def _add_up(amounts: Mapping[str, int]) -> dict[str, int]:
-    """Amounts of matrices, by part of the network."""
-    embedding, head = amounts[EMBEDDING], amounts[LM_HEAD]
+    """Amounts of matrices, by part of the network; a tied lm_head is the embedding and has none."""
+    embedding, head = amounts[EMBEDDING], amounts.get(LM_HEAD, 0)
     return {"embedding": embedding, "layers": sum(amounts.values()) - embedding - head, "lm_head": head}

@@ -94,7 +94,8 @@ def sweep(
     output = Output.check(report)
     opened = open_checkpoint(checkpoint, "Exporting a checkpoint", progress=progress)
     directory = Path(f"{opened.path.name}-sweep") if out is None else Path(out)
-    recipes = {name: name_to_recipe(name, opened.config.num_hidden_layers) for name in names}
+    config = opened.config
+    recipes = {name: name_to_recipe(name, config.num_hidden_layers).fit(config) for name in names}
     artifacts = [
         _export(opened, directory / name, recipe, force=force, progress=progress) for name, recipe in recipes.items()
     ]

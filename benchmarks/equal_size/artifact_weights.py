@@ -39,7 +39,8 @@ def dequantized(stored: Stored, weights: WeightFormat, shape: tuple[int, int]) -
     if weights.kind == "float":
         return stored["weight"].astype(np.float32).reshape(shape)
     if weights.kind == "row":
-        return np.ascontiguousarray((stored["weight"].astype(np.float32) * stored["scales"]).T)
+        by_output = stored["weight"] if weights.table else stored["weight"].T
+        return np.ascontiguousarray(by_output.astype(np.float32) * stored["scales"][:, None])
     if weights.kind == "nf4":
         packed = stored["weight"].reshape(-1)
         codes = np.stack([packed >> 4, packed & 15], axis=-1).reshape(-1, weights.block_size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Formats
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, parameter_count, stored_shapes
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Bits:
 
 def body_names(config: ModelConfig) -> list[str]:
     """The matrices of the layers."""
-    return [name for name in matrix_shapes(config) if name not in (EMBEDDING, LM_HEAD)]
+    return [name for name in stored_shapes(config) if name not in (EMBEDDING, LM_HEAD)]
 
 
 def body_count(config: ModelConfig) -> int:
-    shapes = matrix_shapes(config)
+    shapes = stored_shapes(config)
     return sum(shapes[name][0] * shapes[name][1] for name in body_names(config))
 
 
@@ -55,7 +55,7 @@ def of_tensors(sizes: Mapping[str, int], file: int, config: ModelConfig) -> Stor
 
 def of_formats(formats: Formats, file: int, config: ModelConfig) -> Stored:
     """What one of our recipes stores."""
-    shapes = matrix_shapes(config)
+    shapes = stored_shapes(config)
     body = sum(formats.of(name).stored_bytes(*shapes[name]) for name in body_names(config))
     return Stored(file, formats.stored_bytes(config), body)
 

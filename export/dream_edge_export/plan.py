@@ -84,6 +84,7 @@ class ExportPlan:
 def plan_export(checkpoint: Checkpoint, recipe: Recipe, calibration: CalibrationSet | None = None) -> ExportPlan:
     """Plan an export. InvalidOption if the recipe does not fit the checkpoint, or the calibration the recipe."""
     config, disk = checkpoint.config, 0
+    recipe = recipe.fit(config)
     recipe.check(config)
     if calibration is not None:
         recipe = name_rounding(recipe, calibration)
@@ -110,7 +111,7 @@ def _estimate_memory(config: ModelConfig, bundles: Sequence[Bundle], *, calibrat
         for weight in bundle:
             if weight.format is not None:
                 outputs, inputs = shapes[weight.name]
-                strip = min(tensor_bytes(weight.specs[0]), LARGEST_STRIP) if weight.format.kind == "row" else 0
+                strip = 0 if weight.format.joins else min(tensor_bytes(weight.specs[0]), LARGEST_STRIP)
                 encoding = slices * min(outputs, count_slice_rows(inputs)) * inputs
                 largest = max(largest, held + _STRIPS * strip + encoding)
     return _LIBRARIES + max(largest, costs.estimate_memory(config) if calibrates else 0)

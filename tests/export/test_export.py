@@ -97,11 +97,14 @@ def test_tied_checkpoint_equals_its_untied_twin(tmp_path: Path, scheme: str) -> 
     write_checkpoint(tmp_path / "untied")
     weights = random_weights(config)
     write_weights(tmp_path / "untied", {**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()})
-    tied, untied = (
-        export(Checkpoint.open(tmp_path / name), tmp_path / f"{name}.out", Recipe.for_scheme(scheme, layers=2))
-        for name in ("tied", "untied")
-    )
+    tied = export(Checkpoint.open(tmp_path / "tied"), tmp_path / "tied.out", Recipe.for_scheme(scheme, layers=2))
+    recipe = tied.manifest.recipe
+    untied = export(Checkpoint.open(tmp_path / "untied"), tmp_path / "untied.out", recipe)
     assert (logits(tied) == logits(untied)).all()
+    saved = recipe.targets["cpu"].lm_head.stored_bytes(config.vocab_size, config.hidden_size)
+    assert sum(file.size for file in untied.manifest.files if file.name.endswith(".bin")) - saved == sum(
+        file.size for file in tied.manifest.files if file.name.endswith(".bin")
+    )
 
 
 def test_licence_of_the_checkpoint_is_carried_over(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def dequantized(arrays: Mapping[str, NDArray[Any]], weights: WeightFormat, input
         return np.asarray((values * arrays["absmax"].astype(np.float64)[:, None]).reshape(-1, inputs))
     scales = arrays["scales"].astype(np.float64)
     if weights.kind == "row":
-        return np.asarray((arrays["weight"].astype(np.float64) * scales).T)
+        by_output = arrays["weight"] if weights.table else arrays["weight"].T
+        return np.asarray(by_output.astype(np.float64) * scales[:, None])
     codes = _codes(arrays["weight"], weights.bits)
     zero = np.full(scales.shape, 2.0 ** (weights.bits - 1))
     if "zero_points" in arrays:

@@ -23,10 +23,9 @@ WEIGHTS = "weights-00001.bin"
 
 def make_artifact(directory: Path, scheme: str = "int8", **geometry: Any) -> Artifact:
     """`directory`/artifact, exported from a random checkpoint beside it."""
-    write_checkpoint(directory / "checkpoint", **geometry)
-    return export(
-        Checkpoint.open(directory / "checkpoint"), directory / "artifact", Recipe.for_scheme(scheme, layers=2)
-    )
+    config = write_checkpoint(directory / "checkpoint", **geometry)
+    recipe = Recipe.for_scheme(scheme, layers=config.num_hidden_layers)
+    return export(Checkpoint.open(directory / "checkpoint"), directory / "artifact", recipe)
 
 
 def change_manifest(artifact: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -1,10 +1,11 @@
 """Random networks of every form of the family, and transformers' Qwen2 and Qwen3 with the same weights.
 
-No config.json is read: what is stated here are the facts of a network.
+No config.json is interpreted: what is stated here are the facts of a network.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def write_family_checkpoint(directory: Path, *, seed: int = 0, **facts: Any) -> 
     directory.mkdir(parents=True, exist_ok=True)
     config = small_config(**facts)
     write_tokenizer(directory)
+    (directory / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")  # only to be digested
     write_weights(directory, random_weights(config, seed=seed))
     file = TensorFile.open(directory / "model.safetensors")
     return Checkpoint(directory, config, {}, dict.fromkeys(file.entries, file), {})

@@ -37,7 +37,8 @@ def dream_7b(layers: int = 28) -> ModelConfig:
 def write_sparse(config: ModelConfig, scheme: str, out: Path) -> Path:
     """An artifact for CUDA in `out`, whole but for the digests of its files."""
     out.mkdir(parents=True, exist_ok=True)
-    source, recipe = bundled("tiny_int8"), Recipe.for_scheme(scheme, target="cuda", layers=config.num_hidden_layers)
+    source = bundled("tiny_int8")
+    recipe = Recipe.for_scheme(scheme, target="cuda", layers=config.num_hidden_layers).fit(config)
     small = {"tokenizer.json": (source / "tokenizer.json").read_bytes(), "model_cuda.onnx": b""}
     small["model_cuda.onnx"] = derive_graph(config, recipe, "cuda")
     for name, data in small.items():

@@ -17,7 +17,7 @@ from typing import Any
 
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Formats, Recipe, WeightFormat
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, parameter_count, stored_shapes
 
 from ..errors import BudgetOutOfRange, thousandth_above
 from .effects import Sensitivity, format_name
@@ -79,7 +79,7 @@ def formats_for(
 
     `losses` are those of storing one matrix alone in each of some formats. Raises BudgetOutOfRange.
     """
-    shapes, exact = matrix_shapes(config), Recipe.for_scheme("int4").targets["cpu"]
+    shapes, exact = stored_shapes(config), Recipe.for_scheme("int4").targets["cpu"]
     choices = {
         name: [Choice(format_name(each), each.stored_bytes(*shapes[name]), loss) for each, loss in losses[name].items()]
         for name in shapes
@@ -98,7 +98,7 @@ def formats_for(
     found = Formats(
         body=body,
         embedding=picked[EMBEDDING],
-        lm_head=picked[LM_HEAD],
+        lm_head=picked[EMBEDDING if config.tie_word_embeddings else LM_HEAD],
         overrides={name: each for name, each in layers.items() if each != body},
     )
     return found, sum(choice.loss for choice in chosen.values())
@@ -113,7 +113,7 @@ def budget_recipe(found: Sensitivity, config: ModelConfig, bits: float, path: Pa
     origin = {
         "bits": bits,
         "expected_kl": float(f"{loss:.4g}"),
-        "formats": sorted({format_name(formats.of(name)) for name in matrix_shapes(config)}),
+        "formats": sorted({format_name(formats.of(name)) for name in stored_shapes(config)}),
         "measured_on": {"passages_sha256": found.passages, "sequences": found.sequences, "positions": found.positions},
     }
     return Recipe(scheme="mixed", targets={"cpu": formats}), origin

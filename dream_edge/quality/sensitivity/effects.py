@@ -15,8 +15,8 @@ from dream_edge_runtime.errors import DreamEdgeError, InvalidOption
 from dream_edge_runtime.files.json import parse_json_object
 from dream_edge_runtime.files.writing import replace_file
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import BLOCK_SIZES, HALF, ROW, WeightFormat
-from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, matrix_shapes
+from dream_edge_runtime.format.recipe import BLOCK_SIZES, HALF, ROW, TABLE, WeightFormat
+from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, layer_matrices, stored_shapes
 
 from ..errors import MeasurementsUnfit
 
@@ -24,6 +24,7 @@ SCHEMA = 1
 COLUMNS = ("q", "k", "v", "o", "gate", "up", "down", "layer")
 
 _NAME = re.compile(r"(int4|int8|nf4)-(\d+)")
+_WITHOUT_GROUPS = {"int8": ROW, "int8-table": TABLE, "fp16": HALF}
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Sensitivity:
 
     def losses(self, config: ModelConfig, path: Path) -> dict[str, dict[WeightFormat, float]]:
         """The loss of every matrix by format. Raises MeasurementsUnfit, naming `path`, where one was not measured."""
-        losses: dict[str, dict[WeightFormat, float]] = {name: {} for name in matrix_shapes(config)}
+        losses: dict[str, dict[WeightFormat, float]] = {name: {} for name in stored_shapes(config)}
         for effect in self.effects:
             if len(effect.change) == 1:
                 ((name, format_),) = effect.change.items()
@@ -177,17 +178,18 @@ def list_changes(
     """List what is measured: every matrix, every layer and all matrices in each of `formats`, and random subsets.
 
     The embedding, which is looked up, is tried in 8-bit groups only; lm_head also with one scale an output, as the
-    schemes have it. A random subset takes each matrix with a probability of its own, in a random format.
+    schemes have it, and both in that alone where they are one matrix. A random subset takes each matrix with a
+    probability of its own, in a random format.
     """
-    lookup, head = parse_format("int8-128"), parse_format("int8")
-    products = [name for name in matrix_shapes(config) if name != EMBEDDING]
+    lookup = TABLE if config.tie_word_embeddings else parse_format("int8-128")
+    products = [name for name in stored_shapes(config) if name != EMBEDDING]
     found: list[dict[str, WeightFormat]] = [{EMBEDDING: lookup}]
     for format_ in formats:
         found += [{name: format_} for name in products]
         found += [dict.fromkeys(layer_matrices(index), format_) for index in range(config.num_hidden_layers)]
         found.append(dict.fromkeys(products, format_))
-    if head not in formats:
-        found.append({products[-1]: head})
+    if ROW not in formats and not config.tie_word_embeddings:
+        found.append({LM_HEAD: ROW})
     rng = np.random.default_rng(seed)
     for _ in range(subsets):
         share = rng.random()
@@ -206,10 +208,11 @@ def parse_format(name: str) -> WeightFormat:
     """The format called `name`.
 
     "int4-128" (4 bits in groups of 128, with zero points), "int8-128" (8 bits in groups), "nf4-64", "int8" (8 bits with
-    one scale an output and 8-bit activations), "fp16". Raises InvalidOption.
+    one scale an output and 8-bit activations), "int8-table" (the same, for an embedding that is lm_head too), "fp16".
+    Raises InvalidOption.
     """
-    if name in ("int8", "fp16"):
-        return ROW if name == "int8" else HALF
+    if name in _WITHOUT_GROUPS:
+        return _WITHOUT_GROUPS[name]
     found = _NAME.fullmatch(name)
     if not found or int(found[2]) not in BLOCK_SIZES:
         sizes = ", ".join(map(str, BLOCK_SIZES))
@@ -223,5 +226,5 @@ def parse_format(name: str) -> WeightFormat:
 def format_name(weights: WeightFormat) -> str:
     """What `parse_format` calls `weights`."""
     if not weights.has_blocks:
-        return "int8" if weights.kind == "row" else f"fp{weights.bits}"
+        return next((name for name, format_ in _WITHOUT_GROUPS.items() if format_ == weights), f"fp{weights.bits}")
     return f"{'nf' if weights.kind == 'nf4' else 'int'}{weights.bits}-{weights.block_size}"

@@ -94,7 +94,8 @@ class Grid:
     def encode(self, codes: Tensor) -> Arrays:
         """The stored parameters, by their last name, of a matrix with these `codes` [out, in]."""
         if self.weights.kind == "row":
-            return {"weight": codes.T.contiguous().numpy(), "scales": self.steps.squeeze(1).numpy()}
+            stored = codes if self.weights.table else codes.T
+            return {"weight": stored.contiguous().numpy(), "scales": self.steps.squeeze(1).numpy()}
         if self.weights.kind == "nf4":
             pairs = codes.reshape(-1, 2)
             return {"weight": ((pairs[:, 0] << 4) | pairs[:, 1]).numpy(), "absmax": self.steps.reshape(-1).numpy()}

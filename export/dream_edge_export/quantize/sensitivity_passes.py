@@ -32,7 +32,7 @@ from .grid import round_weights
 from .simulated import SimulatedLinear, round_matrix
 
 Variant = Mapping[str, WeightFormat]
-"""The matrices that are stored otherwise, by name, and how; all others are exact."""
+"""The matrices that are stored otherwise, by name, and how; all others are exact. The embedding may be lm_head too."""
 
 OnPasses = Callable[[float], None]
 """Called with how many of `SensitivityPlan.passes` are done."""
@@ -246,17 +246,19 @@ class _Passes:
         others = torch.full((len(variants), count), -torch.inf, dtype=torch.float64)
         gaps = torch.zeros(len(variants), count, dtype=torch.float64)
         size = max(256, _LOGITS_AT_ONCE // count // 256 * 256)
+        shared = EMBEDDING if self._config.tie_word_embeddings else LM_HEAD
+        heads = [variant.get(LM_HEAD, variant.get(shared)) for variant in variants]
         for first in range(0, vocabulary, size):
             strip = self._checkpoint.rows(weight_of(LM_HEAD), first, min(first + size, vocabulary)).float()
-            products = {format_: SimulatedLinear(strip, format_) for format_ in _formats_of(LM_HEAD, variants)}
+            products = {format_: SimulatedLinear(strip, format_) for format_ in heads if format_}
             logits = F.linear(target, strip).double()
             grown = torch.logaddexp(normalizer, logits.logsumexp(dim=1))
             gaps *= (normalizer - grown).exp()
             shares = (logits - grown[:, None]).exp()
             normalizer = grown
-            for index, variant in enumerate(variants):
+            for index, head in enumerate(heads):
                 rows = asked[index]
-                product = products[variant[LM_HEAD]](rows) if LM_HEAD in variant else F.linear(rows, strip)
+                product = products[head](rows) if head else F.linear(rows, strip)
                 changed = product.double()
                 others[index] = torch.logaddexp(others[index], changed.logsumexp(dim=1))
                 gaps[index] += (shares * (logits - changed)).sum(dim=1)
@@ -305,10 +307,6 @@ def _group_by_change(index: int, variants: Sequence[Variant]) -> list[tuple[Vari
         change = {name.removeprefix(prefix): each for name, each in variant.items() if name.startswith(prefix)}
         found.setdefault(frozenset(change.items()), []).append(number)
     return [(dict(change), members) for change, members in found.items()]
-
-
-def _formats_of(name: str, variants: Sequence[Variant]) -> set[WeightFormat]:
-    return {variant[name] for variant in variants if name in variant}
 
 
 def _layer_of(name: str, last: int) -> int:

@@ -58,7 +58,7 @@ def encode_weight(
         yield weight.name, checkpoint.tensor(weight.name).to(torch.float32).numpy()
         return
     first, *others = weight.specs
-    slices = (_encode_transposed if weight.format.kind == "row" else _encode_slices)(checkpoint, weight, pool, columns)
+    slices = (_encode_slices if weight.format.joins else _encode_transposed)(checkpoint, weight, pool, columns)
     held: dict[str, list[NDArray[np.generic]]] = {}
     for arrays in slices:
         if "weight" in arrays:

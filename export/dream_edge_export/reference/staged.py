@@ -72,7 +72,7 @@ class StagedReference:
     def _head_work(self) -> float:
         """A row of logits, of one layer over all sequences: multiplications against multiplications."""
         config = self.checkpoint.config
-        layer = config.hidden_size * (2 * config.hidden_size + 2 * config.kv_size + 3 * config.intermediate_size)
+        layer = config.hidden_size * (2 * config.query_size + 2 * config.kv_size + 3 * config.intermediate_size)
         return config.vocab_size * config.hidden_size / layer / sum(map(len, self.sequences))
 
     def run(self, stage: int, advance: Callable[[float], object] = lambda _done: None) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .model_config import ModelConfig
 from .recipe import Recipe, Target, WeightFormat
-from .tensors import EMBEDDING, matrix_groups, matrix_shapes, vector_sizes, weight_of
+from .tensors import EMBEDDING, LM_HEAD, matrix_groups, matrix_shapes, vector_sizes, weight_of
 
 LARGEST_SHARD = 2_000_000_000
 ALIGNMENT = 64  # a cache line: what the kernels' loads want of a mapped file
@@ -37,7 +37,7 @@ def matrix_specs(name: str, shape: tuple[int, int], weights: WeightFormat) -> li
     if weights.kind == "float":
         parts = [("weight", f"float{bits}", shape)]
     elif weights.kind == "row":
-        parts = [("weight", "int8", (inputs, outputs)), ("scales", "float32", (outputs,))]
+        parts = [("weight", "int8", shape if weights.table else (inputs, outputs)), ("scales", "float32", (outputs,))]
     elif weights.kind == "nf4":
         count = outputs * inputs
         parts = [("weight", "uint8", (count // 2,)), ("absmax", "float32", (weights.blocks(count),))]
@@ -139,16 +139,23 @@ def plan_layout(config: ModelConfig, recipe: Recipe) -> Layout:
 
 
 def weight_places(config: ModelConfig, recipe: Recipe, target: Target) -> dict[str, Place]:
-    """The place of every tensor that the graph for `target` reads, by name, in the order of the layout."""
+    """The place of every tensor that the graph for `target` reads, by name, in the order of the layout.
+
+    A tied lm_head comes last: it is the embedding's bytes, in the shape in which they are multiplied.
+    """
     formats = recipe.targets[target]
     owners = [
         weight for bundle in stored_weights(config, recipe) for together in interleave(bundle) for weight in bundle
     ]
-    return {
+    places = {
         place.spec.name: place
         for weight, place in zip(owners, plan_layout(config, recipe).places, strict=True)
         if weight.format in (None, formats.of(weight.name))
     }
+    if config.tie_word_embeddings:
+        for spec in matrix_specs(LM_HEAD, matrix_shapes(config)[LM_HEAD], formats.lm_head):
+            places[spec.name] = places[spec.name.replace(LM_HEAD, EMBEDDING)]._replace(spec=spec)
+    return places
 
 
 def product_places(config: ModelConfig, recipe: Recipe, target: Target) -> dict[str, Place]:

@@ -1,8 +1,9 @@
 """manifest.json: what an artifact consists of, and where it came from. Written last, read first.
 
 The schema version is "MAJOR.MINOR". A runtime reads every older minor version of its major; a newer minor or another
-major is refused with the name of the release that wrote it. Before 1.3 every network was of Dream's own form; before
-1.2 no recipe was joined, so matrices lay one after the other; 1.0 had no graph revision.
+major is refused with the name of the release that wrote it. Before 1.3 every network was of Dream's own form, and
+a tied lm_head was stored by itself; before 1.2 no recipe was joined, so matrices lay one after the other; 1.0 had no
+graph revision.
 """
 
 from __future__ import annotations

@@ -37,8 +37,12 @@ def estimate_memory(config: ModelConfig, formats: Formats, *, canvas: int = CANV
     """What loading takes, and a pass over `canvas` tokens that asks for all their logits."""
     matrices = [(name, formats.of(name), rows, columns) for name, (rows, columns) in matrix_shapes(config).items()]
     weights = sum(_loaded_bytes(name, format_, rows * columns) for name, format_, rows, columns in matrices)
-    # a matrix is mapped until it is packed, and one at a time
-    loading = max(format_.stored_bytes(rows, columns) for name, format_, rows, columns in matrices if name != EMBEDDING)
+    # a matrix is mapped until it is packed, and one at a time; what is turned round is there twice
+    loading = max(
+        (1 + format_.table) * format_.stored_bytes(rows, columns)
+        for name, format_, rows, columns in matrices
+        if name != EMBEDDING
+    )
     # fp16 is widened first, all of it, and stays in fp32 until it is packed
     loading += sum(
         4 * rows * columns for name, format_, rows, columns in matrices if name != EMBEDDING and format_ == HALF

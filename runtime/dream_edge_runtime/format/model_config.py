@@ -176,8 +176,8 @@ def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def add_form_of_dream(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration `values` of a time when every network was of Dream's form, completed."""
-    dream = {"attention_bias": True, "qk_norm": False, "causal_block": None}
+    """The configuration `values` of a time when every network was of Dream's form and had a head of its own."""
+    dream = {"attention_bias": True, "qk_norm": False, "causal_block": None, "tie_word_embeddings": False}
     return {**values, **_divide_heads(values), **dream}
 
 

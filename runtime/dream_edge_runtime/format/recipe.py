@@ -16,6 +16,7 @@ from .tensors import (
     matrix_groups,
     matrix_shapes,
     parameter_count,
+    stored_shapes,
     vector_sizes,
 )
 
@@ -50,7 +51,9 @@ class WeightFormat:
     kind:
         "float": fp32 or fp16, [out, in].
         "row":   W8A8. One fp32 scale for each output column, weights int8 in [-127, 127]; activations are quantized for
-                 each row of the input at run time, so the product is one integer GEMM. CPU only.
+                 each row of the input at run time, so the product is one integer GEMM. CPU only. It is stored [in, out]
+                 as it is multiplied, a `table` [out, in], so that its rows can be looked up as well; it is turned round
+                 when it is loaded.
         "block": `bits` bits for groups of `block_size` inputs, one fp16 scale a group, and a zero point a group unless
                  `symmetric` (MatMulNBits; for an embedding GatherBlockQuantized).
         "nf4":   bitsandbytes' NormalFloat: 4-bit codes into a table of 16 values, one fp32 absmax for each `block_size`
@@ -62,10 +65,13 @@ class WeightFormat:
     bits: int = 32
     block_size: int = 0
     symmetric: bool = True
+    table: bool = False
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or type(self.block_size) is not int or type(self.symmetric) is not bool:
-            raise TypeError("bits and block_size are integers, symmetric is true or false")
+        if type(self.bits) is not int or type(self.block_size) is not int:
+            raise TypeError("bits and block_size are integers")
+        if type(self.symmetric) is not bool or type(self.table) is not bool:
+            raise TypeError("symmetric and table are true or false")
         _check_choice("kind", self.kind, get_args(Kind))
         if self.bits not in _BITS[self.kind]:
             raise InvalidOption("bits", self.bits, f"must be one of {_BITS[self.kind]} for {self.kind} weights")
@@ -75,6 +81,8 @@ class WeightFormat:
             raise InvalidOption("block_size", self.block_size, f"belongs to block weights, not to {self.kind}")
         if self.kind != "block" and not self.symmetric:
             raise InvalidOption("symmetric", self.symmetric, f"belongs to block weights, not to {self.kind}")
+        if self.kind != "row" and self.table:
+            raise InvalidOption("table", self.table, f"belongs to row weights, not to {self.kind}")
 
     @property
     def has_blocks(self) -> bool:
@@ -84,7 +92,7 @@ class WeightFormat:
     @property
     def joins(self) -> bool:
         """Whether it keeps outputs one after the other, so that matrices that lie together are one matrix."""
-        return self.kind != "row"
+        return self.kind != "row" or self.table
 
     def blocks(self, inputs: int) -> int:
         """Groups in a row of `inputs` weights; the last one may be padded."""
@@ -106,6 +114,7 @@ class WeightFormat:
 FLOAT = WeightFormat(kind="float")
 HALF = WeightFormat(kind="float", bits=16)
 ROW = WeightFormat(kind="row", bits=8)
+TABLE = replace(ROW, table=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +130,8 @@ class Formats:
     overrides: Mapping[str, WeightFormat] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.embedding.kind not in ("block", "float"):
-            raise InvalidOption("embedding", self.embedding.kind, "is looked up, not multiplied: use block or float")
+        if self.embedding.kind not in ("block", "float") and self.embedding != TABLE:
+            raise InvalidOption("embedding", self.embedding.kind, "is looked up: use block, float or a table of rows")
         if not self.embedding.symmetric or self.embedding.bits == 4:
             raise InvalidOption("embedding", self.embedding.bits, "is stored symmetric and in 8 bits or as floats")
 
@@ -148,7 +157,7 @@ class Formats:
 
     def stored_bytes(self, config: ModelConfig) -> int:
         """Bytes of all weights of this graph, without alignment."""
-        matrices = matrix_shapes(config)
+        matrices = stored_shapes(config)
         return _vector_bytes(config) + sum(self.of(name).stored_bytes(*shape) for name, shape in matrices.items())
 
     def bits_per_weight(self, config: ModelConfig) -> float:
@@ -180,7 +189,8 @@ class Recipe:
         if type(self.joined) is not bool:
             raise TypeError("joined is true or false")
         cuda = self.targets.get("cuda")
-        if cuda and any(each.kind == "row" for each in (cuda.body, cuda.lm_head, *cuda.overrides.values())):
+        on_cuda = (cuda.body, cuda.embedding, cuda.lm_head, *cuda.overrides.values()) if cuda else ()
+        if any(each.kind == "row" for each in on_cuda):
             raise InvalidOption("kind", "row", "runs on the CPU only")
 
     @classmethod
@@ -228,14 +238,27 @@ class Recipe:
             formats = {each: _with_sensitive(formats[each], each, layers) for each in formats}
         return cls(scheme=scheme, targets=formats, joined=True)  # type: ignore[arg-type]  # checked above
 
+    def fit(self, config: ModelConfig) -> Recipe:
+        """This recipe for a network of `config`: an lm_head that is the embedding is one matrix, stored as lm_head."""
+
+        def tie(formats: Formats) -> Formats:
+            shared = TABLE if formats.lm_head == ROW else formats.lm_head
+            return replace(formats, embedding=shared, lm_head=shared)
+
+        if not config.tie_word_embeddings:
+            return self
+        return replace(self, targets={target: tie(formats) for target, formats in self.targets.items()})
+
     def check(self, config: ModelConfig) -> None:
         """Raises InvalidOption where the recipe does not fit a network of this geometry."""
         shapes = matrix_shapes(config)
         for target, formats in self.targets.items():
             width, embedding = config.hidden_size, formats.embedding
-            if target == "cuda" and embedding.has_blocks and width % embedding.block_size:
-                # ONNX Runtime's kernel counts groups through the whole table
-                remedy = f"is CUDA's group of an embedding, whose width is {width}: use fp16, or --target cpu"
+            if config.tie_word_embeddings and embedding != formats.lm_head:
+                raise InvalidOption("lm_head", formats.lm_head.kind, "is the embedding here: store both in one format")
+            is_whole = config.tie_word_embeddings or target == "cuda"  # where ONNX Runtime counts through the table
+            if is_whole and embedding.has_blocks and width % embedding.block_size:
+                remedy = f"is the group of an embedding, whose width is {width}: use fp16, or --target cpu"
                 raise InvalidOption("block_size", embedding.block_size, remedy)
             for name in formats.overrides:
                 if name not in shapes or name in (EMBEDDING, LM_HEAD):
@@ -252,7 +275,9 @@ class Recipe:
         It comes twice where two graphs' formats differ.
         """
         formats = [self.targets[target] for target in TARGETS if target in self.targets]
+        stored_names = stored_shapes(config)
         for group in matrix_groups(config):
+            group = [name for name in group if name in stored_names]
             for names in [group] if self.joined else [[name] for name in group]:
                 for format_ in dict.fromkeys(each.of(name) for name in names for each in formats):
                     stored = [name for name in names if any(each.of(name) == format_ for each in formats)]

@@ -75,7 +75,15 @@ def vector_sizes(config: ModelConfig) -> dict[str, int]:
     return {name: shape[0] for name, shape in tensor_shapes(config).items() if len(shape) == 1}
 
 
+def stored_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Every matrix that an artifact stores: a tied lm_head is the embedding."""
+    shapes = matrix_shapes(config)
+    if config.tie_word_embeddings:
+        del shapes[LM_HEAD]
+    return shapes
+
+
 def parameter_count(config: ModelConfig) -> int:
-    """Weights that an artifact of this geometry stores; a tied lm_head counts, since it is stored by itself."""
-    matrices = sum(rows * columns for rows, columns in matrix_shapes(config).values())
+    """Weights of the network; those of a tied lm_head are the embedding's."""
+    matrices = sum(rows * columns for rows, columns in stored_shapes(config).values())
     return matrices + sum(vector_sizes(config).values())

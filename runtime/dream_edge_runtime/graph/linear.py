@@ -73,6 +73,8 @@ class Linear:
         """
         rows, row_scale = x.quantize(op)
         weight, scales = self._part("weight"), self._part("scales")
+        if self.weights.table:
+            weight = op.Transpose(weight, perm=[1, 0])  # when the graph is loaded
         return op.Mul(op.MatMulIntegerToFloat(rows, weight, 1.0, scales, declare_rounding(op)[1]), row_scale)
 
     def _multiply_blocks(self, op: Op, x: Activations) -> Value:
@@ -103,5 +105,8 @@ def look_up(op: Op, ids: Value, name: str, weights: WeightFormat) -> Value:
         if weights.kind == "float":  # fp16 is widened after it is looked up, so that the table stays small
             return op.Cast(op.Gather(table, ids, axis=0), "float32")
         scales = op.Cast(op.weight(f"{name}.scales"), "float32")
+        if weights.kind == "row":
+            looked_up, steps = (op.Gather(each, ids, axis=0) for each in (table, scales))
+            return op.Mul(op.Cast(looked_up, "float32"), op.Unsqueeze(steps, [-1]))
         sizes = {"bits": weights.bits, "block_size": weights.block_size}
         return op.GatherBlockQuantized(table, ids, scales, **sizes, gather_axis=0, quantize_axis=1)

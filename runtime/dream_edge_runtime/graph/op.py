@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,15 +71,17 @@ class Op:
 
     Attributes:
         inputs: what a caller feeds, by name.
-        weights: where each weight lies, by name.
+        weights: where each weight lies, by name; of those that are one tensor, the first.
         constants: tensors inside the graph, by name.
         nodes: each after those that it reads.
         outputs: what a caller gets, by name; to be filled in.
     """
 
-    def __init__(self, inputs: Iterable[TensorSpec], weights: Mapping[str, Place] | None = None) -> None:
+    def __init__(self, inputs: Iterable[TensorSpec], weights: Mapping[str, Place] = MappingProxyType({})) -> None:
         self.inputs = {spec.name: spec for spec in inputs}
-        self.weights = dict(weights or {})
+        first: dict[tuple[object, ...], str] = {}  # of the weights that lie in one place in one shape
+        self._same = {name: first.setdefault((*place[1:], *place.spec[1:]), name) for name, place in weights.items()}
+        self.weights = {name: weights[name] for name in first.values()}
         self.constants: dict[str, NDArray[Any]] = {}
         self.nodes: list[Node] = []
         self.outputs: dict[str, Value] = {}
@@ -89,6 +92,7 @@ class Op:
         return Value(name, self.inputs[name].dtype)
 
     def weight(self, name: str) -> Value:
+        name = self._same[name]
         return Value(name, self.weights[name].spec.dtype)
 
     def constant(self, array: NDArray[Any], name: str = "") -> Value:

@@ -42,7 +42,7 @@ def check_memory(path: Path, manifest: Manifest, target: Target, device: Target 
         return
     sizes = {}
     for scheme in ("int8", "mixed", "int4"):
-        recipe = Recipe.for_scheme(scheme, target=target, layers=config.num_hidden_layers)
+        recipe = Recipe.for_scheme(scheme, target=target, layers=config.num_hidden_layers).fit(config)
         sizes[scheme] = estimate(recipe)
     fitting = {scheme: size for scheme, size in sizes.items() if size < free}
     raise TooLittleMemory(path, needed, free, fitting, on_gpu=on_cuda, has_cpu_graph="cpu" in manifest.graphs)

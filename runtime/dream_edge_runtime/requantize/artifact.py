@@ -49,7 +49,7 @@ def derive_recipe(artifact: Artifact) -> Recipe:
     wide = replace(
         formats,
         body=body,
-        lm_head=_widen(formats.lm_head),
+        lm_head=formats.lm_head if artifact.manifest.config.tie_word_embeddings else _widen(formats.lm_head),
         overrides={name: each for name, each in overrides.items() if each != body},
     )
     return replace(recipe, targets={"cpu": wide})

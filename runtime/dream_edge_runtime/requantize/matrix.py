@@ -52,7 +52,7 @@ def dequantize(stored: Parameters, weights: WeightFormat, inputs: int) -> FloatA
     if weights.kind == "float":
         return np.asarray(stored["weight"].T, np.float32)
     if weights.kind == "row":
-        return np.asarray(stored["weight"] * stored["scales"])
+        return np.asarray((stored["weight"].T if weights.table else stored["weight"]) * stored["scales"])
     rows = stored["weight"].size * 8 // weights.bits // inputs if weights.kind == "nf4" else len(stored["weight"])
     steps = stored["absmax" if weights.kind == "nf4" else "scales"].reshape(rows, -1).T.astype(np.float32)
     zeros = _decode_zero_points(stored, weights, steps.shape)

@@ -21,13 +21,16 @@ from dream_edge_export.quantize.calibrate.folding import (
 from dream_edge_export.reference.model import Dream, Layer
 from dream_edge_runtime.format.model_config import ModelConfig
 from support.checkpoints import config_dict, random_weights
+from support.family import FAMILY
+from support.networks import small_config
 
 CONFIG = ModelConfig.from_dict(config_dict(num_attention_heads=8))
+CONFIGS = {"Dream": CONFIG, "Qwen3": small_config(**FAMILY["DreamReasoner-8B"])}
 
 
-def network() -> Dream:
-    made = Dream(CONFIG)
-    made.load_state_dict(random_weights(CONFIG))
+def network(config: ModelConfig = CONFIG) -> Dream:
+    made = Dream(config)
+    made.load_state_dict(random_weights(config))
     return made.eval().requires_grad_(False)
 
 
@@ -40,38 +43,45 @@ def first_layer() -> Layer:
 def into_attention(layer: Layer, draw: Callable[[int], torch.Tensor]) -> None:
     attention = layer.self_attn
     readers = [attention.q_proj, attention.k_proj, attention.v_proj]
-    fold_into_norm(layer.input_layernorm, readers, draw(CONFIG.hidden_size))
+    fold_into_norm(layer.input_layernorm, readers, draw(attention.o_proj.out_features))
 
 
 def into_mlp(layer: Layer, draw: Callable[[int], torch.Tensor]) -> None:
     readers = [layer.mlp.gate_proj, layer.mlp.up_proj]
-    fold_into_norm(layer.post_attention_layernorm, readers, draw(CONFIG.hidden_size))
+    fold_into_norm(layer.post_attention_layernorm, readers, draw(layer.mlp.down_proj.out_features))
 
 
 def into_up(layer: Layer, draw: Callable[[int], torch.Tensor]) -> None:
-    fold_into_up(layer.mlp, draw(CONFIG.intermediate_size))
+    fold_into_up(layer.mlp, draw(layer.mlp.up_proj.out_features))
 
 
 def into_value(layer: Layer, draw: Callable[[int], torch.Tensor]) -> None:
-    fold_into_value(layer.self_attn, draw(CONFIG.kv_size))
+    fold_into_value(layer.self_attn, draw(layer.self_attn.v_proj.out_features))
 
 
 def into_head(folded: Dream, draw: Callable[[int], torch.Tensor]) -> None:
-    fold_into_norm(folded.model.norm, [folded.lm_head], draw(CONFIG.hidden_size))
+    fold_into_norm(folded.model.norm, [folded.lm_head], draw(folded.config.hidden_size))
 
 
 FOLDS = (into_attention, into_mlp, into_up, into_value)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), spread=st.floats(0, 3), chosen=st.sets(st.sampled_from(FOLDS)))
-def test_logits_stay_but_for_rounding_errors(seed: int, spread: float, chosen: set[Callable[..., None]]) -> None:
+@given(
+    form=st.sampled_from([*CONFIGS]),
+    seed=st.integers(0, 10**6),
+    spread=st.floats(0, 3),
+    chosen=st.sets(st.sampled_from(FOLDS)),
+)
+def test_logits_stay_but_for_rounding_errors(
+    form: str, seed: int, spread: float, chosen: set[Callable[..., None]]
+) -> None:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(size: int) -> torch.Tensor:
         return (spread * torch.randn(size, generator=generator)).exp()
 
-    folded, ids = network(), torch.arange(40).view(2, 20)
+    folded, ids = network(CONFIGS[form]), torch.arange(40).view(2, 20)
     expected = folded(ids)
     for layer in folded.model.layers:
         for fold in sorted(chosen, key=lambda each: each.__name__):

@@ -15,10 +15,10 @@ from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.quantize.grid import encode_embedding, encode_linear
 from dream_edge_export.quantize.sensitivity_passes import MaskedSequence, SensitivityPlan, Variant, measure_divergences
 from dream_edge_export.reference.model import load_reference
-from dream_edge_runtime.format.recipe import ROW, WeightFormat
+from dream_edge_runtime.format.recipe import ROW, TABLE, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 from support.arithmetic import block_rounded, dequantized, quantized_rows
-from support.checkpoints import write_checkpoint
+from support.checkpoints import random_weights, write_checkpoint, write_weights
 
 INT4 = WeightFormat(kind="block", bits=4, block_size=32, symmetric=False)
 INT8 = WeightFormat(kind="block", bits=8, block_size=128)
@@ -157,12 +157,23 @@ def test_a_sequence_does_not_depend_on_those_beside_it(checkpoint: Checkpoint) -
             assert np.allclose(ours[index], theirs[0], rtol=5e-3, atol=1e-10)
 
 
-def test_a_tied_lm_head_changes_alone(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, hidden_size=64, intermediate_size=128, tie_word_embeddings=True)
-    tied = Checkpoint.open(tmp_path)
-    found = measured(SensitivityPlan(tied, canvases(), [{LM_HEAD: INT4}, {EMBEDDING: INT8}]))
-    assert np.concatenate(found[0]).mean() > 1e-7
-    assert np.concatenate(found[1]).mean() > 1e-9
+def test_an_embedding_that_is_lm_head_too_changes_as_both(tmp_path: Path) -> None:
+    """As in a network that has two of them, equal ones."""
+    form: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128}
+    tied = write_checkpoint(tmp_path / "tied", **form, tie_word_embeddings=True)
+    write_checkpoint(tmp_path / "untied", **form)
+    weights = random_weights(tied)
+    write_weights(tmp_path / "untied", {**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()})
+    found, alone, both = (
+        np.concatenate(measured(SensitivityPlan(Checkpoint.open(tmp_path / name), canvases(), [variant]))[0])
+        for name, variant in (
+            ("tied", {EMBEDDING: TABLE}),
+            ("untied", {EMBEDDING: TABLE}),
+            ("untied", {EMBEDDING: TABLE, LM_HEAD: TABLE}),
+        )
+    )
+    assert found.tolist() == both.tolist()
+    assert found.mean() > 1.2 * alone.mean() > 1e-9
 
 
 def test_progress_ends_where_the_plan_said(checkpoint: Checkpoint) -> None:

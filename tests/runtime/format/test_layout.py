@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.format.layout import ALIGNMENT, Place, plan_layout, product_places, weight_places
-from dream_edge_runtime.format.recipe import HALF, ROW, TARGETS, Formats, Recipe, WeightFormat
+from dream_edge_runtime.format.layout import ALIGNMENT, Place, plan_layout, product_places, tensor_bytes, weight_places
+from dream_edge_runtime.format.recipe import HALF, ROW, SCHEMES, TARGETS, Formats, Recipe, WeightFormat
 from dream_edge_runtime.format.tensors import matrix_shapes
 from support.checkpoints import write_checkpoint
 from support.graphs import Graph, split_name
@@ -42,6 +42,29 @@ RECIPES = st.builds(
     ),
     joined=st.booleans(),
 )
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda", "all"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_tied_head_is_the_bytes_of_the_embedding(scheme: str, target: str) -> None:
+    """For each target: lm_head has no place of its own, and the artifact has its size less."""
+    if scheme == "fp32" and target != "cpu":
+        return
+    tied = replace(CONFIG, tie_word_embeddings=True)
+    recipe = Recipe.for_scheme(scheme, target=target, layers=2).fit(tied)
+    recipe.check(tied)
+    head = {
+        each.lm_head: each.lm_head.stored_bytes(tied.vocab_size, tied.hidden_size) for each in recipe.targets.values()
+    }
+    assert recipe.stored_bytes(CONFIG) - recipe.stored_bytes(tied) == sum(head.values())
+    assert not any(place.spec.name.startswith("lm_head") for place in plan_layout(tied, recipe).places)
+    for each in recipe.targets:
+        places = weight_places(tied, recipe, each)
+        found = {name.removeprefix("lm_head."): place for name, place in places.items() if name.startswith("lm_head")}
+        assert found
+        for part, place in found.items():
+            assert place[1:] == places[f"model.embed_tokens.{part}"][1:]
+            assert tensor_bytes(place.spec) == place.size
 
 
 @given(recipe=RECIPES)

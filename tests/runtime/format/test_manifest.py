@@ -154,6 +154,20 @@ def test_bad_manifest_is_refused_in_one_line(data: bytes) -> None:
     assert message.isprintable()
 
 
+def test_before_1_3_a_tied_head_was_stored_by_itself() -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["schema"] = "1.2"
+        document["model"]["tie_word_embeddings"] = True
+        for field in ("head_dim", "attention_bias", "qk_norm", "causal_block"):
+            del document["model"][field]
+
+    config = Manifest.from_json(changed(change)).config
+    assert not config.tie_word_embeddings
+    assert config.attention_bias
+    with pytest.raises(CorruptArtifact, match="store both in one format"):
+        Manifest.from_json(setting("model", "tie_word_embeddings", to=True))
+
+
 @pytest.mark.parametrize("version", ["2.0", "0.9", "1.4", "9999.0"])
 def test_other_versions_name_who_wrote_them(version: str) -> None:
     """An artifact of the future may have keys that this version does not know."""

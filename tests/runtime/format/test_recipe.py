@@ -10,7 +10,7 @@ import pytest
 
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.format.recipe import FLOAT, ROW, SCHEMES, Recipe, WeightFormat
+from dream_edge_runtime.format.recipe import FLOAT, ROW, SCHEMES, TABLE, Recipe, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 
 DREAM_7B = ModelConfig(
@@ -161,6 +161,22 @@ def test_cuda_takes_an_embedding_only_in_whole_groups() -> None:
             for_7b("int4", target).check(narrow)
         for_7b("fp16", target).check(narrow)
     for_7b("int4", "cpu").check(narrow)
+
+
+def test_a_tied_head_is_stored_as_its_own_format_would_be_in_rows_that_can_be_looked_up() -> None:
+    tied = replace(DREAM_7B, tie_word_embeddings=True)
+    assert for_7b("int8").fit(DREAM_7B) == for_7b("int8")
+    for scheme in ("int8", "int4", "mixed", "nf4"):
+        found = for_7b(scheme, "all").fit(tied).targets
+        assert found["cpu"].embedding == found["cpu"].lm_head == TABLE
+        assert found["cuda"].embedding == found["cuda"].lm_head == for_7b(scheme, "cuda").targets["cuda"].lm_head
+        assert found["cpu"].body == for_7b(scheme).targets["cpu"].body
+    with pytest.raises(InvalidOption, match="lm_head"):
+        for_7b("int8").check(tied)
+    narrow = WeightFormat(kind="block", bits=8, block_size=256)
+    formats = replace(for_7b("int4").targets["cpu"], embedding=narrow, lm_head=narrow)
+    with pytest.raises(InvalidOption, match="whose width is 3456"):
+        Recipe(scheme="int4", targets={"cpu": formats}).check(replace(tied, hidden_size=3456))
 
 
 def test_neighbours_of_one_format_are_multiplied_as_one() -> None:

@@ -74,8 +74,8 @@ def make(directory: Path, recipe: Recipe, geometry: dict[str, Any]) -> World:
     ids = np.random.default_rng(0).integers(config.vocab_size, size=valid.shape)
     return World(
         config,
-        recipe,
-        {name: stored_matrix(checkpoint, recipe, name) for name in matrix_shapes(config)},
+        artifact.manifest.recipe,
+        {name: stored_matrix(checkpoint, artifact.manifest.recipe, name) for name in matrix_shapes(config)},
         {name: checkpoint.tensor(name).float().numpy() for name in checkpoint.names if checkpoint_vector(name)},
         sites,
         ids,
@@ -91,7 +91,7 @@ def checkpoint_vector(name: str) -> bool:
 def stored_matrix(checkpoint: Checkpoint, recipe: Recipe, name: str) -> DoubleArray:
     """The matrix [out, in] as its quantized form stands for it."""
     weight, weights = checkpoint.tensor(f"{name}.weight"), recipe.targets["cpu"].of(name)
-    if name != "model.embed_tokens":
+    if name != "model.embed_tokens" or weights.kind == "row":
         return dequantized(encode_linear(weight, weights), weights, weight.shape[1])
     arrays = encode_embedding(weight, weights)
     width = weight.shape[1]
@@ -108,7 +108,10 @@ def product_sites(graph: Graph) -> dict[str, Site]:
     for node in nodes:
         if node.op_type not in ("MatMulIntegerToFloat", "MatMulNBits"):
             continue
-        name = node.input[1].removesuffix(".weight")
+        # a head that is the embedding is turned round first
+        turned = node.input[1] in maker
+        name = "lm_head" if turned else node.input[1].removesuffix(".weight")
+        assert not turned or maker[node.input[1]].input[0] == "model.embed_tokens.weight"
         if node.op_type == "MatMulNBits":
             sites[name] = Site(node.input[0], None, None, node.output[0])
         else:

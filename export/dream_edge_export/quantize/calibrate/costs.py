@@ -17,13 +17,13 @@ _FLOAT = 4
 
 def count_work_per_token(config: ModelConfig) -> dict[str, int]:
     """Multiply-adds of a layer for each token, by what they are done for: see `LayerCalibration`."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    qkv, projection = hidden * (hidden + 2 * kv), hidden * inner
+    hidden, query, inner = config.hidden_size, config.query_size, config.intermediate_size
+    qkv, output, projection = hidden * (query + 2 * config.kv_size), query * hidden, hidden * inner
     moments = 2 * hidden * hidden
     return {
-        "observe": qkv + hidden * hidden + 3 * projection,
+        "observe": qkv + output + 3 * projection,
         "qkv": moments,
-        "o": 2 * qkv + hidden * hidden + moments + hidden * hidden,
+        "o": 2 * qkv + output + query * (query + hidden) + output,
         "gate_up": moments,
         "down": 4 * projection + projection + inner * (inner + hidden) + 3 * projection,
     }
@@ -31,8 +31,8 @@ def count_work_per_token(config: ModelConfig) -> dict[str, int]:
 
 def count_rounding_work(config: ModelConfig) -> dict[str, int]:
     """Multiply-adds of factoring the moments, and of shifting and rounding the matrices, by stage."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    outputs = {"qkv": (hidden + 2 * kv, hidden), "o": (hidden, hidden), "gate_up": (2 * inner, hidden)}
+    hidden, query, inner = config.hidden_size, config.query_size, config.intermediate_size
+    outputs = {"qkv": (query + 2 * config.kv_size, hidden), "o": (hidden, query), "gate_up": (2 * inner, hidden)}
     outputs["down"] = (hidden, inner)
     return {stage: width**3 // 6 + 3 * count * width**2 // 2 for stage, (count, width) in outputs.items()}
 
@@ -60,8 +60,8 @@ def estimate_disk(config: ModelConfig, recipe: Recipe, tokens: int) -> int:
 
 def estimate_memory(config: ModelConfig) -> int:
     """The most bytes that it holds, libraries not counted."""
-    hidden, kv, inner = config.hidden_size, config.kv_size, config.intermediate_size
-    attention, matrix = 2 * hidden * (hidden + kv), hidden * inner
+    hidden, inner = config.hidden_size, config.intermediate_size
+    attention, matrix = 2 * hidden * (config.query_size + config.kv_size), hidden * inner
     activations = 8 * TOKENS_AT_ONCE * inner
     # gate and up of both networks, down and its drift, while the second moments of its inputs are summed; then these
     # and their factor, with one network's gate and up, and copies while they are solved for

@@ -2,7 +2,7 @@
 
 Xiao et al., "SmoothQuant" (arXiv 2211.10438), section 4: dividing a channel of an input by s and multiplying the
 matrix's column by s changes nothing but how hard either is to round. What divides is always a weight already there:
-the γ of the norm before q, k, v and before gate and up; the rows of up before down; the rows and the bias of v before
+the γ of the norm before q, k, v and before gate and up; the rows of up before down; the rows and a bias of v before
 o, one scale for all query heads that share a key-value head.
 """
 
@@ -84,7 +84,8 @@ def fold_into_value(attention: Attention, scales: Tensor) -> None:
     """Divide the values by `scales` [kv_heads * head_dim], and with them what o_proj gets."""
     values, output = attention.v_proj, attention.o_proj
     _replace(values, values.weight / scales[:, None])
-    values.bias = nn.Parameter(values.bias / scales, requires_grad=False)
+    if values.bias is not None:
+        values.bias = nn.Parameter(values.bias / scales, requires_grad=False)
     _replace(output, output.weight * repeat_for_queries(scales, attention))
 
 

@@ -81,7 +81,7 @@ class LayerCalibration:
     ) -> None:
         self._original, self._name, self._config, self._formats = layer, name, config, formats
         self._batches, self._advance = batches, advance
-        self._attended = Streams.at(directory, "attended", config.hidden_size)
+        self._attended = Streams.at(directory, "attended", config.query_size)
         self._middle = Streams.at(directory, "middle", config.hidden_size)
         self._per_token = count_work_per_token(config)
         self._activity = {stage: Activity() for stage in READERS}

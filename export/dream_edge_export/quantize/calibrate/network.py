@@ -91,7 +91,10 @@ def calibrate(
         original = store.streams(config.num_hidden_layers, config.hidden_size).original
         for batch in batches:
             activity.see(normalize(checkpoint, original.read(batch)))
-        columns = find_scales(activity.largest, [_measure_head_columns(checkpoint)], choose_strength(formats.lm_head))
+        columns = torch.ones(config.hidden_size)
+        if not config.tie_word_embeddings:  # which has no norm before it that would make up for other columns
+            head = _measure_head_columns(checkpoint)
+            columns = find_scales(activity.largest, [head], choose_strength(formats.lm_head))
         gamma = checkpoint.tensor(NORM).float() / columns
     store.finish(gamma, columns)
 

@@ -14,7 +14,7 @@ from dream_edge.quality.errors import BudgetOutOfRange, MeasurementsUnfit
 from dream_edge.quality.sensitivity.budget import Choice, budget_recipe, formats_for, hull, spend
 from dream_edge.quality.sensitivity.effects import Effect, Sensitivity, format_name, parse_format
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.format.recipe import WeightFormat
+from dream_edge_runtime.format.recipe import TABLE, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes, parameter_count
 from support.networks import small_config
 
@@ -140,6 +140,15 @@ def test_a_recipe_says_what_it_was_chosen_by() -> None:
     assert origin["expected_kl"] == pytest.approx(total, rel=1e-3)
 
 
+def test_an_embedding_that_is_lm_head_too_is_bought_once() -> None:
+    tied = replace(CONFIG, tie_word_embeddings=True)
+    shared = {name: dict(each) for name, each in losses().items() if name != LM_HEAD} | {EMBEDDING: {TABLE: 1.0}}
+    formats, _ = formats_for(tied, shared, 6.0)
+    assert formats.embedding == formats.lm_head == TABLE
+    largest = max(rows * columns for rows, columns in matrix_shapes(CONFIG).values())
+    assert 6.0 - 4 * largest / parameter_count(tied) < formats.bits_per_weight(tied) <= 6.0
+
+
 def test_measurements_of_other_matrices_are_refused() -> None:
     whole = sensitivity()
     lacking = replace(whole, effects=tuple(each for each in whole.effects if LM_HEAD not in each.change))
@@ -149,7 +158,7 @@ def test_measurements_of_other_matrices_are_refused() -> None:
         budget_recipe(whole, replace(CONFIG, num_hidden_layers=2), 5.5, Path("x.json"))
 
 
-@pytest.mark.parametrize("name", ["int8", "fp16", "int4-16", "int4-256", "int8-32", "nf4-64"])
+@pytest.mark.parametrize("name", ["int8", "fp16", "int4-16", "int4-256", "int8-32", "nf4-64", "int8-table"])
 def test_names_of_formats_are_read_as_they_are_written(name: str) -> None:
     assert format_name(parse_format(name)) == name
 
