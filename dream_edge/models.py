@@ -94,7 +94,9 @@ def load(
             artifact, device, threads=threads, memory_check=memory_check, verify=verify, progress=progress
         )
     progress(Progress(f"loading {name}", 0, 0, ""))
-    defaults = GenerationConfig.from_checkpoint(artifact.manifest.generation, artifact.path / MANIFEST)
+    defaults = GenerationConfig.from_checkpoint(
+        artifact.manifest.generation, artifact.path / MANIFEST, artifact.manifest.config
+    )
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
     network = OnnxNetwork(artifact, device=device, threads=threads, memory_check=memory_check, self_check=self_check)
     progress(Progress(f"loading {name}", 1, 1, ""))

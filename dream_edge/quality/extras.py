@@ -99,7 +99,7 @@ class Extras:
             longest=longest,
             seed=seed,
         )
-        defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, checkpoint.path)
+        defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, checkpoint.path, checkpoint.config)
         configs = [
             official(defaults, algorithm=algorithm, steps=steps, seed=seed)
             for algorithm in self.algorithms or (defaults.algorithm,)

@@ -9,10 +9,11 @@ from typing import Any, Unpack
 from .errors import CanvasTooLong, InvalidOption
 from .format.model_config import ModelConfig
 from .generation.canvas import Draft
-from .generation.config import GenerationConfig
+from .generation.config import DEFAULT_NEW_TOKENS, GenerationConfig
 from .generation.denoising import Denoising, DenoisingRun, Task
 from .generation.options import Options, RunOptions, resolve
 from .generation.results import CanvasReader, Generation, gather_given
+from .generation.strategies import align_blocks, check_attention
 from .inference.network import Network
 from .text.chat import Message, chat_ids, end_ids
 from .text.prompts import Prompt, align_argument, prompt_ids
@@ -90,7 +91,7 @@ class DreamModel:
         **options: Unpack[Options],
     ) -> Denoising:
         """As `generate`, but yields a `Step` after every denoising step."""
-        settled, run_options = resolve(self.defaults, config, options)
+        settled, run_options = self._resolve(config, options)
         task = self._continuation(self._prompt(prompt, raw=raw, bos=bos), settled, end_with)
         return self._start(task, settled, run_options)
 
@@ -110,7 +111,7 @@ class DreamModel:
         """
         if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
             raise InvalidOption("prompts", prompts, "must be a list of prompts")
-        settled, run_options = resolve(self.defaults, config, options)
+        settled, run_options = self._resolve(config, options)
         tasks = [self._continuation(self._prompt(each, raw=raw, bos=bos), settled, end_with) for each in prompts]
         if not tasks:
             return []
@@ -143,7 +144,7 @@ class DreamModel:
         **options: Unpack[Options],
     ) -> Denoising:
         """As `chat`, but yields a `Step` after every denoising step."""
-        settled, run_options = resolve(self.defaults, config, options)
+        settled, run_options = self._resolve(config, options)
         task = self._continuation(chat_ids(self.tokenizer, messages), settled, end_with)
         return self._start(task, settled, run_options)
 
@@ -217,6 +218,13 @@ class DreamModel:
 
     # --- what they share ---------------------------------------------------------------------------------------------
 
+    def _resolve(
+        self, config: GenerationConfig | None, options: Mapping[str, Any]
+    ) -> tuple[GenerationConfig, RunOptions]:
+        settled, run_options = resolve(self.defaults, config, options)
+        check_attention(settled, self.config)
+        return settled, run_options
+
     def _prompt(self, prompt: Prompt, *, raw: bool, bos: bool) -> list[int]:
         if bos and not raw and isinstance(prompt, str):
             raise InvalidOption("bos", bos, "needs raw=True: the chat template decides how a conversation begins")
@@ -225,11 +233,15 @@ class DreamModel:
 
     def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str) -> Task:
         """Masks after `prompt`, the last of them replaced by the fixed ending."""
-        self._check_length(len(prompt) + config.max_new_tokens)
         ending = align_argument(self.tokenizer, "end_with", end_with)
-        free = config.max_new_tokens - len(ending.ids)
+        block, start = self.config.causal_block, len(prompt)
+        room = config.max_new_tokens or DEFAULT_NEW_TOKENS
+        if config.max_new_tokens is None and block is not None and not ending.ids:
+            room = max(1, self._context - start)
+        self._check_length(start + room)
+        free = room - len(ending.ids)
         if free < 0:
-            requirement = f"takes {len(ending.ids)} tokens, more than max_new_tokens={config.max_new_tokens}"
+            requirement = f"takes {len(ending.ids)} tokens, more than max_new_tokens={room}"
             raise InvalidOption("end_with", end_with, requirement)
         first = free
         if config.grow_from is not None:
@@ -237,6 +249,8 @@ class DreamModel:
                 requirement = "does not go with end_with, whose place is at the end of max_new_tokens: name one of them"
                 raise InvalidOption("grow_from", config.grow_from, requirement)
             first = min(free, config.grow_from)
+        elif block is not None and not ending.ids:
+            first = min(free, block - (start + align_blocks(config, block, start)) % block)
         hole = [first] if first else []
         draft = Draft.of([prompt, *hole, ending.ids], self.config.mask_token_id)
         ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id) | self.ends
@@ -258,7 +272,7 @@ class DreamModel:
         ):
             if options.get(name, None) is not None:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
-        settled, run_options = resolve(self.defaults, config, options)
+        settled, run_options = self._resolve(config, options)
         beginning = [self.config.bos_token_id] if bos else []
         laid = [part if isinstance(part, int) else part.ids for part in parts]
         draft = Draft.of([beginning, *laid], self.config.mask_token_id)

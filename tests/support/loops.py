@@ -72,9 +72,11 @@ def denoised(
     """The steps of the loop that `config` describes."""
     reveals = [create_reveal(config, frozenset({network.config.pad_token_id})) for _ in draws]
     biases = [create_biases(config, network.config)] * len(draws)
-    plans = list(map(SequencePlan, plan_blocks(config, canvas), reveals, draws, [None] * len(draws), biases))
+    plans = list(
+        map(SequencePlan, plan_blocks(config, canvas, network.config), reveals, draws, [None] * len(draws), biases)
+    )
     return denoise(
-        create_cache(network, config), canvas, create_sampler(config), plans, network.config.vocab_size, hooks
+        create_cache(network, config, canvas), canvas, create_sampler(config), plans, network.config.vocab_size, hooks
     )
 
 

@@ -94,6 +94,15 @@ def entropy_bound(gamma: float) -> Rule:
     return rule
 
 
+def low_confidence(least: float) -> Rule:
+    """The published loops of block-causal models: all that are more probable, wherever they stand; or the best."""
+
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+        return [each for each in best_first if each.probability > least] or best_first[:1]
+
+    return rule
+
+
 def without_echoes(revealed: list[Candidate], exempt: int) -> list[Candidate]:
     """Of two neighbours with the same token only the one that comes first in `revealed`; any number of `exempt`."""
     kept = []
@@ -113,6 +122,7 @@ def denoise_in_parallel(
     algorithm: str = "maskgit_plus",
     steps: int | None = None,
     block_length: int | None = None,
+    echoes: bool = False,
 ) -> list[list[int]]:
     """The canvas after every step that a sequence takes: greedy, blocks from left to right, all at the last step."""
     mask = network.config.mask_token_id
@@ -132,7 +142,9 @@ def denoise_in_parallel(
             best_first = sorted(candidates, key=lambda each: -CONFIDENCE[algorithm](each))
             revealed = best_first
             if step < share - 1:
-                revealed = without_echoes(rule(best_first, step / share, share), network.config.pad_token_id)
+                revealed = rule(best_first, step / share, share)
+                if not echoes:
+                    revealed = without_echoes(revealed, network.config.pad_token_id)
             for each in revealed:
                 ids[each.position] = each.token
             history.append(list(ids))

@@ -125,7 +125,7 @@ def _begin(
     model = network.config
     drafts = [Draft.of([each.ids[: each.start].tolist(), each.maskable], model.mask_token_id) for each in batch]
     canvas = Canvas(drafts, model.mask_token_id, model.pad_token_id, model.shift)
-    schedules, biases = plan_blocks(config, canvas), create_biases(config, model)
+    schedules, biases = plan_blocks(config, canvas, model), create_biases(config, model)
     return canvas, [
         SequencePlan(
             blocks, create_reveal(config), np.random.default_rng([config.seed or 0, first + row]), biases=biases

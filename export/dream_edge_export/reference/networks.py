@@ -123,6 +123,6 @@ def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> D
     """
     source = checkpoint.path / "generation_config.json"
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
-    defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source)
+    defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source, checkpoint.config)
     ends = listed_ends(checkpoint.generation_defaults)
     return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults, ends=ends)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import InvalidConfig, InvalidOption, UnknownOption
+from ..files.json import describe
+from ..format.model_config import ModelConfig
 from .option import Choice, Flag, Integer, Option, Real, Texts, option
 from .order import ORDERS
 from .reveal import STRATEGIES, ParallelReveal, StrategyName, parse_strategy
@@ -19,7 +21,9 @@ ALGORITHMS = (ORIGIN, *ORDERS)
 """The names `algorithm` accepts: `origin` reveals at random, the others by their confidence."""
 
 CacheKind = Literal["none", "prefix", "dual", "auto"]
+Alignment = Literal["prompt", "answer"]
 DEFAULT_BLOCK = 32
+DEFAULT_NEW_TOKENS = 128
 PARALLEL = ("threshold", "reveal")
 """Options that decide how many tokens a step reveals. They exclude each other; the official schedule has none."""
 MOST_STEPS = 1 << 17  # those that reveal nothing take time too: 4 s in all
@@ -36,16 +40,17 @@ class GenerationConfig:
         InvalidOption: naming the field and what it requires.
     """
 
-    max_new_tokens: int = option(
-        128,
+    max_new_tokens: int | None = option(
+        None,
         Integer(1, MOST_TOKENS),
         "How many tokens are new. (Where a text has holes, their sizes say so.)",
         flags=("--max-new-tokens", "-n"),
+        default_help=f"{DEFAULT_NEW_TOKENS}; with a block-causal model until the text ends or the context is full",
     )
     steps: int | None = option(
         None,
         Integer(1, MOST_STEPS),
-        "Denoising steps; with a threshold or another strategy, at most.",
+        "Denoising steps, with a block-causal model of each block; with a threshold or another strategy, at most.",
         default_help="one for each new token",
     )
     algorithm: str = option(
@@ -91,7 +96,13 @@ class GenerationConfig:
         None,
         Integer(1, MOST_TOKENS),
         "Fill the masks in blocks of this many, from left to right.",
-        default_help=f"all at once, or {DEFAULT_BLOCK} with a cache",
+        default_help=f"all at once, or {DEFAULT_BLOCK} with a cache; the block of a block-causal model",
+    )
+    align: Alignment = option(  # noqa: RUF009 - a field, as the others
+        "prompt",
+        Choice(get_args(Alignment)),
+        "Where a block-causal model's blocks begin: with the prompt, or with the answer after a shorter first block.",
+        source="BD3-LM's sampler in dllm",
     )
     cache: CacheKind = option(  # noqa: RUF009 - a field, as the others
         "none",
@@ -156,8 +167,14 @@ class GenerationConfig:
         return dataclasses.replace(self, **overrides)
 
     @classmethod
-    def from_checkpoint(cls, raw: Mapping[str, Any], source: Path | str = "generation_config.json") -> GenerationConfig:
-        """The defaults in a checkpoint's parsed generation_config.json.
+    def from_checkpoint(
+        cls,
+        raw: Mapping[str, Any],
+        source: Path | str = "generation_config.json",
+        model: ModelConfig | None = None,
+    ) -> GenerationConfig:
+        """The defaults in a checkpoint's parsed generation_config.json, and where `model` is block-causal, those of the
+        published loop that `sampler` names: one of `SAMPLERS`.
 
         Takes Dream's own keys (alg, alg_temp, eos_penalty, eps, steps, temperature, top_p, top_k), and other ways of
         programs to say the same: a top_k of 0 or -1 and a top_p above 1 are off, a temperature near 0 is 0, 512.0 is an
@@ -166,7 +183,8 @@ class GenerationConfig:
         Raises:
             InvalidConfig: naming the key's field and what it requires.
         """
-        values = {field: _translate(field, raw[key]) for key, field in _CHECKPOINT_KEYS.items() if key in raw}
+        values = {} if model is None else _published_loop(raw, source, model)
+        values |= {field: _translate(field, raw[key]) for key, field in _CHECKPOINT_KEYS.items() if key in raw}
         try:
             return cls(**{field: value for field, value in values.items() if value is not None})
         except InvalidOption as error:
@@ -183,6 +201,26 @@ _CHECKPOINT_KEYS = {
     "alg_temp": "algorithm_temperature",
     **{name: name for name in ("eos_penalty", "eps", "steps", "temperature", "top_p", "top_k")},
 }
+
+SAMPLERS: Mapping[str, Mapping[str, Any]] = {
+    "block_diffusion": {"algorithm": "maskgit_plus", "reveal": "low_confidence:0.9"},
+    "fast_dllm_v2": {"algorithm": "maskgit_plus", "reveal": "low_confidence:0.9", "block_length": 8},
+    "bd3lm": {"algorithm": "maskgit_plus", "align": "answer"},
+}
+"""The published loops of block-causal models: DreamReasoner's, Fast-dLLM v2's, and that of BD3-LM in dllm."""
+
+
+def _published_loop(raw: Mapping[str, Any], source: Path | str, model: ModelConfig) -> dict[str, Any]:
+    """The options of the loop that a block-causal `model` was published with."""
+    if model.causal_block is None:
+        return {}
+    name = raw.get("sampler", "fast_dllm_v2" if model.shift else "block_diffusion")
+    if name not in SAMPLERS:
+        raise InvalidConfig(source, [f"sampler is {describe(name)}, expected one of {', '.join(SAMPLERS)}"])
+    values = dict(SAMPLERS[name])
+    if "block_length" in values:
+        values["block_length"] = min(values["block_length"], model.causal_block)
+    return values
 
 
 def _translate(name: str, value: Any) -> Any:

@@ -12,16 +12,18 @@ import numpy as np
 
 from ..arrays import IntArray
 from ..errors import Cancelled
-from ..format.model_config import ModelConfig
 from ..inference.network import Network
 from .canvas import Canvas, Draft
 from .config import GenerationConfig
-from .length import ElasticHoles, EndOfText, grow_canvas
+from .finished_blocks import FinishedBlocks
+from .kv_cache import KvCache
+from .length import ElasticHoles, EndOfText, OpenEnd, grow_canvas
 from .loop import Revealed, SequencePlan, denoise
 from .options import RunOptions
 from .results import CanvasReader, Generation, Step
-from .schedule import BlockSchedule
+from .schedule import Blocks
 from .strategies import (
+    align_blocks,
     create_biases,
     create_cache,
     create_elastic_reveal,
@@ -44,7 +46,7 @@ class Task:
     most_hole_tokens: int | None = None
     """Up to how many tokens its holes may grow together; None = they keep their size."""
     most_new_tokens: int | None = None
-    """Up to how many tokens its end may grow before it is denoised; None = it keeps its size."""
+    """Up to how many tokens its end may grow, before it is denoised, or block by block; None = it keeps its size."""
 
 
 @dataclass
@@ -67,53 +69,66 @@ class DenoisingRun:
             [task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift
         )
         self.seed: int = secrets.randbits(32) if config.seed is None else config.seed
-        self.steps: int = 0
-        """How many steps are planned; known once the first is made."""
+        self._plans: list[SequencePlan] = []
+        self._cache: KvCache | None = None
         self._network, self._tasks, self._config, self._run_options = network, tasks, config, run_options
         self._counts = [_Counts() for _ in tasks]
         self._seconds = 0.0
 
-    def _begin(self) -> list[SequencePlan]:
+    @property
+    def steps(self) -> int:
+        """How many steps are planned so far; known once the first is made."""
+        return max(plan.blocks.steps for plan in self._plans)
+
+    def _begin(self) -> None:
         """Give the canvas its first length, and each sequence its plan."""
+        model = self._network.config
+        if model.causal_block is None:
+            self._grow()
+            self._config = fit_cache(self._config, self.canvas)
+        schedules = plan_blocks(self._config, self.canvas, model)
+        self._plans = [self._plan(row, task, schedules[row]) for row, task in enumerate(self._tasks)]
+        self._cache = create_cache(self._network, self._config, self.canvas, self._run_options.store)
+
+    def _grow(self) -> None:
         most = {row: task.most_new_tokens for row, task in enumerate(self._tasks) if task.most_new_tokens is not None}
         if most:
             ends = self._tasks[next(iter(most))].reader.ends
             for row, passes in grow_canvas(self._network, self.canvas, most, ends, self._run_options.cancel).items():
                 self._counts[row].passes += passes
-        self._config = fit_cache(self._config, self.canvas)
-        schedules = plan_blocks(self._config, self.canvas)
-        plans = [
-            self._plan(row, task, self._config, self._network.config, schedules[row])
-            for row, task in enumerate(self._tasks)
-        ]
-        self.steps = max(plan.blocks.steps for plan in plans)
-        return plans
 
-    def _plan(
-        self, row: int, task: Task, config: GenerationConfig, model: ModelConfig, blocks: BlockSchedule
-    ) -> SequencePlan:
+    def _plan(self, row: int, task: Task, blocks: Blocks) -> SequencePlan:
+        config, model = self._config, self._network.config
         draws = np.random.default_rng([self.seed, row])
         end = EndOfText(task.reader.ends, task.reader.shown_from) if config.stop_at_end else None
         if task.most_hole_tokens is None or model.expand_token_id is None:
             reveal = create_reveal(config, task.reader.ends | {model.pad_token_id})
-            return SequencePlan(blocks, reveal, draws, end, create_biases(config, model))
+            return SequencePlan(blocks, reveal, draws, end, create_biases(config, model), self._plan_end(task))
         most = task.most_hole_tokens
         elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
         blocks = plan_elastic_blocks(config, self.canvas, row, elastic)
         reveal = create_elastic_reveal(config, frozenset({model.expand_token_id, model.eos_token_id}))
         return SequencePlan(blocks, reveal, draws, end, create_biases(config, model, elastic), elastic)
 
+    def _plan_end(self, task: Task) -> OpenEnd | None:
+        block = self._network.config.causal_block
+        if block is None or task.most_new_tokens is None:
+            return None
+        offset = align_blocks(self._config, block, task.reader.shown_from)
+        return OpenEnd(task.reader, task.most_new_tokens, block, offset)
+
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""
         start = time.perf_counter()
-        plans = self._begin()
+        self._begin()
+        assert self._cache is not None
         self._seconds += time.perf_counter() - start
         run_options, config = self._run_options, self._config
         changes = denoise(
-            create_cache(self._network, config),
+            self._cache,
             self.canvas,
             create_sampler(config),
-            plans,
+            self._plans,
             self._network.config.vocab_size,
             run_options.hooks,
             run_options.cancel,
@@ -142,16 +157,18 @@ class DenoisingRun:
         ids = self.canvas.sequence(row)
         ending = reader.ending(ids, np.zeros(len(ids), dtype=bool), holes)  # what no step settled is no text
         kept = reader.shown_from + ending.tokens
+        finished = self._cache if isinstance(self._cache, FinishedBlocks) else None
         return Generation(
             text=ending.text,
             token_ids=tuple(ids[reader.shown_from :].tolist()),
             prompt_tokens=len(ids) - sum(map(len, holes)),
             new_tokens=sum(len(range(hole.start, min(hole.stop, kept))) for hole in holes),
             steps=counts.steps,
-            passes=counts.passes,
+            passes=counts.passes + (finished.prefills.get(row, 0) if finished else 0),
             seconds=self._seconds,
             seed=self.seed,
             finish_reason="stop" if ending.stopped else "length",
+            cached_tokens=finished.found.get(row, 0) if finished else 0,
             holes=tuple(reader.hole(ids, hole) for hole in holes) if task.names_holes else (),
             history=tuple(counts.history) if self._run_options.history else None,
         )

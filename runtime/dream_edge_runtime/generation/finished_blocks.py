@@ -88,7 +88,7 @@ class FinishedBlocks:
         ids, needed = canvas.sequence(row), needed - canvas.first[row]
         finished = self._begin_block(row, int(canvas.sequence_masked(row).argmax()))
         kept = self._recall(row, ids[:finished], int(needed[0]))
-        stop = min(self._begin_block(row, int(needed[-1])) + self._block, len(ids))
+        stop = min(self._begin_block(row, int(needed[-1]) + self._block), len(ids))
         most = max(MOST_AT_ONCE, self._block)
         while stop - len(kept.ids) > most:
             end = self._begin_block(row, len(kept.ids) + most)

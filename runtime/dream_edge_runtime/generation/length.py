@@ -19,6 +19,7 @@ from ..inference.network import Network, Rows
 from .canvas import Canvas
 from .kv_cache import NoCache
 from .logit_bias import NEVER
+from .results import CanvasReader
 from .schedule import Timestep
 
 IN_SIGHT = 0.5
@@ -115,6 +116,29 @@ class ElasticHoles:
 
     def _room(self, canvas: Canvas, row: int) -> int:
         return max(0, min(self.budget, self.most - sum(map(len, canvas.holes[row]))))
+
+
+@dataclass(frozen=True)
+class OpenEnd:
+    """A text that goes on by a block whenever all of it is settled, until it ends or has `most` new tokens.
+
+    For block-causal networks, where what is not there yet changes nothing. (Upstream lays out all blocks before.)
+    """
+
+    reader: CanvasReader
+    most: int
+    block: int
+    offset: int
+    """How many positions before the first token the first block begins."""
+
+    def settle(self, canvas: Canvas, row: int, revealed: IntArray) -> IntArray | None:
+        ids, masked, holes = canvas.sequence(row), canvas.sequence_masked(row), canvas.holes[row]
+        room = self.most - sum(map(len, holes))
+        if room <= 0 or masked.any() or self.reader.ending(ids, masked, holes).stopped:
+            return None
+        counts: IntArray = np.ones(len(ids), dtype=np.int64)
+        counts[-1] += min(room, self.block - (len(ids) + self.offset) % self.block)
+        return counts
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The loop: ask the network about some masked positions, propose tokens, reveal some of them, until none is masked.
 
-This is Dream's `diffusion_generate`, with each decision left to a strategy: a `Sampler` draws tokens, a `BlockSchedule`
+This is Dream's `diffusion_generate`, with each decision left to a strategy: a `Sampler` draws tokens, `Blocks`
 and a `Reveal` choose positions, a `KvCache` decides what is computed, `EndOfText` ends a text early. Two things differ
 from upstream, and neither changes what comes out: the loop ends once nothing is masked, and a step that can reveal
 nothing makes no pass.
@@ -25,14 +25,14 @@ from .length import EndOfText, LengthChange
 from .logit_bias import LogitBias, apply_biases
 from .reveal import Reveal
 from .sampling import Sampler, UniformSource
-from .schedule import BlockSchedule, BlockStep
+from .schedule import Blocks, BlockStep
 
 
 @dataclass(frozen=True)
 class SequencePlan:
     """What belongs to one sequence of the batch, so that none depends on its neighbours."""
 
-    blocks: BlockSchedule
+    blocks: Blocks
     reveal: Reveal
     draws: UniformSource
     end: EndOfText | None = None

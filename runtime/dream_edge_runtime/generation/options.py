@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from ..errors import InvalidOption, UnknownOption
-from .config import FIELDS, PARALLEL, CacheKind, GenerationConfig
+from .config import FIELDS, PARALLEL, Alignment, CacheKind, GenerationConfig
 from .finished_blocks import BlockStore
 from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
 
@@ -16,7 +16,7 @@ from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
 class Options(TypedDict, total=False):
     """Fields of `GenerationConfig`; `preset`, a name of `PRESETS` (`exact=True` is "exact"); those of `RunOptions`."""
 
-    max_new_tokens: int
+    max_new_tokens: int | None
     steps: int | None
     algorithm: str
     temperature: float
@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     threshold: float | None
     reveal: str | None
     block_length: int | None
+    align: Alignment
     cache: CacheKind
     suffix_window: int | None
     max_hole_tokens: int

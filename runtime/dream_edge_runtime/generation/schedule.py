@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
 
 import numpy as np
 
 from ..arrays import BoolArray, IntArray
+from .canvas import Canvas
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Timestep:
     """1 - s/t: the part of the masks to reveal; 1 at the last step."""
     time: np.float32 = np.float32(1)  # noqa: RUF009 - a number, so it can be shared
     """t: where the step begins, from 1 at the start down to eps."""
+    masks: int | None = None
+    """How many masks the steps share out evenly among them; None: the noise says how many."""
 
     @property
     def last(self) -> bool:
@@ -34,21 +39,42 @@ class Timestep:
 
     def quota(self, masked: int) -> int:
         """How many of `masked` positions are to be revealed at this step."""
-        return masked if self.last else int(np.float32(masked) * self.share)
+        if self.last:
+            return masked
+        return (
+            int(np.float32(masked) * self.share)
+            if self.masks is None
+            else share_out(self.masks, self.steps)[self.index]
+        )
+
+
+@cache
+def share_out(masks: int, steps: int) -> tuple[int, ...]:
+    """How many of `masks` each of `steps` steps reveals: what is left by the steps that are left, rounded.
+
+    In the arithmetic of BD3-LM's loop (Arriola et al., arXiv 2503.09573, in dllm), fp32 and then fp64.
+    """
+    counts: list[int] = []
+    one = np.float32(1)
+    for index in range(steps):
+        begin, end = (one - (one - np.float32((steps - index - done) / steps)) for done in (0, 1))
+        counts.append(round((masks - sum(counts)) * (1 - float(end / begin))))
+    return tuple(counts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """`steps` denoising steps, time running from 1 to `eps`."""
+    """`steps` denoising steps, time running from 1 to `eps`; `masks` as a `Timestep` has it."""
 
     steps: int
     eps: float = 1e-3
+    masks: int | None = None
 
     def __iter__(self) -> Iterator[Timestep]:
         times = np.linspace(1, self.eps, self.steps + 1).astype(np.float32)
         shares = np.float32(1) - times[1:] / times[:-1]
         shares[-1] = 1
-        return (Timestep(index, self.steps, share, times[index]) for index, share in enumerate(shares))
+        return (Timestep(index, self.steps, share, times[index], self.masks) for index, share in enumerate(shares))
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,21 @@ class BlockStep:
     """[masked] its masked positions on the canvas, ascending."""
     timestep: Timestep
     """Where the block's schedule is."""
+
+
+class Blocks(Protocol):
+    """How one sequence goes through its masks."""
+
+    steps: int
+    """How many steps are planned."""
+
+    def follow(self, source: IntArray) -> None:
+        """Positions have moved: each of the new ones [length] comes from one of those before."""
+        ...
+
+    def next(self, masked: BoolArray) -> BlockStep | None:
+        """The step that the masks `masked` [length] call for; None when nothing is masked or all steps are made."""
+        ...
 
 
 class BlockSchedule:
@@ -88,14 +129,11 @@ class BlockSchedule:
         self._made = [0] * blocks
 
     def follow(self, source: IntArray) -> None:
-        """Positions have moved: each of the new ones [length] belongs to the block of the one it comes from."""
+        """Each of the new positions belongs to the block of the one it comes from."""
         self.block_of = self.block_of[source]
 
     def next(self, masked: BoolArray) -> BlockStep | None:
-        """The step that the masks `masked` [length] call for; None when nothing is masked or all steps are made.
-
-        A position that was masked again, by a hook, is revealed with its block's last step.
-        """
+        """A position that was masked again, by a hook, is revealed with its block's last step."""
         positions = np.flatnonzero(masked)
         if not positions.size or sum(self._made) >= self.steps:
             return None
@@ -105,3 +143,56 @@ class BlockSchedule:
         timestep = schedule[min(self._made[block], len(schedule) - 1)]
         self._made[block] += 1
         return BlockStep(block, positions[blocks == block], timestep)
+
+
+class CausalBlocks:
+    """Fills the blocks of one sequence of a block-causal network from left to right, each by a schedule of its own.
+
+    Blocks are those of the network. A `length` divides them into smaller ones (Wu et al., "Fast-dLLM v2", arXiv
+    2509.26328). Under a shift, the first token of a block is predicted by the last of the block before it, and seen by
+    all others: it comes first, alone, as there.
+
+    Args:
+        canvas: it may grow.
+        row: which sequence.
+        block: how many positions the network's blocks have.
+        offset: how many positions before the first token the first block begins.
+        steps: of each block of `length`; None = one for each mask.
+        eps: where the time of each schedule ends.
+        length: masks in a block; None = all of the network's.
+    """
+
+    def __init__(
+        self, canvas: Canvas, row: int, block: int, offset: int, *, steps: int | None, eps: float, length: int | None
+    ) -> None:
+        self._canvas, self._row, self._block, self._offset = canvas, row, block, offset
+        self._most, self._eps, self._length = steps, eps, length or block
+        self._schedules: dict[int, list[Timestep]] = {}
+        self._made: dict[int, int] = {}
+        self.steps: int = 0
+
+    def follow(self, source: IntArray) -> None:
+        pass  # a position's place says which block it belongs to
+
+    def next(self, masked: BoolArray) -> BlockStep | None:
+        """As of a `BlockSchedule`; here, each block that begins adds its steps to those that are planned."""
+        positions = np.flatnonzero(masked)
+        if not positions.size:
+            return None
+        place = positions - self._canvas.first[self._row] + self._offset
+        within = place % self._block
+        part = np.where(within < self._canvas.shift, 0, 1 + within // self._length)
+        blocks = place // self._block * (self._block + 1) + part
+        block = int(blocks.min())
+        mine = positions[blocks == block]
+        if block not in self._schedules:
+            masks = mine.size if self._most is None else min(self._length, self._block)
+            self._schedules[block] = list(Schedule(steps=min(self._most or masks, masks), eps=self._eps, masks=masks))
+            self._made[block] = 0
+            self.steps += len(self._schedules[block])
+        if sum(self._made.values()) >= self.steps:
+            return None
+        schedule = self._schedules[block]
+        timestep = schedule[min(self._made[block], len(schedule) - 1)]
+        self._made[block] += 1
+        return BlockStep(block, mine, timestep)

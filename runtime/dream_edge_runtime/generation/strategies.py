@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..errors import InvalidOption
 from ..format.model_config import ModelConfig
 from ..inference.network import Network
 from .canvas import Canvas
 from .config import DEFAULT_BLOCK, ORIGIN, GenerationConfig
+from .finished_blocks import BlockStore, FinishedBlocks
 from .kv_cache import BlockCache, KvCache, NoCache
 from .length import ElasticHoles
 from .logit_bias import EosPenalty, Forbidden, LogitBias
@@ -14,11 +18,43 @@ from .reveal import Reveal
 from .reveal.parallel import Unrepeated
 from .reveal.scheduled import OneByOne, Origin, Quota
 from .sampling import Filters, Greedy, Judged, Multinomial, Sampler
-from .schedule import BlockSchedule
+from .schedule import Blocks, BlockSchedule, CausalBlocks
 
 
-def plan_blocks(config: GenerationConfig, canvas: Canvas) -> list[BlockSchedule]:
+def check_attention(config: GenerationConfig, model: ModelConfig) -> None:
+    """Raises InvalidOption for what does not go with the attention of `model`."""
+    block = model.causal_block
+    if block is None:
+        if config.align != "prompt":
+            raise InvalidOption("align", config.align, "needs a block-causal model: leave it out for this one")
+        return
+    kept = "does not go with a block-causal model, which keeps finished blocks anyway, exactly: leave it out"
+    unseen = "does not go with a block-causal model, which sees nothing after the block it is in: leave it out"
+    grows = "does not go with a block-causal model, whose text grows block by block anyway: leave it out"
+    if config.cache in ("prefix", "dual"):
+        raise InvalidOption("cache", config.cache, kept)
+    for name, why in (("suffix_window", unseen), ("grow_from", grows)):
+        if getattr(config, name) is not None:
+            raise InvalidOption(name, getattr(config, name), why)
+    if config.block_length is not None and config.block_length > block:
+        raise InvalidOption("block_length", config.block_length, f"must be at most {block}, the block of this model")
+
+
+def align_blocks(config: GenerationConfig, block: int, start: int) -> int:
+    """How many positions before its first token the first `block` of a sequence begins, if its masks do at `start`."""
+    return -start % block if config.align == "answer" else 0
+
+
+def _offsets(config: GenerationConfig, canvas: Canvas, block: int) -> list[int]:
+    return [align_blocks(config, block, holes[0].start) if holes else 0 for holes in canvas.holes]
+
+
+def plan_blocks(config: GenerationConfig, canvas: Canvas, model: ModelConfig) -> list[Blocks]:
     """Plan how each sequence of `canvas`, not yet begun, goes through its masks."""
+    if model.causal_block is not None:
+        options: dict[str, Any] = {"steps": config.steps, "eps": config.eps, "length": config.block_length}
+        offsets = _offsets(config, canvas, model.causal_block)
+        return [CausalBlocks(canvas, row, model.causal_block, offset, **options) for row, offset in enumerate(offsets)]
     return [
         BlockSchedule(masked, config.steps or max(1, int(masked.sum())), config.eps, config.block_length)
         for masked in canvas.masked
@@ -35,8 +71,13 @@ def fit_cache(config: GenerationConfig, canvas: Canvas) -> GenerationConfig:
     return config.replace(cache="dual", block_length=block)
 
 
-def create_cache(network: Network, config: GenerationConfig) -> KvCache:
+def create_cache(
+    network: Network, config: GenerationConfig, canvas: Canvas, store: BlockStore | None = None
+) -> KvCache:
     """What one generation asks of the network at each step. `config` is fitted."""
+    block = network.config.causal_block
+    if block is not None:
+        return FinishedBlocks(network, _offsets(config, canvas, block), store)
     if config.cache == "none" and config.suffix_window is None:
         return NoCache(network)
     return BlockCache(network, config.cache, config.suffix_window)
@@ -53,7 +94,10 @@ def create_biases(
         biases.append(Forbidden(model.expand_token_id))
     if config.eos_penalty:
         scheduled = (
-            elastic is None and config.block_length is None and isinstance(create_reveal(config), Origin | Quota)
+            elastic is None
+            and config.block_length is None
+            and model.causal_block is None
+            and isinstance(create_reveal(config), Origin | Quota)
         )
         biases.append(EosPenalty(model.pad_token_id, config.eos_penalty, config.eps, scheduled))
     return tuple(biases)
@@ -81,7 +125,7 @@ def create_sampler(config: GenerationConfig) -> Sampler:
     """How tokens are drawn and judged. With the official schedule as upstream; where a step reveals what is sure, what
     counts as sure does not depend on how tokens are drawn."""
     filters = Filters(top_p=config.top_p, top_k=config.top_k)
-    if config.parallel:
+    if config.parallel and not config.parallel[0].as_published:
         return Judged(draw_temperature=config.temperature, filters=filters)
     if config.temperature > 0:
         return Multinomial(temperature=config.temperature, filters=filters)
@@ -99,5 +143,6 @@ def create_reveal(config: GenerationConfig, ends: frozenset[int] = frozenset()) 
     ranking = Ranking(order, config.algorithm_temperature)
     if config.parallel:
         strategy, value = config.parallel
-        return Unrepeated(strategy(ranking=ranking, value=value), ends)
+        reveal = strategy(ranking=ranking, value=value)
+        return reveal if strategy.as_published else Unrepeated(reveal, ends)
     return Quota(ranking)

@@ -17,7 +17,7 @@ from dream_edge_runtime.generation.reveal.parallel import ConfidenceFactor
 
 NOT_A_NUMBER = (True, "1", [1], float("nan"), float("inf"), -1, 10**400)
 BAD: dict[str, tuple[Any, ...]] = {
-    "max_new_tokens": (*NOT_A_NUMBER, 0, 1.0, None),
+    "max_new_tokens": (*NOT_A_NUMBER, 0, 1.0),
     "steps": (*NOT_A_NUMBER, 0, 2.5),
     "algorithm": ("best", "", None, 3, ["origin"]),
     "temperature": (*NOT_A_NUMBER, 1e-30, None),
@@ -30,6 +30,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "threshold": (*NOT_A_NUMBER, 0, 1.0001),
     "reveal": (3, "", "klass", "factor:x", "factor:0", "factor:nan", "entropy_bound:-1", "threshold:1.1"),
     "block_length": (*NOT_A_NUMBER, 0, 2.5),
+    "align": ("both", "", None, 3, ["prompt"]),
     "cache": ("both", "", None, 3, ["dual"]),
     "suffix_window": (*NOT_A_NUMBER, 2.5),
     "grow_from": (*NOT_A_NUMBER, 0, 2.5),

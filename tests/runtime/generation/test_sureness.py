@@ -101,7 +101,7 @@ def test_what_is_sure_is_revealed_in_the_order_of_the_official_loop(filters: dic
     assert (probability >= 0.5).sum() > 1
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", [name for name, strategy in STRATEGIES.items() if not strategy.as_published])
 def test_filters_make_nothing_sure(name: str) -> None:
     """In an order that does not depend on the filters, as many tokens are sure with them as without."""
     rng = np.random.default_rng(6)

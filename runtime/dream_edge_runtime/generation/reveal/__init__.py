@@ -60,6 +60,8 @@ class ParallelReveal:
     help: ClassVar[str]
     """What it reveals, X being its value."""
     source: ClassVar[str]
+    as_published: ClassVar[bool] = False
+    """Whether it judges by the distribution that tokens are drawn from, and lets neighbours be the same token."""
 
     ranking: Ranking
     value: float

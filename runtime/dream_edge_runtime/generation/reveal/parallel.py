@@ -70,6 +70,32 @@ class EntropyBound(ParallelReveal):
         return best_first[: int((excess <= self.value).sum()) if entropy[0] <= self.value else 0]
 
 
+@register("low_confidence")
+class LowConfidence(ParallelReveal):
+    """Reveal every token that is more probable than `value`, and at least the step's even share of the masks.
+
+    The published loop of block-causal models: DreamReasoner's low_confidence_dynamic, and Wu et al., "Fast-dLLM v2"
+    (arXiv 2509.26328), section 3.3, with one token at least.
+    """
+
+    within = Real(0, 1)
+    default = 0.9
+    help = "all tokens that are more than X probable, as published: by the distribution that they are drawn from"
+    source = "DreamReasoner, arXiv 2606.19257"
+    as_published = True
+
+    def choose(
+        self, proposal: Proposal, rows: Rows, positions: IntArray, timestep: Timestep, draws: UniformSource
+    ) -> IntArray:
+        best_first = self.ranking.best_first(proposal, positions, draws)
+        if timestep.last:
+            return best_first
+        sure = best_first[proposal.probability[best_first] > np.float32(self.value)]
+        share, more = divmod(timestep.masks or 0, timestep.steps)
+        least = max(1, share + (timestep.index < more))
+        return sure if sure.size >= least else best_first[:least]
+
+
 @dataclass(frozen=True)
 class Unrepeated:
     """What `reveal` chooses, but of two neighbours with the same token only the first in order, up to the last step.
