@@ -72,7 +72,9 @@ class Graph:
     def full_pass(self, ids: IntArray, valid: BoolArray, *, temperature: float = 1.0) -> Outputs:
         """Every position active, every row asked for; `valid` is false for padding on the left."""
         positions = np.maximum(valid.cumsum(axis=1) - 1, 0)
-        return self.run(ids, positions, valid[:, None], np.arange(ids.size), temperature=temperature)
+        block = positions // (self.config.causal_block or ids.shape[1])
+        seen = valid[:, None, :] & (block[:, None, :] <= block[:, :, None])
+        return self.run(ids, positions, seen, np.arange(ids.size), temperature=temperature)
 
 
 def split_name(joined: str) -> list[str]:

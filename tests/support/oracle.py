@@ -28,17 +28,22 @@ def oracle_logits(
     """Logits [batch * length, vocab] of a full pass; `vectors` are biases and norms by name."""
     batch, length = ids.shape
     positions = np.maximum(valid.cumsum(axis=1) - 1, 0)
+    block = positions // (config.causal_block or length)
+    seen = valid[:, None, :] & (block[:, None, :] <= block[:, :, None])
     hidden = embedding[ids.reshape(-1)]
     for index in range(config.num_hidden_layers):
         layer = f"model.layers.{index}"
         x = rms_norm(hidden, vectors[f"{layer}.input_layernorm.weight"], config)
-        query, key, value = (
-            (product(f"{layer}.self_attn.{part}_proj", x) + vectors[f"{layer}.self_attn.{part}_proj.bias"])
-            .reshape(batch, length, -1, config.head_dim)
-            .transpose(0, 2, 1, 3)
-            for part in "qkv"
-        )
-        attended = attend(turned(query, positions, config), turned(key, positions, config), value, valid)
+        heads = {}
+        for part in "qkv":
+            projected = product(f"{layer}.self_attn.{part}_proj", x)
+            if config.attention_bias:
+                projected = projected + vectors[f"{layer}.self_attn.{part}_proj.bias"]
+            heads[part] = projected.reshape(batch, length, -1, config.head_dim).transpose(0, 2, 1, 3)
+            if config.qk_norm and part != "v":
+                heads[part] = rms_norm(heads[part], vectors[f"{layer}.self_attn.{part}_norm.weight"], config)
+        query, key = (turned(heads[part], positions, config) for part in "qk")
+        attended = attend(query, key, heads["v"], seen)
         hidden = hidden + product(f"{layer}.self_attn.o_proj", attended)
         x = rms_norm(hidden, vectors[f"{layer}.post_attention_layernorm.weight"], config)
         gate = product(f"{layer}.mlp.gate_proj", x)
@@ -59,15 +64,15 @@ def turned(heads: DoubleArray, positions: IntArray, config: ModelConfig) -> Doub
     return np.concatenate([pairs.real, pairs.imag], axis=-1)
 
 
-def attend(query: DoubleArray, key: DoubleArray, value: DoubleArray, valid: BoolArray) -> DoubleArray:
-    """[batch * length, heads * head_dim]; every head by itself, over the valid keys only."""
+def attend(query: DoubleArray, key: DoubleArray, value: DoubleArray, seen: BoolArray) -> DoubleArray:
+    """[batch * length, heads * head_dim]; every head by itself, over the keys `seen` [batch, queries, keys] only."""
     batch, heads, length, size = query.shape
     group = heads // key.shape[1]
     merged = np.zeros((batch, length, heads, size))
     for row in range(batch):
         for head in range(heads):
-            scores = query[row, head] @ key[row, head // group][valid[row]].T / np.sqrt(size)
-            weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            weights /= weights.sum(axis=-1, keepdims=True)
-            merged[row, :, head] = weights @ value[row, head // group][valid[row]]
+            scores = query[row, head] @ key[row, head // group].T / np.sqrt(size)
+            weights = np.exp(scores - scores.max(axis=-1, keepdims=True)) * seen[row]
+            weights /= np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)  # padding may see nothing
+            merged[row, :, head] = weights @ value[row, head // group]
     return merged.reshape(batch * length, heads * size)

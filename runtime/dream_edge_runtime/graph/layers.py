@@ -97,9 +97,10 @@ class Decoder:
             widths = [count * config.head_dim for count in heads]
             products = [op.Cast(product, "float32") for product in self._project(layer, "qkv", x)]
             if config.qk_norm:
-                products = products if len(products) > 1 else op.Split(products[0], widths, axis=-1)
+                if len(products) < len(widths):
+                    products = op.Split(op.join(products), widths, axis=-1)
                 products = [*map(partial(self._norm_heads, layer), ("q_norm", "k_norm"), products), products[2]]
-            joined = op.Concat(*products, axis=-1) if len(products) > 1 else products[0]
+            joined = op.join(products)
             # rotary position embedding, pairs (i, i + head_dim / 2), in fp32; tokens are its batch, heads its positions
             apart = op.Reshape(joined, [-1, sum(heads), config.head_dim])
             turned = op.Cast(op.RotaryEmbedding(apart, canvas.cos, canvas.sin, num_heads=1), self.dtype)

@@ -117,6 +117,10 @@ class Op:
         """`value` times `factor`; itself where that is 1."""
         return value if factor == 1 else self._record("Mul", value, factor)
 
+    def join(self, values: Sequence[Value]) -> Value:
+        """`values` along the last axis; itself where there is one."""
+        return self._record("Concat", *values, axis=-1) if len(values) > 1 else values[0]
+
     def TopK(self, value: Value, k: int) -> tuple[Value, Value]:  # noqa: N802 - an operator
         """The `k` largest along the last axis, largest first, and their indices."""
         best = self._record("TopK", value, [k], outputs=2, axis=-1, largest=1, sorted=1)

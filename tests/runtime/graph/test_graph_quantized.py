@@ -19,14 +19,22 @@ from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.format.tensors import matrix_shapes
 from support.arithmetic import block_bound, block_rounded, dequantized, quantized_rows, rounding_bound
-from support.checkpoints import write_checkpoint
+from support.family import FAMILY, FULL_WIDTH, write_family_checkpoint
 from support.graphs import Graph, Outputs, split_name
 from support.oracle import DoubleArray, oracle_logits
 
 GEOMETRIES: dict[str, dict[str, Any]] = {
     "grouped": {},
-    "odd_widths": {"hidden_size": 72, "intermediate_size": 100, "num_attention_heads": 6, "num_key_value_heads": 3},
+    "odd_widths": {
+        "hidden_size": 72,
+        "intermediate_size": 100,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "head_dim": 12,
+    },
     "tied": {"tie_word_embeddings": True},
+    "blocks": FAMILY["DreamReasoner-8B"],
+    "tied_blocks": FAMILY["bd3lm-Qwen3-0.6B"],
 }
 RECIPES = {
     "int8": Recipe.for_scheme("int8"),
@@ -64,9 +72,8 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def make(directory: Path, recipe: Recipe, geometry: dict[str, Any]) -> World:
-    config = write_checkpoint(directory / "checkpoint", **geometry)
-    checkpoint = Checkpoint.open(directory / "checkpoint")
-    artifact = export(checkpoint, directory / "artifact", recipe)
+    checkpoint = write_family_checkpoint(directory / "checkpoint", **geometry)
+    config, artifact = checkpoint.config, export(checkpoint, directory / "artifact", recipe)
     sites = product_sites(Graph(artifact))
     values = {value for site in sites.values() for value in site if value is not None}
     graph = Graph(artifact, extra=sorted(values))
@@ -199,8 +206,8 @@ def block_steps(x: FloatArray | DoubleArray, block_size: int) -> DoubleArray:
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_oracle_itself_equals_the_reference(tmp_path: Path, geometry: str) -> None:
     """With the checkpoint's own weights and plain products, so that what it is used for above means something."""
-    config = write_checkpoint(tmp_path, **GEOMETRIES[geometry])
-    network = load_reference(Checkpoint.open(tmp_path)).double()
+    checkpoint = write_family_checkpoint(tmp_path, **GEOMETRIES[geometry])
+    config, network = checkpoint.config, load_reference(checkpoint).double()
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     valid = np.arange(9) >= np.array([[0], [4]])
     ids = np.random.default_rng(1).integers(config.vocab_size, size=valid.shape)
@@ -216,13 +223,17 @@ def test_oracle_itself_equals_the_reference(tmp_path: Path, geometry: str) -> No
     assert np.abs(found - expected)[valid.reshape(-1)].max() <= 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("scheme", "most"), [("int8", 0.05), ("int4", 0.5)])
-def test_quantized_logits_stay_near_the_reference(tmp_path: Path, scheme: str, most: float) -> None:
+MOST = {"fp16": 0.005, "int8": 0.06, "nf4": 0.4, "int4": 0.5, "mixed": 0.5}
+WIDTHS = {"narrow": {}, **FULL_WIDTH}
+
+
+@pytest.mark.parametrize("scheme", MOST)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_quantized_logits_stay_near_the_reference(tmp_path: Path, width: str, scheme: str) -> None:
     """A coarse net under the exact tests: no oracle shares a mistake with the plain fp32 network."""
-    write_checkpoint(tmp_path / "checkpoint")
-    checkpoint = Checkpoint.open(tmp_path / "checkpoint")
-    artifact = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme(scheme))
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **WIDTHS[width])
+    artifact = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme(scheme, layers=2))
     ids = np.random.default_rng(2).integers(checkpoint.config.vocab_size, size=(1, 40))
     found = Graph(artifact).full_pass(ids, np.ones_like(ids, bool))["logits"]
     expected = load_reference(checkpoint)(torch.from_numpy(ids))[0].numpy()
-    assert np.sqrt(((found - expected) ** 2).mean()) <= most * expected.std()
+    assert np.sqrt(((found - expected) ** 2).mean()) <= MOST[scheme] * expected.std()
