@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
+import dream_edge
 from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import KeyValues, Rows
+from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.text.tokenizer import Tokenizer
 
+from .networks import tiny_vocabulary
 from .remembering import Snapshot
 
+BLOCK = 8
+MASK, END = 47, 46  # of `tiny_vocabulary`
 LogitsOf = Callable[[list[int]], FloatArray]
 """Logits [length, vocab] of the whole canvas, row i for position i (whatever the shift of the network)."""
 
@@ -21,16 +28,16 @@ LogitsOf = Callable[[list[int]], FloatArray]
 class BlockNetwork:
     """Logits that depend on every token that a position attends to, computed in this pass or an earlier one."""
 
-    def __init__(self, config: ModelConfig, seed: int = 0, sureness: float = 0.75) -> None:
+    def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         self.config = config
         self._tokens = rng.standard_normal((config.vocab_size, 16))
         self._places = rng.standard_normal((config.max_position_embeddings, 16))
-        self._head = rng.standard_normal((16, config.vocab_size)) * sureness
+        self._head = rng.standard_normal((16, config.vocab_size)) * 0.75
         self.active: list[list[int]] = []
         """The positions that each pass computed."""
 
-    def _logits(self, ids: IntArray, positions: IntArray, keys: Snapshot, mask: BoolArray) -> FloatArray:
+    def logits_at(self, ids: IntArray, positions: IntArray, keys: Snapshot, mask: BoolArray) -> FloatArray:
         """fp32 [rows, vocab], given which keys [rows, keys] each row attends to; the mask is never proposed."""
         context = mask @ (self._tokens[keys.ids] * np.cos(self._places[keys.positions]))
         own = 3 * self._tokens[ids] * np.cos(self._places[positions])
@@ -49,7 +56,7 @@ class BlockNetwork:
             rows = np.maximum(0, everything - self.config.shift)
             mask = (everything + offset) // block <= (rows[:, None] + offset) // block
             whole = np.array(ids)
-            return self._logits(whole[rows], rows, Snapshot(whole, everything), mask)
+            return self.logits_at(whole[rows], rows, Snapshot(whole, everything), mask)
 
         return logits_of
 
@@ -74,9 +81,24 @@ class BlockNetwork:
         assert logit_rows.size
         self.active.append(positions.tolist())
         mask = np.broadcast_to(attention_mask[0], (len(ids), len(keys.ids)))[logit_rows]
-        logits = self._logits(ids[logit_rows], positions[logit_rows], keys, mask)
+        logits = self.logits_at(ids[logit_rows], positions[logit_rows], keys, mask)
         rows = Rows.from_logits(logits, temperature)
         return replace(rows, key_values=active if keep else None)
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    return dream_edge.load("tiny", threads=1).tokenizer
+
+
+def make_block_model(shift: int = 0, seed: int = 0, vocab_size: int = 48) -> tuple[DreamModel, BlockNetwork]:
+    """A model in blocks of `BLOCK`, and its network."""
+    network = BlockNetwork(tiny_vocabulary(vocab_size, shift=shift, causal_block=BLOCK), seed)
+    return DreamModel(network, _tokenizer()), network
+
+
+def prompt_of(length: int, seed: int = 0) -> list[int]:
+    return [int(each) for each in np.random.default_rng([seed, length]).integers(END, size=length)]
 
 
 def _propose(logits: FloatArray) -> tuple[IntArray, FloatArray]:

@@ -1,45 +1,23 @@
-"""Block-causal models: the published loops on identical logits, what is computed for them, and what callers see."""
+"""Block-causal models: the published loops on identical logits, and what is computed for them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-import dream_edge
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.generation import finished_blocks
 from dream_edge_runtime.generation.config import SAMPLERS, GenerationConfig
 from dream_edge_runtime.generation.finished_blocks import MOST_AT_ONCE
-from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.text.tokenizer import Tokenizer
-from support.block_loops import BlockNetwork, bd3lm, dream_reasoner, fast_dllm_v2
-from support.networks import tiny_vocabulary
+from support.block_loops import BLOCK, END, MASK, bd3lm, dream_reasoner, fast_dllm_v2, make_block_model, prompt_of
 
-BLOCK = 8
 LENGTHS = (1, 5, 7, 8, 9, 16, 21)
 """Of prompts: inside a block, at its end, and of several."""
-MASK, END = 47, 46
-
-
-@cache
-def tokenizer() -> Tokenizer:
-    return dream_edge.load("tiny", threads=1).tokenizer
-
-
-def make(shift: int, seed: int, sureness: float = 0.75) -> tuple[DreamModel, BlockNetwork]:
-    """A model whose network is a function of what each position attends to, and the network."""
-    network = BlockNetwork(tiny_vocabulary(shift=shift, causal_block=BLOCK), seed, sureness)
-    return DreamModel(network, tokenizer()), network
-
-
-def prompt_of(length: int, seed: int = 0) -> list[int]:
-    return [int(each) for each in np.random.default_rng([seed, length]).integers(END, size=length)]
 
 
 def assert_steps(history: Sequence[IntArray] | None, expected: Sequence[Sequence[int]]) -> None:
@@ -63,7 +41,7 @@ def test_steps_are_those_of_block_diffusion_generate(length: int, threshold: flo
     if threshold is None and BLOCK % (steps or BLOCK):
         pytest.skip("the static loop shares masks out as BD3-LM's does")
     for seed in range(3):
-        model, network = make(0, seed)
+        model, network = make_block_model(0, seed)
         prompt = prompt_of(length, seed)
         new = 3 * BLOCK - length % BLOCK  # it always computes whole blocks
         expected = dream_reasoner(network.predictions(), prompt, new, BLOCK, MASK, threshold=threshold, steps=steps)
@@ -80,7 +58,7 @@ def test_steps_are_those_of_block_diffusion_generate(length: int, threshold: flo
 def test_steps_are_those_of_fast_dllm_v2(length: int, threshold: float) -> None:
     """Sub-blocks inside a block; the first token of a block from the last row of the one before it."""
     for seed in range(3):
-        model, network = make(1, seed)
+        model, network = make_block_model(1, seed)
         prompt = prompt_of(length, seed)
         expected = fast_dllm_v2(network.predictions(), prompt, 3, BLOCK, 4, MASK, END, threshold)
         reveal = f"low_confidence:{threshold}"
@@ -98,7 +76,7 @@ def test_steps_are_those_of_fast_dllm_v2(length: int, threshold: float) -> None:
 def test_steps_are_those_of_bd3lm(length: int, steps: int) -> None:
     """The answer begins a block; the last one may be shorter."""
     for seed in range(3):
-        model, network = make(0, seed)
+        model, network = make_block_model(0, seed)
         prompt = prompt_of(length, seed)
         expected = bd3lm(network.predictions(-length % BLOCK), prompt, 3 * BLOCK, BLOCK, MASK, END, steps)
         config = GenerationConfig(max_new_tokens=3 * BLOCK, steps=steps, **SAMPLERS["bd3lm"])
@@ -116,7 +94,7 @@ def test_nothing_is_computed_twice(shift: int, length: int, options: dict[str, A
 
     Under a shift, the first token of a block is told by the last pass over the block before it.
     """
-    model, network = make(shift, 1)
+    model, network = make_block_model(shift, 1)
     config = GenerationConfig(max_new_tokens=3 * BLOCK, **{"algorithm": "maskgit_plus", **options})
     found = model.generate(prompt_of(length), config, history=True)
     assert found.history is not None
@@ -142,7 +120,7 @@ def test_a_long_prompt_is_computed_in_parts_that_see_what_a_whole_pass_sees(monk
     texts = []
     for most in (BLOCK, 3 * BLOCK + 1, 1000):
         monkeypatch.setattr(finished_blocks, "MOST_AT_ONCE", most)
-        model, network = make(0, 2)
+        model, network = make_block_model(0, 2)
         texts.append(model.generate(prompt_of(77), max_new_tokens=20).token_ids)
         assert max(map(len, network.active)) <= max(most, 2 * BLOCK)
     assert texts[0] == texts[1] == texts[2]
@@ -150,7 +128,7 @@ def test_a_long_prompt_is_computed_in_parts_that_see_what_a_whole_pass_sees(monk
 
 def test_a_hook_may_rewrite_a_finished_block() -> None:
     """What stood there is computed again, and seen as it is now; what is masked again is revealed again."""
-    model, network = make(0, 0)
+    model, network = make_block_model(0, 0)
     prompt, passes = prompt_of(12), []
 
     def rewrite(step: int | None, ids: IntArray) -> IntArray:
