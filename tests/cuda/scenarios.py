@@ -29,7 +29,8 @@ def load(artifact: Artifact) -> tuple[OnnxNetwork, Card]:
 
 def run(network: OnnxNetwork, active: int, rows: int = 32, past: KeyValues | None = None, cached: int = 0) -> Rows:
     ids, positions = np.zeros((1, active), np.int64), np.arange(active)[None]
-    mask = np.ones((1, 1, cached + active), bool)
+    queries = active if network.config.causal_block else 1
+    mask = np.ones((1, queries, cached + active), bool)
     return network.forward(ids, positions, mask, np.arange(rows), 0.0, past=past, keep=True)
 
 

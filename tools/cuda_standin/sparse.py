@@ -28,9 +28,39 @@ def dream_7b(layers: int = 28) -> ModelConfig:
         intermediate_size=18944,
         num_attention_heads=28,
         num_key_value_heads=4,
+        head_dim=128,
         vocab_size=152064,
         max_position_embeddings=131072,
         context=2048,
+    )
+
+
+def qwen3_06b(layers: int = 28) -> ModelConfig:
+    """The smallest of the family with norms of heads: block-causal, a tied head."""
+    return replace(
+        dream_7b(layers),
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151936,
+        tie_word_embeddings=True,
+        attention_bias=False,
+        qk_norm=True,
+        causal_block=32,
+        shift=0,
+    )
+
+
+def dreamreasoner_8b(layers: int = 36) -> ModelConfig:
+    """DreamReasoner's geometry."""
+    return replace(
+        qwen3_06b(layers),
+        hidden_size=4096,
+        intermediate_size=12288,
+        num_attention_heads=32,
+        tie_word_embeddings=False,
     )
 
 

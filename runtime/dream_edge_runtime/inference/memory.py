@@ -13,7 +13,7 @@ from ..format.manifest import Manifest
 from ..format.memory import CANVAS, MemoryEstimate, estimate_memory
 from ..format.model_config import ModelConfig
 from ..format.recipe import Recipe, Target, WeightFormat
-from ..format.tensors import EMBEDDING, LM_HEAD, matrix_groups, matrix_shapes
+from ..format.tensors import EMBEDDING, LM_HEAD, matrix_groups, matrix_shapes, weight_of
 from ..host import free_gpu_memory, free_memory
 from .cuda import TRIED_ROWS, multiplies_packed
 
@@ -59,8 +59,11 @@ def estimate_gpu_memory(
         for names in formats.products(group, recipe.joined)
         if names != (EMBEDDING,)
     }
+    places = product_places(config, recipe, "cuda")
+    if config.tie_word_embeddings and formats.lm_head.kind == "float":  # looked up and multiplied as it is
+        del places[weight_of(LM_HEAD)]
     # every weight is an allocation of its own, so that each ends with a part of a page that nothing uses
-    loaded = sum(_in_pages(_loaded_bytes(place)) for place in product_places(config, recipe, "cuda").values())
+    loaded = sum(_in_pages(_loaded_bytes(place)) for place in places.values())
     copies = {names: _copy_bytes(*product) for names, product in products.items()}
     # of gate and up: both together, each by itself, their product
     layer = max(_attention_bytes(config, tokens), 5 * 2 * tokens * config.intermediate_size)
@@ -68,7 +71,7 @@ def estimate_gpu_memory(
     # keys and values of all layers: of the pass before, and of this one, which come twice while they are appended
     layer += 3 * config.num_hidden_layers * 2 * config.kv_size * 2 * tokens
     # hidden states and norms, sines and cosines of each head's angles
-    layer += tokens * (10 * config.hidden_size + 4 * (config.hidden_size + 2 * config.kv_size))
+    layer += tokens * (10 * config.hidden_size + 4 * (config.query_size + 2 * config.kv_size))
     # of the logits there are five at once: those of the pass before, and of this one as they are, divided by the
     # temperature, as probabilities, as logarithms
     asked = min(rows, tokens)
@@ -116,4 +119,4 @@ def _copy_bytes(weights: WeightFormat, outputs: int, inputs: int) -> int:
 
 def _attention_bytes(config: ModelConfig, tokens: int) -> int:
     """Queries, keys and values in fp32 and fp16, keys and values repeated for each head, the mask."""
-    return 3 * tokens * tokens + tokens * (14 * config.hidden_size + 12 * config.kv_size)
+    return 3 * tokens * tokens + tokens * (14 * config.query_size + 12 * config.kv_size)
