@@ -17,6 +17,7 @@ from dream_edge_runtime.errors import (
     ArtifactNotFound,
     CheckpointNotFound,
     DreamEdgeError,
+    InvalidOption,
     MissingExtra,
     UnsupportedArtifact,
 )
@@ -24,7 +25,8 @@ from dream_edge_runtime.files.writing import explain_write_errors
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.generation.config import GenerationConfig
-from dream_edge_runtime.host import default_threads, expand_home, installed_version
+from dream_edge_runtime.generation.prefix_store import PrefixStore, suggest_limit
+from dream_edge_runtime.host import default_threads, expand_home, free_gpu_memory, free_memory, installed_version
 from dream_edge_runtime.inference.devices import choose_device
 from dream_edge_runtime.inference.memory import check_memory
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
@@ -52,6 +54,7 @@ def load(
     as_int8: bool = False,
     memory_check: bool = True,
     self_check: bool = True,
+    prefix_cache_bytes: int | None = None,
     progress: OnProgress = silent,
 ) -> DreamModel:
     """Load an artifact.
@@ -69,6 +72,10 @@ def load(
         memory_check: refuse to load what the free memory cannot hold.
         self_check: try each kind of matrix product on this processor or GPU first, which takes milliseconds;
             DREAM_EDGE_SELF_CHECK=0 in the environment switches it off for the commands too.
+        prefix_cache_bytes: up to how much a block-causal model keeps of the blocks it has computed, for texts that
+            begin in the same way, such as the next turn of a conversation; 0 = nothing, None = a quarter of the memory
+            that is free once it is loaded, at most 4 GiB. Other models keep nothing: what a token's keys and values
+            are depends on all that follows it.
         progress: told of a download and of the int8 copy in bytes, and when loading begins.
 
     Raises:
@@ -79,13 +86,15 @@ def load(
         TooLittleMemory: the model does not fit what is free; the error names schemes that would.
         WrongProduct: ONNX Runtime multiplies wrongly on this processor or GPU.
         OnnxRuntimeUnfit: it does not run the model, being too old for example.
-        InvalidOption: `device` or `threads` has no such value.
+        InvalidOption: `device`, `threads` or `prefix_cache_bytes` has no such value.
         MissingExtra: what this takes is not installed.
         NothingToRequantize: `as_int8`, and its weights are not in 4 bits.
         NotEnoughDisk, NotWritable: `as_int8`, and there is no room for the copy, or no place that can be written.
         UnsafeCache: `as_int8`, and others can write to the user's cache.
         HubError: the model has to be fetched, and cannot be.
     """
+    if prefix_cache_bytes is not None and (type(prefix_cache_bytes) is not int or prefix_cache_bytes < 0):
+        raise InvalidOption("prefix_cache_bytes", prefix_cache_bytes, "must be a number of bytes; 0 keeps nothing")
     artifact = open_artifact(name, progress=progress)
     if verify:
         artifact.verify(progress)
@@ -100,7 +109,15 @@ def load(
     tokenizer = artifact.tokenizer()  # before the weights: a bad one is found at once
     network = OnnxNetwork(artifact, device=device, threads=threads, memory_check=memory_check, self_check=self_check)
     progress(Progress(f"loading {name}", 1, 1, ""))
-    return DreamModel(network, tokenizer, defaults, ends=listed_ends(artifact.manifest.generation))
+    prefixes = _open_store(network, prefix_cache_bytes)
+    return DreamModel(network, tokenizer, defaults, ends=listed_ends(artifact.manifest.generation), prefixes=prefixes)
+
+
+def _open_store(network: OnnxNetwork, limit: int | None) -> PrefixStore | None:
+    block = network.config.causal_block
+    if limit is None and block is not None:
+        limit = suggest_limit(free_gpu_memory() if network.device == "cuda" else free_memory())
+    return PrefixStore(block, limit) if block and limit else None
 
 
 def verify(name: str | Path, *, progress: OnProgress = silent) -> Artifact:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
 from .errors import CanvasTooLong, InvalidOption
@@ -12,6 +12,7 @@ from .generation.canvas import Draft
 from .generation.config import DEFAULT_NEW_TOKENS, GenerationConfig
 from .generation.denoising import Denoising, DenoisingRun, Task
 from .generation.options import Options, RunOptions, resolve
+from .generation.prefix_store import PrefixStore
 from .generation.results import CanvasReader, Generation, gather_given
 from .generation.strategies import align_blocks, check_attention
 from .inference.network import Network
@@ -23,7 +24,8 @@ from .text.tokenizer import AlignedText, Tokenizer
 
 @dataclass(frozen=True)
 class DreamModel:
-    """A network and its tokenizer. Immutable, and shared by threads: a generation's state lives in its call.
+    """A network and its tokenizer. Immutable, and shared by threads: a generation's state lives in its call. Only
+    `prefixes` remembers, and says nothing that is not computed alike without it.
 
     Every method takes a `GenerationConfig`, any of its fields as keywords (which win), and the keywords of
     `options.RunOptions`: `cancel`, `history`, `logits_hook`, `token_hook`. Arguments are checked at once, also by the
@@ -43,6 +45,8 @@ class DreamModel:
     """The longest canvas in tokens; None = what the network's configuration allows."""
     ends: frozenset[int] = frozenset()
     """Ids before which a text is cut, besides the ends of a sequence and of a turn."""
+    prefixes: PrefixStore | None = None
+    """What `network`, if it is block-causal, has computed of earlier texts, for those that begin as they did."""
 
     @property
     def config(self) -> ModelConfig:
@@ -223,7 +227,7 @@ class DreamModel:
     ) -> tuple[GenerationConfig, RunOptions]:
         settled, run_options = resolve(self.defaults, config, options)
         check_attention(settled, self.config)
-        return settled, run_options
+        return settled, replace(run_options, store=self.prefixes)
 
     def _prompt(self, prompt: Prompt, *, raw: bool, bos: bool) -> list[int]:
         if bos and not raw and isinstance(prompt, str):

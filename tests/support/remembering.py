@@ -28,12 +28,15 @@ class Snapshot:
     def nbytes(self) -> int:
         return self.ids.nbytes + self.positions.nbytes
 
-    def cut(self, count: int) -> Snapshot:
-        return Snapshot(self.ids[:count], self.positions[:count])
+    def cut(self, start: int, stop: int) -> Snapshot:
+        return Snapshot(self.ids[start:stop], self.positions[start:stop])
 
-    def append(self, others: KeyValues) -> Snapshot:
-        assert isinstance(others, Snapshot)
-        return Snapshot(np.append(self.ids, others.ids), np.append(self.positions, others.positions))
+    def append(self, *others: KeyValues) -> Snapshot:
+        parts = [self, *(each for each in others if isinstance(each, Snapshot))]
+        assert len(parts) == 1 + len(others)
+        return Snapshot(
+            np.concatenate([each.ids for each in parts]), np.concatenate([each.positions for each in parts])
+        )
 
 
 class RememberingNetwork:

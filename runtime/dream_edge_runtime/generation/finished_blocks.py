@@ -111,7 +111,7 @@ class FinishedBlocks:
         changed = np.flatnonzero(kept.ids[:size] != finished[:size])  # by a hook
         size = self._begin_block(row, min(needed, int(changed[0]) if changed.size else size))
         if kept.key_values is not None and size < len(kept.ids):
-            kept = _Kept(kept.ids[:size], kept.key_values.cut(size) if size else None)
+            kept = _Kept(kept.ids[:size], kept.key_values.cut(0, size) if size else None)
         self.found.setdefault(row, len(kept.ids))
         return kept
 
@@ -142,7 +142,7 @@ class FinishedBlocks:
             keep=finished > begin,
         )
         if finished > begin and rows.key_values is not None:
-            added = rows.key_values.cut(finished - begin)
+            added = rows.key_values.cut(0, finished - begin)
             both = added if kept.key_values is None else kept.key_values.append(added)
             self._kept[row] = _Kept(ids[:finished], both)
             if self._store:

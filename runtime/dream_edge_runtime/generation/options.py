@@ -42,7 +42,6 @@ class Options(TypedDict, total=False):
     history: bool
     logits_hook: LogitsHook | None
     token_hook: TokenHook | None
-    store: BlockStore | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +57,7 @@ class RunOptions:
     """Where a block-causal model finds the finished blocks of earlier texts, and leaves those of this one."""
 
 
-RUNNING = ("cancel", "history", "logits_hook", "token_hook", "store")
+RUNNING = ("cancel", "history", "logits_hook", "token_hook")
 SCHEDULE = ("steps", "algorithm", "algorithm_temperature", "eps")
 """Options of the official schedule, which a call gets that names one of them, no preset, and nothing of `PARALLEL`."""
 SAVING = ("block_length", "cache", "suffix_window", "grow_from")
@@ -119,9 +118,7 @@ def resolve(
     if cancel is not None and not callable(getattr(cancel, "is_set", None)):
         raise InvalidOption("cancel", cancel, "must be a threading.Event")
     hooks = Hooks(options.get("logits_hook"), options.get("token_hook"))
-    run_options = RunOptions(
-        cancel=cancel, history=bool(options.get("history")), hooks=hooks, store=options.get("store")
-    )
+    run_options = RunOptions(cancel=cancel, history=bool(options.get("history")), hooks=hooks)
     settled = config.replace(**fields) if config is not None else apply_preset(preset, defaults, fields)
     return settled, run_options
 

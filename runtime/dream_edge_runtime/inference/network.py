@@ -31,12 +31,12 @@ class KeyValues(Protocol):
         """How much memory they take."""
         ...
 
-    def cut(self, count: int) -> KeyValues:
-        """Those of the first `count` positions: a copy, unless that is all."""
+    def cut(self, start: int, stop: int) -> KeyValues:
+        """Those of the positions from `start` up to `stop`: a copy, unless that is all."""
         ...
 
-    def append(self, others: KeyValues) -> KeyValues:
-        """A copy of these, and of `others` of the same network after them."""
+    def append(self, *others: KeyValues) -> KeyValues:
+        """These, and `others` of the same network after them: a copy, unless there are none."""
         ...
 
 

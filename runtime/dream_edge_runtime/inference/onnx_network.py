@@ -70,17 +70,31 @@ class OnnxKeyValues:
     def nbytes(self) -> int:
         return sum(value.tensor_size_in_bytes() for value in self.values)
 
-    def cut(self, count: int) -> OnnxKeyValues:
-        if count == self.count and not self.padding:
+    def cut(self, start: int, stop: int) -> OnnxKeyValues:
+        if (start, stop, self.padding) == (0, self.count, 0):
             return self
-        return OnnxKeyValues([_move(value, value.numpy()[:, :, :count].copy()) for value in self.values])
+        return OnnxKeyValues([_move(value, value.numpy()[:, :, start:stop].copy()) for value in self.values])
 
-    def append(self, others: KeyValues) -> OnnxKeyValues:
+    def append(self, *others: KeyValues) -> OnnxKeyValues:
         """Through the host's memory, also on CUDA: ONNX Runtime joins tensors only where a graph does."""
-        assert isinstance(others, OnnxKeyValues)
-        pairs = zip(self.cut(self.count).values, others.cut(others.count).values, strict=True)
-        joined = (np.concatenate([first.numpy(), second.numpy()], axis=2) for first, second in pairs)
-        return OnnxKeyValues([_move(value, array) for value, array in zip(self.values, joined, strict=True)])
+        if not others:
+            return self
+        parts = [self.values]
+        for other in others:
+            assert isinstance(other, OnnxKeyValues)
+            parts.append(other.values)
+        counts = [self.count, *(other.count for other in others)]
+        return OnnxKeyValues(
+            [
+                _move(
+                    layer[0],
+                    np.concatenate(
+                        [value.numpy()[:, :, :count] for value, count in zip(layer, counts, strict=True)], axis=2
+                    ),
+                )
+                for layer in zip(*parts, strict=True)
+            ]
+        )
 
 
 def _move(value: Any, array: NDArray[Any]) -> Any:
@@ -142,6 +156,11 @@ class OnnxNetwork:
             cuda.check_session(self._session, self._path)
         if self_check and self._target == self._device and os.environ.get("DREAM_EDGE_SELF_CHECK") != "0":
             check_products(artifact, self._target, bits, self._create)
+
+    @property
+    def device(self) -> Target:
+        """Where it runs."""
+        return self._device
 
     def _create(self, graph: bytes, directory: str = "") -> Any:
         """A session of `graph`, whose weights lie in files in `directory`."""

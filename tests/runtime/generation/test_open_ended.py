@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.errors import Cancelled, CanvasTooLong, InvalidConfig, InvalidOption
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.generation.config import DEFAULT_NEW_TOKENS, SAMPLERS, GenerationConfig
-from dream_edge_runtime.inference.network import KeyValues
+from dream_edge_runtime.generation.prefix_store import PrefixStore
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 from support.block_loops import (
@@ -263,35 +264,16 @@ def test_exact_is_the_published_loop() -> None:
 # --- between texts ---------------------------------------------------------------------------------------------------
 
 
-class Store:
-    """Keeps the last sequence, and finds what another has in common with it, in whole blocks."""
-
-    def __init__(self) -> None:
-        self.ids, self.offset, self.kept = np.empty(0, np.int64), 0, list[KeyValues]()
-
-    def find(self, ids: IntArray, offset: int) -> KeyValues | None:
-        size = min(len(ids), len(self.ids))
-        equal = int(np.append(self.ids[:size] == ids[:size], False).argmin())
-        equal = max(0, equal - (equal + offset) % BLOCK)
-        return self.kept[-1].cut(equal) if equal and offset == self.offset else None
-
-    def keep(self, ids: IntArray, offset: int, key_values: KeyValues) -> None:
-        assert key_values.count == len(ids)
-        assert (len(ids) + offset) % BLOCK == 0
-        self.ids, self.offset = ids, offset
-        self.kept.append(key_values)
-
-
 @pytest.mark.parametrize("shift", [0, 1])
 def test_what_a_store_has_is_not_computed_again(shift: int) -> None:
     """A second prompt that goes on from the first text, or from its beginning; the same text as without a store."""
     model, network = make_block_model(shift)
-    store = Store()
+    store = PrefixStore(BLOCK, 1 << 20)
+    keeping = replace(model, prefixes=store)
     options: dict[str, Any] = {"max_new_tokens": 28, "threshold": 0.5}
-    first = model.generate(prompt_of(19), store=store, **options)
+    first = keeping.generate(prompt_of(19), **options)
     assert first.cached_tokens == 0
-    kept = len(store.ids)
-    assert kept == (19 + 28 - 1) // BLOCK * BLOCK
+    assert store.usage.blocks == (19 + 28 - 1) // BLOCK
     whole = [*prompt_of(19), *first.token_ids]
     for prompt, found in (
         ([*whole, *prompt_of(20, 1)], 40),
@@ -300,17 +282,16 @@ def test_what_a_store_has_is_not_computed_again(shift: int) -> None:
         (prompt_of(18, 3), 0),
     ):
         network.active.clear()
-        second = model.generate(prompt, store=store, **options)
+        second = keeping.generate(prompt, **options)
         assert second.cached_tokens == found
         assert min(map(min, network.active)) == found
         assert second.token_ids == model.generate(prompt, **options).token_ids
 
 
 def test_blocks_that_begin_elsewhere_are_not_found() -> None:
-    model, _ = make_block_model()
-    store = Store()
-    model.generate(prompt_of(19), store=store, max_new_tokens=20)
-    assert model.generate(prompt_of(19), store=store, max_new_tokens=20, align="answer").cached_tokens == 0
+    model = replace(make_block_model()[0], prefixes=PrefixStore(BLOCK, 1 << 20))
+    model.generate(prompt_of(19), max_new_tokens=20)
+    assert model.generate(prompt_of(19), max_new_tokens=20, align="answer").cached_tokens == 0
 
 
 # --- on a real graph -------------------------------------------------------------------------------------------------

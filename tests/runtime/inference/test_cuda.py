@@ -76,7 +76,7 @@ def test_padding_changes_nothing(artifact: Artifact, monkeypatch: pytest.MonkeyP
         assert later.key_values is not None
         joined = first.key_values.append(later.key_values)
         again = network.forward(
-            ids[:, :1], positions[:, :1], np.ones((2, 1, 19), bool), np.arange(2), 0.0, past=joined.cut(18)
+            ids[:, :1], positions[:, :1], np.ones((2, 1, 19), bool), np.arange(2), 0.0, past=joined.cut(0, 18)
         )
         passes.append((first, later, again))
     for plain, padded in zip(*passes, strict=True):

@@ -113,14 +113,17 @@ def test_keys_and_values_are_cut_and_joined(artifact: Artifact) -> None:
     assert full.key_values is not None
     config = network.config
     assert full.key_values.nbytes == 4 * 2 * config.num_hidden_layers * 9 * config.kv_size
-    first = full.key_values.cut(2)
+    first = full.key_values.cut(0, 2)
     later = network.forward(ids[:, 2:], positions[:, 2:], valid, np.arange(7), 0.0, past=first, keep=True).key_values
     assert later is not None
-    joined = first.append(later.cut(4))
+    joined = first.append(later.cut(0, 4))
     assert (full.key_values.count, first.count, later.count, joined.count) == (9, 2, 7, 6)
     part = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=joined)
-    seen = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=full.key_values.cut(6))
-    mixed = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=later.cut(4).append(first))
+    seen = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=full.key_values.cut(0, 6))
+    mixed = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=later.cut(0, 4).append(first))
+    pieces = full.key_values.cut(0, 1).append(full.key_values.cut(1, 4), full.key_values.cut(4, 6))
+    pieced = network.forward(ids[:, 6:], positions[:, 6:], valid, np.arange(3), 0.0, past=pieces)
+    assert (pieced.fetch_logits() == seen.fetch_logits()).all()
     for each in (part, seen, mixed):  # in any order
         np.testing.assert_allclose(each.fetch_logits(), full.fetch_logits()[6:], rtol=0, atol=1e-4)
 
