@@ -28,6 +28,7 @@ from dream_edge_runtime.requantize.matrix import dequantize
 from support.arithmetic import saturating_product
 from support.artifacts import make_artifact
 from support.checkpoints import random_weights, write_checkpoint, write_weights
+from support.family import FAMILY, write_family_checkpoint
 
 WIDE: dict[str, Any] = {"hidden_size": 256, "intermediate_size": 512}
 RECIPES = {
@@ -61,6 +62,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", RECIPES)
 def test_right_kernels_pass(checkpoint: Path, tmp_path: Path, name: str) -> None:
     made = export(Checkpoint.open(checkpoint), tmp_path / "artifact", RECIPES[name])
+    for bits in (EIGHT_BITS, SEVEN_BITS):
+        check_products(made, "cpu", bits, make_session)
+
+
+@pytest.mark.parametrize("scheme", ["fp32", "fp16", "int8", "int4", "mixed"])
+@pytest.mark.parametrize("name", FAMILY)
+def test_right_kernels_pass_in_every_form(tmp_path: Path, name: str, scheme: str) -> None:
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY[name])
+    made = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme(scheme, layers=2))
     for bits in (EIGHT_BITS, SEVEN_BITS):
         check_products(made, "cpu", bits, make_session)
 
@@ -172,11 +182,21 @@ WRONG: dict[str, tuple[str, str, Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+WRONG_AT_ONE_END: dict[str, tuple[str, str, Change, str]] = {
+    "shared: looked up": ("int8", "embed_tokens.weight", turned, "look-up of 8-bit integers"),
+    "shared: steps": ("int4", "embed_tokens.scales", turned, "look-up of 8-bit integers"),
+    "shared: multiplied": ("int4", "lm_head.weight", turned, "product of 8-bit integers"),
+}
+
+
+@pytest.mark.parametrize("case", [*WRONG, *WRONG_AT_ONE_END])
 def test_wrong_kernel_is_found(checkpoint: Path, tmp_path: Path, case: str) -> None:
     """Played by a graph in which it reads other numbers than were stored."""
-    scheme, tensor, change, said = WRONG[case]
-    made = export(Checkpoint.open(checkpoint), tmp_path / "artifact", Recipe.for_scheme(scheme, layers=2))
+    scheme, tensor, change, said = (WRONG | WRONG_AT_ONE_END)[case]
+    opened = Checkpoint.open(checkpoint)
+    if case in WRONG_AT_ONE_END:
+        opened = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY["mdlm-Qwen3-0.6B"])
+    made = export(opened, tmp_path / "artifact", Recipe.for_scheme(scheme, layers=2))
     changed = []
 
     def create(graph: bytes) -> Any:

@@ -11,10 +11,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from dream_edge_export.export import export
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CorruptArtifact, NotEnoughDisk, NothingToRequantize, NotWritable, UnsafeCache
-from dream_edge_runtime.format.recipe import ROW
+from dream_edge_runtime.format.recipe import ROW, TABLE, Recipe
 from dream_edge_runtime.format.tensors import EMBEDDING, matrix_shapes, vector_sizes
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Progress
@@ -22,6 +23,7 @@ from dream_edge_runtime.requantize.artifact import requantize
 from dream_edge_runtime.requantize.cache import Int8Cache
 from support.arithmetic import dequantized
 from support.artifacts import WEIGHTS, change_bytes, make_artifact
+from support.family import FAMILY, write_family_checkpoint
 from support.graphs import split_name
 
 SMALL = ("int4", "mixed", "nf4")
@@ -88,6 +90,21 @@ def test_logits_stay_near(tmp_path: Path, scheme: str) -> None:
     small = make_artifact(tmp_path, scheme, hidden_size=128, intermediate_size=256)
     expected, found = logits(small), logits(convert(small, tmp_path / "large"))
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_form_is_converted(tmp_path: Path, name: str) -> None:
+    """A head that is the embedding is in 8-bit rows already, and stays as it is: its bytes are copied, once."""
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY[name])
+    small = export(checkpoint, tmp_path / "small", Recipe.for_scheme("int4"))
+    large = convert(small, tmp_path / "large")
+    expected, found = logits(small), logits(large)
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+    if checkpoint.config.tie_word_embeddings:
+        assert large.manifest.recipe.targets["cpu"].lm_head == TABLE
+        before, after = tensors(small), tensors(large)
+        assert (after[f"{EMBEDDING}.weight"] == before[f"{EMBEDDING}.weight"]).all()
+        assert "lm_head.weight" not in after
 
 
 def test_bytes_do_not_depend_on_threads(artifact: Artifact, tmp_path: Path) -> None:
