@@ -1,8 +1,9 @@
-"""What the tiny Dream is trained on is the same, byte for byte, as when the bundled one was trained."""
+"""What the tiny networks are trained on: Dream's is the same, byte for byte, as when the bundled one was trained."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,9 +30,33 @@ def test_the_tokenizer_learns_from_the_same_texts() -> None:
 def test_the_first_step_sees_the_same_masked_canvases() -> None:
     directory = bundled(TINY)
     config = ModelConfig.read(directory / "config.json")
-    corpus = Corpus(load_tokenizer(directory), config.eos_token_id, config.mask_token_id)
+    corpus = Corpus(load_tokenizer(directory), config)
     rng, digest = np.random.default_rng([0, 0]), hashlib.sha256()
     for name, draw in corpus.tasks().items():
         for batch in draw(rng, STAGES[0][name]):
             digest.update(digest_of(batch))
     assert digest.hexdigest() == FIRST_STEP
+
+
+def test_a_block_causal_network_is_asked_about_the_last_block_of_each_row() -> None:
+    directory, block = bundled(TINY), 32
+    config = replace(ModelConfig.read(directory / "config.json"), causal_block=block, shift=0)
+    rng = np.random.default_rng(3)
+    corpus = Corpus(load_tokenizer(directory), config)
+    asked: set[int] = set()
+    whole = rows = 0
+    for draw in corpus.tasks().values():
+        for batch in draw(rng, 4000):
+            masked, valid = (batch.canvas == config.mask_token_id).numpy(), batch.valid.numpy()
+            assert masked.any(-1).all()
+            assert not (masked & ~valid).any()
+            ends = valid.sum(-1)
+            assert (valid == (np.arange(valid.shape[1]) < ends[:, None])).all()
+            last = (ends - 1) // block
+            assert (masked.argmax(-1) // block == last).all()
+            asked |= set(last.tolist())
+            whole += int((ends % block == 0).sum())
+            rows += len(ends)
+            assert float(batch.weights.min()) >= 0
+    assert asked >= {0, 1}
+    assert rows / 2 < whole < rows

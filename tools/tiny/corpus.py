@@ -13,11 +13,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from dream_edge.tasks import countdown, sudoku
+from dream_edge_runtime.format.model_config import ModelConfig
 from tools.tiny import lexicon, questions, sentences
 from tools.tiny.tokenizer import END
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+WHOLE_SHARE = 0.8
+"""Of the rows with an end of text, how many end with a whole block."""
 TAIL_WEIGHT = 0.2
 """What the end-of-text tokens after the first weigh in the loss, compared with the answer."""
 COMPUTE_SHARE = 0.7
@@ -54,10 +57,10 @@ class _Layout:
 class Corpus:
     """Draws batches of each task."""
 
-    def __init__(self, tokenizer: Tokenizer, end_id: int, mask_id: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: ModelConfig) -> None:
         self.tokenizer = tokenizer
-        self.end_id = end_id
-        self.mask_id = mask_id
+        self.config = config
+        self.end_id = config.eos_token_id
         names = {name: tokenizer.encode(name).ids[0] for name in ("=", ",", " is", ".", " plus", " minus")}
         self.equations = (
             (names["="], names[","], [names["="]]),
@@ -152,6 +155,8 @@ class Corpus:
 
     def batch(self, rng: np.random.Generator, layout: _Layout) -> Batch:
         """Mask the layout: each row's answer at a ratio of its own, its tail likewise, wholly or not at all."""
+        if self.config.causal_block is not None:
+            layout = self.cut(rng, layout, self.config.causal_block)
         masked_answer = _masked(rng, layout.answer)
         count = masked_answer.sum(-1, keepdims=True)
         rows = len(layout.tokens)
@@ -167,14 +172,35 @@ class Corpus:
         masked_answer = np.where(computed, after, masked_answer)
         weights = np.where(computed, result / np.maximum(1, result.sum(-1, keepdims=True)), weights)
         masked = masked_answer | masked_tail
-        weights[:, 1] *= ~masked[:, 0]  # one row predicts the first two places: the first goes before the second
+        if self.config.shift:  # one row predicts the first two places: the first goes before the second
+            weights[:, 1] *= ~masked[:, 0]
         return Batch(
-            canvas=torch.from_numpy(np.where(masked, self.mask_id, layout.tokens)),
+            canvas=torch.from_numpy(np.where(masked, self.config.mask_token_id, layout.tokens)),
             valid=torch.from_numpy(layout.valid),
             positions=torch.from_numpy(np.flatnonzero(masked)),
             targets=torch.from_numpy(layout.tokens[masked]),
             weights=torch.from_numpy((weights[masked] / rows).astype(np.float32)),
         )
+
+    def cut(self, rng: np.random.Generator, layout: _Layout, block: int) -> _Layout:
+        """End each row with the block that is asked about, one in which its answer has places, likelier where more.
+
+        So a row is what a decoder meets: earlier blocks are known, later ones do not exist yet. Most rows end with a
+        whole block, some where the canvas does.
+        """
+        rows, length = layout.tokens.shape
+        missing = -length % block
+        tokens = np.pad(layout.tokens, ((0, 0), (0, missing)), constant_values=self.end_id)
+        answer, valid = (np.pad(part, ((0, 0), (0, missing))) for part in (layout.answer, layout.valid))
+        after = np.arange(tokens.shape[1]) >= length
+        whole = (rng.random((rows, 1)) < WHOLE_SHARE) & layout.valid[:, -1:]
+        tail = np.pad(layout.tail, ((0, 0), (0, missing))) | (after & whole)
+        block_of = np.arange(tokens.shape[1]) // block
+        drawn = np.where(answer, rng.random(answer.shape), -1.0).argmax(-1)[:, None] // block
+        here = block_of == drawn
+        last = int(drawn.max() + 1) * block
+        seen = (block_of <= drawn) & (valid | tail)
+        return _Layout(tokens[:, :last], (answer & here)[:, :last], (tail & here)[:, :last], seen[:, :last])
 
 
 def _masked(rng: np.random.Generator, answer: BoolArray) -> BoolArray:

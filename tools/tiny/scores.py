@@ -1,9 +1,12 @@
-"""What the tiny Dream has learnt, in full precision, on held-out cases: greedy, `entropy` order, the official schedule.
+"""What a tiny network has learnt, in full precision, on held-out cases: greedy, `entropy` order, the official schedule.
 
-python -m tools.tiny.scores dream_edge/tiny --cases 1000
+    python -m tools.tiny.scores dream_edge/tiny --cases 1000
+
+A block-causal network decodes block by block: earlier blocks are final, later ones do not exist yet.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -67,18 +70,22 @@ class Scorer:
         return {"sentences": float(right.mean()), **by_holes}
 
     def complete(self, prompts: Sequence[str], new_tokens: int) -> list[str]:
-        """What follows each prompt, up to the first end-of-text token, in as many steps as new tokens."""
+        """What follows each prompt, up to the first end-of-text token, one token a step.
+
+        A block-causal network computes its last block to the end.
+        """
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(list(prompts))]
         texts = [""] * len(prompts)
         for length in sorted({len(ids) for ids in encoded}):
+            room = new_tokens + -(length + new_tokens) % (self.dream.config.causal_block or 1)
             alike = [index for index, ids in enumerate(encoded) if len(ids) == length]
             for start in range(0, len(alike), BATCH):
                 chosen = alike[start : start + BATCH]
                 prompt = torch.tensor([encoded[index] for index in chosen])
-                canvas = torch.cat([prompt, torch.full((len(chosen), new_tokens), self.dream.config.mask_token_id)], 1)
-                masked = torch.arange(length + new_tokens).expand_as(canvas) >= length
-                self.reveal(canvas, masked, official_counts(new_tokens, new_tokens))
-                for index, ids in zip(chosen, canvas[:, length:].tolist(), strict=True):
+                canvas = torch.cat([prompt, torch.full((len(chosen), room), self.dream.config.mask_token_id)], 1)
+                masked = torch.arange(length + room).expand_as(canvas) >= length
+                self.reveal(canvas, masked, official_counts)
+                for index, ids in zip(chosen, canvas[:, length : length + new_tokens].tolist(), strict=True):
                     texts[index] = self.text(ids)
         return texts
 
@@ -97,24 +104,35 @@ class Scorer:
                 places = [place for place, token in enumerate(ids) if token in words]
                 masked[row, rng.choice(places, size=holes[start + row], replace=False)] = True
             canvas[masked] = self.dream.config.mask_token_id
-            self.reveal(canvas, masked, [1] * max(holes), valid)
+            self.reveal(canvas, masked, lambda count: [1] * count, valid)
             filled += [self.tokenizer.decode(ids[: len(e)]) for ids, e in zip(canvas.tolist(), encoded, strict=True)]
         return filled
 
     @torch.inference_mode()
-    def reveal(self, canvas: Tensor, masked: Tensor, counts: Sequence[int], valid: Tensor | None = None) -> None:
-        """Fill the masked places of `canvas` in place: at each step the so many of lowest entropy in every row."""
-        for count in counts:
-            if not count:
-                continue
-            log_probabilities = shift(self.dream(canvas, valid)).log_softmax(-1)
-            log_probabilities[..., self.dream.config.mask_token_id] = -torch.inf
-            probabilities = log_probabilities.exp()
-            confidence = (probabilities * (probabilities + 1e-10).log()).sum(-1).masked_fill(~masked, -torch.inf)
-            best = confidence.argsort(dim=-1, descending=True, stable=True)[:, :count]
-            chosen = torch.zeros_like(masked).scatter_(1, best, True) & masked
-            canvas[chosen] = probabilities.argmax(-1)[chosen]
-            masked &= ~chosen
+    def reveal(
+        self, canvas: Tensor, masked: Tensor, schedule: Callable[[int], list[int]], valid: Tensor | None = None
+    ) -> None:
+        """Fill the masked places of `canvas` in place, block after block.
+
+        `schedule` says how many places of a block to reveal at each step, given how many are masked: in every row
+        those of lowest entropy.
+        """
+        length, config = canvas.shape[1], self.dream.config
+        size = config.causal_block or length
+        for stop in range(size, length + size, size):
+            seen, here = canvas[:, :stop], masked[:, :stop]
+            for count in schedule(int(here.sum(-1).max())):
+                if not count:
+                    continue
+                logits = self.dream(seen, None if valid is None else valid[:, :stop])
+                log_probabilities = (shift(logits) if config.shift else logits).log_softmax(-1)
+                log_probabilities[..., config.mask_token_id] = -torch.inf
+                probabilities = log_probabilities.exp()
+                confidence = (probabilities * (probabilities + 1e-10).log()).sum(-1).masked_fill(~here, -torch.inf)
+                best = confidence.argsort(dim=-1, descending=True, stable=True)[:, :count]
+                chosen = torch.zeros_like(here).scatter_(1, best, True) & here
+                seen[chosen] = probabilities.argmax(-1)[chosen]
+                here &= ~chosen
 
     def text(self, ids: list[int]) -> str:
         end = self.dream.config.eos_token_id
@@ -122,15 +140,14 @@ class Scorer:
         return str(self.tokenizer.decode(kept, skip_special_tokens=False))
 
 
-def official_counts(masked: int, steps: int) -> list[int]:
-    """How many places Dream's own loop reveals at each step."""
-    times = np.linspace(1, EPS, steps + 1)
+def official_counts(masked: int) -> list[int]:
+    """How many places Dream's own loop reveals at each step, as many steps as places being asked for."""
+    times = np.linspace(1, EPS, masked + 1)
     counts = []
-    for step in range(steps):
-        last = step == steps - 1
-        counts.append(masked if last else int(masked * (1 - times[step + 1] / times[step])))
+    for time, following in itertools.pairwise(times):
+        counts.append(int(masked * (1 - following / time)))
         masked -= counts[-1]
-    return counts
+    return [*counts[:-1], counts[-1] + masked] if counts else []
 
 
 def score(dream: Dream, tokenizer: Tokenizer, cases: int, seed: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
-"""Train the tiny Dream that ships in `dream_edge/tiny/`, by masked diffusion with shifted logits.
+"""Train one of the tiny networks that ship in the package, by masked diffusion.
 
     python -m tools.tiny.train dream_edge/tiny --work build/tiny
+    python -m tools.tiny.train dream_edge/tiny_blocks --network blocks --from dream_edge/tiny --work build/tiny_blocks
 
 Everything is drawn from the seed and the step, so the same command, run again after an interruption, goes on where
 its last snapshot ended. A smaller `--steps` on resuming makes the learning rate come down earlier.
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,6 +40,15 @@ GEOMETRY = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
+NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "dream": ("DreamModel", "AutoModel", {}),
+    "blocks": (
+        "DreamForCausalLM",
+        "AutoModelForCausalLM",
+        {"attention_bias": False, "block_size": 32, "head_dim": 64, "num_attention_heads": 6},
+    ),
+}
+"""Dream's form and its block-causal successor's: architecture, class to load it by, what else config.json has."""
 STAGES = {
     0: {"sudoku": 3000, "countdown": 3000, "sentences": 2000, "questions": 2400},
     400: {"sudoku": 1400, "countdown": 4200, "sentences": 2200, "questions": 3000},
@@ -193,11 +203,32 @@ def initialise(dream: Dream) -> None:
             nn.init.zeros_(parameter)
 
 
+def adapt(dream: Dream, source: Path) -> None:
+    """Begin with the weights of the checkpoint in `source`, as the published networks of this kind began with others.
+
+    Biases are dropped. New heads of queries read what initialising drew and add nothing yet.
+    """
+    given = {name: tensor.float() for name, tensor in load_file(source / "model.safetensors").items()}
+    config, old = dream.config, ModelConfig.read(source / "config.json")
+    groups, kept = (each.num_attention_heads // each.num_key_value_heads for each in (config, old))
+    heads = torch.arange(config.num_attention_heads)
+    old_rows = (heads[heads % groups < kept, None] * config.head_dim + torch.arange(config.head_dim)).flatten()
+    with torch.no_grad():
+        for name, tensor in dream.state_dict().items():
+            if "q_proj.weight" in name:
+                tensor[old_rows] = given[name]
+            elif "o_proj.weight" in name:
+                tensor.zero_()
+                tensor[:, old_rows] = given[name]
+            elif name in given:
+                tensor.copy_(given[name])
+
+
 def masked_loss(dream: Dream, batch: Batch) -> Tensor:
-    """Weighted cross-entropy at the masked places. The row before a place predicts it; the first place has its own."""
+    """Weighted cross-entropy at the masked places, by the rows that predict them; the first place has its own."""
     hidden = dream.model(batch.canvas, batch.valid).flatten(0, 1)
     length = batch.canvas.shape[1]
-    rows = torch.where(batch.positions % length == 0, batch.positions, batch.positions - 1)
+    rows = torch.where(batch.positions % length == 0, batch.positions, batch.positions - dream.config.shift)
     logits = dream.lm_head(hidden[rows])
     loss: Tensor = (F.cross_entropy(logits, batch.targets, reduction="none") * batch.weights).sum()
     return loss
@@ -209,14 +240,15 @@ def gradients(dream: Dream, batch: Batch, parameters: list[nn.Parameter]) -> tup
     return loss.item(), torch.autograd.grad(loss, parameters)
 
 
-def config_json(tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:
-    """config.json as Dream's own has it; the vocabulary is padded to a multiple of 256."""
+def config_json(network: str, tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:
+    """config.json as the published networks of its kind have it; the vocabulary is padded to a multiple of 256."""
+    architecture, auto_model, own = NETWORKS[network]
     return {
-        "architectures": ["DreamModel"],
+        "architectures": [architecture],
         "attention_dropout": 0.0,
         "auto_map": {
             "AutoConfig": "configuration_dream.DreamConfig",
-            "AutoModel": "modeling_dream.DreamModel",
+            auto_model: f"modeling_dream.{architecture}",
         },
         "bos_token_id": special[END],
         "eos_token_id": special[END],
@@ -234,6 +266,7 @@ def config_json(tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:
         "use_sliding_window": False,
         "vocab_size": -(-tokenizer_size // 256) * 256,
         **GEOMETRY,
+        **own,
     }
 
 
@@ -251,14 +284,14 @@ GENERATION = {
 }
 
 
-def prepare(directory: Path, seed: int) -> ModelConfig:
+def prepare(directory: Path, network: str, seed: int) -> ModelConfig:
     """Write the tokenizer and the configuration to `directory`, unless they are there."""
     directory.mkdir(parents=True, exist_ok=True)
     if not (directory / "config.json").exists():
         train_tokenizer(sample_texts(np.random.default_rng(seed)), directory)
         tokenizer = load_tokenizer(directory)
         special = special_ids(tokenizer)
-        config = dict(sorted(config_json(tokenizer.get_vocab_size(), special).items()))
+        config = dict(sorted(config_json(network, tokenizer.get_vocab_size(), special).items()))
         (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", "utf-8")
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     return ModelConfig.read(directory / "config.json")
@@ -282,6 +315,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="where the finished checkpoint goes")
     parser.add_argument("--work", type=Path, required=True, help="where snapshots go")
+    parser.add_argument("--network", choices=list(NETWORKS), default="dream")
+    parser.add_argument("--from", dest="source", type=Path, help="checkpoint with the same tokenizer to begin with")
     parser.add_argument("--steps", type=int, default=1720)
     parser.add_argument("--tasks", nargs="+", choices=list(STAGES[0]), default=list(STAGES[0]))
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
@@ -291,18 +326,21 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="about a sixth faster after a minute or two")
     parser.add_argument("--log-every", type=int, default=20, help="steps")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
-    parser.add_argument("--score-every", type=int, default=400, help="steps")
+    parser.add_argument("--score-every", type=int, default=400, help="steps; it takes minutes")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    config = prepare(options.checkpoint, options.seed)
+    config = prepare(options.checkpoint, options.network, options.seed)
     training = Training(config, options.seed, options.rate, options.weight_decay, options.workers)
+    if options.source:
+        adapt(training.dream, options.source)
+        training.average = {name: tensor.clone() for name, tensor in training.dream.state_dict().items()}
     if options.compile:
         training.dream.model.compile(dynamic=True)
     snapshot = options.work / "snapshot.pt"
     if snapshot.exists():
         training.restore(snapshot)
     tokenizer = load_tokenizer(options.checkpoint)
-    corpus = Corpus(tokenizer, config.eos_token_id, config.mask_token_id)
+    corpus = Corpus(tokenizer, config)
     tasks = {name: draw for name, draw in corpus.tasks().items() if name in options.tasks}
     smooth: dict[str, float] = {}
     started, tokens = time.monotonic(), 0
