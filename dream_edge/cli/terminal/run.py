@@ -86,7 +86,7 @@ def _open_display(tokenizer: Tokenizer, visual: bool, pace: float) -> Iterator[C
 
 
 class _Log:
-    """A line for every sixteenth of the text, the first step and the last."""
+    """A line for every sixteenth of the text, the first step and the last; and where a block begins."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -94,7 +94,8 @@ class _Log:
     def show(self, step: Step) -> None:
         from .canvas_view import plain_line
 
-        if step.progress >= self._next:
+        goes_on = step.moved is not None and step.moved[-1] < 0
+        if goes_on or step.progress >= self._next:
             note(printable(plain_line(step)))
             self._next = min(step.progress + _LOG_SHARE, 1.0) if step.progress < 1 else 2.0
 

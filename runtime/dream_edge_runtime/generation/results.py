@@ -31,7 +31,8 @@ class Step:
     index: int
     """Which step, from 1."""
     steps: int
-    """How many are planned. The last may come sooner: a generation ends when nothing is masked any more."""
+    """How many are planned so far. The last may come sooner: a generation ends when nothing is masked any more. A text
+    that goes on block by block plans those of a block when it gets there."""
     ids: IntArray
     """[length] the canvas: prompt, revealed tokens, and the mask id where masked."""
     masked: BoolArray
@@ -46,7 +47,7 @@ class Step:
     """[revealed] probabilities of their tokens, whatever the algorithm ranks by: after temperature and filters with the
     official schedule, else of the network's own distribution, at temperature 1 without filters."""
     progress: float
-    """The share of the holes' positions that is revealed, 0 to 1. Falls where holes grow."""
+    """The share of the holes' positions that is revealed, 0 to 1. Falls where holes grow, or a block is added."""
     _reader: CanvasReader = field(repr=False, compare=False)
     moved: IntArray | None = None
     """[length] where each position stood at the step before, -1 where it is new; None = all where they were."""
