@@ -64,6 +64,10 @@ class Metered:
     def config(self) -> ModelConfig:
         return self._network.config
 
+    @property
+    def keeps_keys(self) -> bool:
+        return self._network.keeps_keys
+
     def forward(
         self,
         input_ids: IntArray,

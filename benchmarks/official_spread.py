@@ -118,7 +118,7 @@ def official(prompts: list[list[int]], dtype: torch.dtype) -> dict[str, Texts]:
         for step in range(NEW):
             masked = (x == mask).nonzero()[:, 0]
             share = 1 - times[step + 1] / times[step] if step < NEW - 1 else torch.tensor(1.0)
-            logits = shift(network(x[None]))[0, masked].to(dtype)
+            logits = shift(network(x[None]), network.config.shift)[0, masked].to(dtype)
             confidence, tokens = judge(logits, alg)
             if alg == "origin":
                 chosen = torch.from_numpy(draws.random(len(masked))) < share

@@ -44,7 +44,7 @@ class RememberingNetwork:
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.config = config
+        self.config, self.keeps_keys = config, True
         self._tokens = rng.standard_normal((config.vocab_size, 16))
         self._places = rng.standard_normal((config.max_position_embeddings, 16))
         self._head = rng.standard_normal((16, config.vocab_size)) * 0.75

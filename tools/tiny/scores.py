@@ -125,7 +125,7 @@ class Scorer:
                 if not count:
                     continue
                 logits = self.dream(seen, None if valid is None else valid[:, :stop])
-                log_probabilities = (shift(logits) if config.shift else logits).log_softmax(-1)
+                log_probabilities = shift(logits, config.shift).log_softmax(-1)
                 log_probabilities[..., config.mask_token_id] = -torch.inf
                 probabilities = log_probabilities.exp()
                 confidence = (probabilities * (probabilities + 1e-10).log()).sum(-1).masked_fill(~here, -torch.inf)

@@ -63,11 +63,12 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.config = config
 
-    def forward(self, input_ids: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Normalised hidden states [batch, length, hidden]."""
+    def forward(self, input_ids: Tensor, valid: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Normalised hidden states [batch, length, hidden]; `mask` instead of that of the configuration."""
         valid = torch.ones_like(input_ids, dtype=torch.bool) if valid is None else valid
         positions = valid.long().cumsum(-1).sub(1).clamp(min=0)
-        angles, mask = rotary_angles(self.config, positions), attention_mask(self.config, positions, valid)
+        mask = attention_mask(self.config, positions, valid) if mask is None else mask
+        angles = rotary_angles(self.config, positions)
         hidden: Tensor = self.embed_tokens(input_ids)
         for layer in self.layers:
             hidden = layer(hidden, angles, mask)
@@ -165,6 +166,9 @@ def rotate(heads: Tensor, angles: Tensor) -> Tensor:
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
 
 
-def shift(logits: Tensor) -> Tensor:
-    """Move each row to the position it predicts: row i of the network becomes row i + 1; row 0 keeps its own."""
-    return torch.cat([logits[:, :1], logits[:, :-1]], dim=1)
+def shift(logits: Tensor, by: int) -> Tensor:
+    """Move each row of `logits` [batch, length, vocab] to the position it predicts, `by` (`config.shift`) further on.
+
+    The first position has no row before it, and keeps its own.
+    """
+    return torch.cat([logits[:, :by], logits[:, : logits.shape[1] - by]], dim=1)

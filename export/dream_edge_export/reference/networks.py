@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +28,10 @@ from .staged import StagedReference
 class ReferenceNetwork:
     """`Dream` as a `Network`, so that reference and artifact are decoded by the same code.
 
-    It remembers no keys and values: decode with `cache="none"` or `exact=True`.
+    It keeps no keys and values: decode with `cache="none"` or `exact=True`.
     """
+
+    keeps_keys = False
 
     def __init__(self, network: Dream) -> None:
         self._network = network
@@ -56,9 +58,8 @@ class ReferenceNetwork:
         if cancel is not None and cancel.is_set():
             raise Cancelled
         with torch.inference_mode():
-            hidden = self._network.model(
-                torch.from_numpy(input_ids), torch.from_numpy(attention_mask.max(axis=1))
-            ).flatten(0, 1)
+            mask = torch.from_numpy(attention_mask)
+            hidden = self._network.model(torch.from_numpy(input_ids), mask.any(dim=1), mask[:, None]).flatten(0, 1)
             logits: FloatArray = self._network.lm_head(hidden[torch.from_numpy(logit_rows)]).float().numpy()
         return Rows.from_logits(logits, temperature)
 
@@ -67,11 +68,12 @@ class ReferenceNetwork:
 class LayerwiseNetwork:
     """`Dream` as a `Network` that holds one layer at a time.
 
-    A pass reads the whole checkpoint, so that all sequences should go through it together. It remembers no keys and
-    values: decode with `cache="none"`.
+    A pass reads the whole checkpoint, so that all sequences should go through it together. It keeps no keys and values:
+    decode with `cache="none"`.
     """
 
     checkpoint: Checkpoint
+    keeps_keys: bool = field(default=False, init=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -95,11 +97,13 @@ class LayerwiseNetwork:
         length = input_ids.shape[1]
         real: BoolArray = attention_mask.max(axis=1)
         sequences = [ids[valid] for ids, valid in zip(input_ids, real, strict=True)]
+        queries = real if attention_mask.shape[1] > 1 else np.ones((len(real), 1), np.bool_)
+        masks = [mask[np.ix_(*each)] for mask, *each in zip(attention_mask, queries, real, strict=True)]
         asked = [
             logit_rows[logit_rows // length == row] % length - (length - len(ids)) for row, ids in enumerate(sequences)
         ]
         with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
-            reference = StagedReference(self.checkpoint, sequences, asked, Path(directory))
+            reference = StagedReference(self.checkpoint, sequences, asked, Path(directory), masks=masks)
             for stage in range(reference.stages):
                 if cancel is not None and cancel.is_set():
                     raise Cancelled
@@ -115,7 +119,7 @@ def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> D
     Args:
         network: another form of it than the one in memory, such as one read from the disk for every pass.
 
-    It remembers no keys and values: generate with `exact=True`, or `cache="none"`.
+    It keeps no keys and values: generate with `exact=True`, or `cache="none"`.
 
     Raises:
         InvalidTokenizer, UnreadableFile, InvalidConfig: the tokenizer's files, or generation_config.json.

@@ -12,14 +12,14 @@ A sequence is computed by itself, in fp32, with the operations of `load_referenc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dream_edge_runtime.arrays import FloatArray, IntArray
+from dream_edge_runtime.arrays import BoolArray, FloatArray, IntArray
 from dream_edge_runtime.files.writing import replace_file
 
 from ..checkpoint.checkpoint import Checkpoint
@@ -38,6 +38,7 @@ class StagedReference:
         rows: of each sequence, whose hidden states go through lm_head [asked].
         directory: for files called stage-N; for this work alone.
         rounding: what every activation goes through; None = they stay as they are, in fp32.
+        masks: of each sequence, which keys each query attends to [length or 1, length]; None = as in whole sequences.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +46,7 @@ class StagedReference:
     rows: Sequence[IntArray]
     directory: Path
     rounding: Rounding | None = None
+    masks: Sequence[BoolArray] | None = None
 
     @property
     def stages(self) -> int:
@@ -116,7 +118,12 @@ class StagedReference:
     @cached_property
     def _batches(self) -> list[Batch]:
         """Each sequence by itself, in their order."""
-        return lay_batches(([index] for index in range(len(self.sequences))), self.sequences, self.checkpoint.config)
+        groups = ([index] for index in range(len(self.sequences)))
+        batches = lay_batches(groups, self.sequences, self.checkpoint.config)
+        if self.masks is None:
+            return batches
+        masks = map(torch.from_numpy, self.masks)
+        return [replace(batch, mask=mask[None, None]) for batch, mask in zip(batches, masks, strict=True)]
 
     def _states(self, stage: int) -> Iterator[Tensor]:
         """What the file of `stage` holds, sequence by sequence."""

@@ -15,7 +15,7 @@ stale keys.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
@@ -53,10 +53,15 @@ class KvCache(Protocol):
 
 
 class NoCache:
-    """Compute everything at each step, as upstream: one pass over all sequences that ask."""
+    """Compute everything at each step, as upstream: one pass over all sequences that ask.
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    Args:
+        offsets: of each sequence of a block-causal network, how many positions before its first token the first block
+            begins; None = none.
+    """
+
+    def __init__(self, network: Network, offsets: Sequence[int] | None = None) -> None:
+        self._network, self._offsets = network, offsets
 
     def compute(
         self,
@@ -69,10 +74,11 @@ class NoCache:
         length, asking = canvas.ids.shape[1], list(asked)
         logit_rows = [canvas.logit_rows(row, asked[row]) + index * length for index, row in enumerate(asking)]
         positions = canvas.position_ids[asking]
+        places = positions + (np.array(self._offsets)[asking, None] if self._offsets else 0)
         rows = self._network.forward(
             canvas.ids[asking],
             positions,
-            attended_keys(self._network.config, positions, positions, canvas.valid[asking]),
+            attended_keys(self._network.config, places, places, canvas.valid[asking]),
             np.concatenate(logit_rows),
             temperature,
             cancel,

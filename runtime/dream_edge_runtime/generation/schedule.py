@@ -145,12 +145,23 @@ class BlockSchedule:
         return BlockStep(block, positions[blocks == block], timestep)
 
 
+def number_blocks(places: IntArray, block: int, shift: int, length: int) -> IntArray:
+    """To which block each of `places` [any] of a block-causal network belongs; blocks are filled in this order.
+
+    A `length` below that of the network's `block` divides it into smaller ones (Wu et al., "Fast-dLLM v2", arXiv
+    2509.26328). Under a shift, the first token of a block is predicted by the last of the block before it, and seen by
+    all others: it comes first, alone, as there.
+    """
+    within = places % block
+    part = np.where(within < shift, 0, 1 + within // length)
+    numbers: IntArray = places // block * (block + 1) + part
+    return numbers
+
+
 class CausalBlocks:
     """Fills the blocks of one sequence of a block-causal network from left to right, each by a schedule of its own.
 
-    Blocks are those of the network. A `length` divides them into smaller ones (Wu et al., "Fast-dLLM v2", arXiv
-    2509.26328). Under a shift, the first token of a block is predicted by the last of the block before it, and seen by
-    all others: it comes first, alone, as there.
+    Blocks are those of the network, or smaller ones: see `number_blocks`.
 
     Args:
         canvas: it may grow.
@@ -179,10 +190,8 @@ class CausalBlocks:
         positions = np.flatnonzero(masked)
         if not positions.size:
             return None
-        place = positions - self._canvas.first[self._row] + self._offset
-        within = place % self._block
-        part = np.where(within < self._canvas.shift, 0, 1 + within // self._length)
-        blocks = place // self._block * (self._block + 1) + part
+        places = positions - self._canvas.first[self._row] + self._offset
+        blocks = number_blocks(places, self._block, self._canvas.shift, self._length)
         block = int(blocks.min())
         mine = positions[blocks == block]
         if block not in self._schedules:

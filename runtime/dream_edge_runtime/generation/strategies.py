@@ -45,7 +45,9 @@ def align_blocks(config: GenerationConfig, block: int, start: int) -> int:
     return -start % block if config.align == "answer" else 0
 
 
-def _offsets(config: GenerationConfig, canvas: Canvas, block: int) -> list[int]:
+def align_sequences(config: GenerationConfig, canvas: Canvas, model: ModelConfig) -> list[int]:
+    """How many positions before its first token the first block of each sequence of `canvas` begins."""
+    block = model.causal_block or 1
     return [align_blocks(config, block, holes[0].start) if holes else 0 for holes in canvas.holes]
 
 
@@ -53,7 +55,7 @@ def plan_blocks(config: GenerationConfig, canvas: Canvas, model: ModelConfig) ->
     """Plan how each sequence of `canvas`, not yet begun, goes through its masks."""
     if model.causal_block is not None:
         options: dict[str, Any] = {"steps": config.steps, "eps": config.eps, "length": config.block_length}
-        offsets = _offsets(config, canvas, model.causal_block)
+        offsets = align_sequences(config, canvas, model)
         return [CausalBlocks(canvas, row, model.causal_block, offset, **options) for row, offset in enumerate(offsets)]
     return [
         BlockSchedule(masked, config.steps or max(1, int(masked.sum())), config.eps, config.block_length)
@@ -75,9 +77,9 @@ def create_cache(
     network: Network, config: GenerationConfig, canvas: Canvas, store: BlockStore | None = None
 ) -> KvCache:
     """What one generation asks of the network at each step. `config` is fitted."""
-    block = network.config.causal_block
-    if block is not None:
-        return FinishedBlocks(network, _offsets(config, canvas, block), store)
+    if network.config.causal_block is not None:
+        offsets = align_sequences(config, canvas, network.config)
+        return FinishedBlocks(network, offsets, store) if network.keeps_keys else NoCache(network, offsets)
     if config.cache == "none" and config.suffix_window is None:
         return NoCache(network)
     return BlockCache(network, config.cache, config.suffix_window)

@@ -134,6 +134,11 @@ class Network(Protocol):
     @property
     def config(self) -> ModelConfig: ...
 
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether a pass can go on from the keys and values of earlier ones (`past`), and keep its own (`keep`)."""
+        ...
+
     def forward(
         self,
         input_ids: IntArray,

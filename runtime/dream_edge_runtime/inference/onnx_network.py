@@ -144,6 +144,7 @@ class OnnxNetwork:
         if self._target not in graphs:
             raise DeviceUnavailable(self._target, f"{artifact.path} holds graphs for: {', '.join(sorted(graphs))}.")
         self.config: ModelConfig = artifact.manifest.config
+        self.keeps_keys: bool = True
         self._ort = import_onnxruntime()
         if memory_check:
             check_memory(artifact.path, artifact.manifest, self._target, self._device)

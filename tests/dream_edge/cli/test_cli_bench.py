@@ -146,7 +146,7 @@ def test_a_cached_pass_computes_the_block_only(random_artifact: Path) -> None:
     seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     class Watched:
-        config = network.config
+        config, keeps_keys = network.config, True
 
         def forward(self, *given: Any, **named: Any) -> Rows:
             seen.append((given, named))

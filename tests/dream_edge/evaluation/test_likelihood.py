@@ -43,7 +43,7 @@ def written_out(dream: Dream, prompt: Sequence[int], answer: Sequence[int]) -> f
         estimates = []
         for subset in combinations(range(len(answer)), size):
             canvas = [*prompt, *(dream.config.mask_token_id if i in subset else t for i, t in enumerate(answer))]
-            log_p = shift(dream(torch.tensor([canvas]))).log_softmax(-1)[0]
+            log_p = shift(dream(torch.tensor([canvas])), dream.config.shift).log_softmax(-1)[0]
             known = sum(log_p[len(prompt) + place, answer[place]].item() for place in subset)
             estimates.append(len(answer) / size * known)
         by_size.append(float(np.mean(estimates)))
@@ -98,7 +98,7 @@ def test_short_answers_get_all_their_masks() -> None:
 def test_first_choice_is_what_the_model_would_write(dream: Dream) -> None:
     canvas = torch.tensor([[*PROMPT, *[dream.config.mask_token_id] * 4]])
     for _ in range(4):
-        probabilities = shift(dream(canvas)).softmax(-1)[0]
+        probabilities = shift(dream(canvas), dream.config.shift).softmax(-1)[0]
         masked = canvas[0] == dream.config.mask_token_id
         confidence, best = probabilities.max(-1)
         position = int(confidence.masked_fill(~masked, -1).argmax())

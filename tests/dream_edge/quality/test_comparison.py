@@ -97,7 +97,7 @@ def test_masked_positions_are_predicted_by_the_row_before(world: World) -> None:
     assert any(masked.positions[0] == 0 for masked in drawn)
     reference, estimates = load_reference(world.checkpoint), []
     for masked in drawn:
-        log_p = shift(reference(torch.from_numpy(masked.canvas)[None])).log_softmax(-1)[0]
+        log_p = shift(reference(torch.from_numpy(masked.canvas)[None]), config.shift).log_softmax(-1)[0]
         estimates.append(log_p[masked.positions, masked.targets].mean().item())
     found = world.compare("fp32", seed=6).overall
     assert found.elbo_reference == pytest.approx(np.mean(estimates), rel=2e-4)  # 16 bits

@@ -82,7 +82,8 @@ def test_attention_looks_both_ways(tmp_path: Path) -> None:
 
 def test_shift_moves_each_row_to_the_position_it_predicts() -> None:
     logits = torch.arange(5.0)[None, :, None]
-    assert shift(logits)[0, :, 0].tolist() == [0, 0, 1, 2, 3]
+    assert shift(logits, 1)[0, :, 0].tolist() == [0, 0, 1, 2, 3]
+    assert shift(logits, 0)[0, :, 0].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
