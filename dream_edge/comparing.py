@@ -121,7 +121,7 @@ def compare(
     output = Output.check(report, sensitivity=sensitivity, update_card=update_card)
     opened = [open_artifact(name, progress=progress) for name in names]
     found = None if data is None else gather_texts(data)
-    checkpoint = None if reference is None else open_checkpoint(reference, _PURPOSE, progress=progress)
+    checkpoint = None if reference is None else _open_reference(reference, opened[0], progress)
     with _obtain_base(opened, checkpoint, base, save_base, found, given, progress) as kept:
         kept = extras.add(
             kept, checkpoint, is_new=base is None, tokenizer=opened[0].tokenizer(), data=found, progress=progress
@@ -135,6 +135,15 @@ def compare(
             comparisons = _add_task_scores(comparisons, opened, checkpoint, tasks, cases, shots, threads, progress)
     output.write(opened, comparisons, kept.name)
     return comparisons
+
+
+def _open_reference(reference: str | Path, artifact: Artifact, progress: OnProgress) -> Checkpoint:
+    """What its files leave open, the artifact of it says."""
+    config = artifact.manifest.config
+    mask = artifact.tokenizer().token_text(config.mask_token_id)
+    return open_checkpoint(
+        reference, _PURPOSE, attention=config.attention, shift=config.shift, mask_token=mask, progress=progress
+    )
 
 
 def _check_sources(

@@ -37,6 +37,9 @@ def export(
     calibrate: bool = False,
     calibration_data: str | Path | Sequence[Text] | None = None,
     calibration_sequences: int | None = None,
+    attention: str | None = None,
+    shift: int | None = None,
+    mask_token: str | None = None,
     force: bool = False,
     progress: OnProgress = silent,
 ) -> Artifact:
@@ -56,6 +59,8 @@ def export(
         calibrate: choose the rounding on masked texts, which loses far less and takes hours for a 7B.
         calibration_data: the texts, or a .txt or .jsonl file of them; None = built-in ones.
         calibration_sequences: masked sequences; None = 256.
+        attention, shift, mask_token: what the checkpoint's files leave open: "full" or "block-causal:32"; 0 or 1; the
+            text of the token. None = as they say.
         force: replace the artifact at `out`, once the new one is whole.
         progress: told of a download in bytes, of measuring in passes, of calibrating in layers, of exporting in bytes.
 
@@ -79,7 +84,9 @@ def export(
 
     recipe_for(1)  # refuses bad options before a checkpoint is downloaded
     name, texts = _read(calibration_data)
-    opened = open_checkpoint(checkpoint, "Exporting a checkpoint", progress=progress)
+    opened = open_checkpoint(
+        checkpoint, "Exporting a checkpoint", attention=attention, shift=shift, mask_token=mask_token, progress=progress
+    )
 
     from dream_edge_export.export import export as write
 
@@ -132,7 +139,7 @@ def _spend(
     if file is None:
         path = out.absolute().with_name(f"{out.name}.sensitivity.json")
         _log.info("Measuring first which matrices matter, kept in %s", path)
-        found = sensitivity(checkpoint.path, out=path, progress=progress)
+        found = sensitivity(checkpoint.path, out=path, **checkpoint.stated.to_dict(), progress=progress)
     else:
         path, found = Path(file), Sensitivity.read(Path(file))
         if found.model != fingerprint(checkpoint):

@@ -139,18 +139,29 @@ def open_artifact(name: str | Path, *, progress: OnProgress = silent) -> Artifac
     return Artifact.open(resolve_artifact(name, progress=progress))
 
 
-def open_checkpoint(name: str | Path, purpose: str, *, progress: OnProgress = silent) -> Checkpoint:
+def open_checkpoint(
+    name: str | Path,
+    purpose: str,
+    *,
+    attention: str | None = None,
+    shift: int | None = None,
+    mask_token: str | None = None,
+    progress: OnProgress = silent,
+) -> Checkpoint:
     """The checkpoint called `name`, its structure checked.
 
-    Raises: what `resolve_checkpoint` does; CheckpointError; MissingExtra without the libraries that read it, which says
-    what `purpose` they are for, as "Exporting a checkpoint".
+    `attention`, `shift` and `mask_token` are what its files may leave open: see `StatedFacts`.
+
+    Raises: what `resolve_checkpoint` does; CheckpointError; InvalidOption; MissingExtra without the libraries that read
+    it, which says what `purpose` they are for, as "Exporting a checkpoint".
     """
-    path = resolve_checkpoint(name, progress=progress)
     try:
         from dream_edge_export.checkpoint.checkpoint import Checkpoint
+        from dream_edge_export.checkpoint.forms import StatedFacts
     except ImportError:
         raise MissingExtra(purpose, "export") from None
-    return Checkpoint.open(path)
+    stated = StatedFacts(attention=attention, shift=shift, mask_token=mask_token)
+    return Checkpoint.open(resolve_checkpoint(name, progress=progress), stated)
 
 
 def find_or_make_int8(

@@ -65,6 +65,9 @@ def sweep(
     trajectory: bool | None = None,
     report: str | Path | None = None,
     threads: int | None = None,
+    attention: str | None = None,
+    shift: int | None = None,
+    mask_token: str | None = None,
     force: bool = False,
     progress: OnProgress = silent,
 ) -> Sweep:
@@ -79,6 +82,8 @@ def sweep(
         out: None = the name of the checkpoint and "-sweep", here.
         memory: bytes for which one is recommended; None = what is free now.
         data, sequences, longest, seed, trajectory, report, threads: see `dream_edge.compare`.
+        attention, shift, mask_token: what the checkpoint's files leave open: "full" or "block-causal:32"; 0 or 1; the
+            text of the token. None = as they say.
         force: replace artifacts in `out` that were made otherwise.
         progress: told of exporting in bytes, and of what `dream_edge.compare` tells.
 
@@ -92,7 +97,9 @@ def sweep(
     for name in names:
         name_to_recipe(name, 1)  # refuses bad names before a checkpoint is downloaded
     output = Output.check(report)
-    opened = open_checkpoint(checkpoint, "Exporting a checkpoint", progress=progress)
+    opened = open_checkpoint(
+        checkpoint, "Exporting a checkpoint", attention=attention, shift=shift, mask_token=mask_token, progress=progress
+    )
     directory = Path(f"{opened.path.name}-sweep") if out is None else Path(out)
     config = opened.config
     recipes = {name: name_to_recipe(name, config.num_hidden_layers).fit(config) for name in names}

@@ -72,6 +72,9 @@ def export(
         int | None,
         typer.Option(metavar="N", min=1, help="With --calibrate: masked sequences.  [default: 256]"),
     ] = None,
+    attention: options.Attention = None,
+    shift: options.Shift = None,
+    mask_token: options.MaskToken = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact at OUT, once the new one is whole.")
     ] = False,
@@ -96,6 +99,9 @@ def export(
             calibrate=calibrate,
             calibration_data=calibration_data,
             calibration_sequences=calibration_sequences,
+            attention=attention,
+            shift=shift,
+            mask_token=mask_token,
             force=force,
             progress=progress,
         )

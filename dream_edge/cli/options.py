@@ -37,6 +37,23 @@ Algorithm = Annotated[str, typer.Option(metavar="NAME", help=OPTIONS["algorithm"
 CheckpointArgument = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help='A Dream checkpoint: directory, owner/name, or "tiny".')
 ]
+OPEN_FACTS = "What the checkpoint's files may leave open"
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="What a position attends to: full, or block-causal:N for blocks of N.",
+        rich_help_panel=OPEN_FACTS,
+    ),
+]
+Shift = Annotated[
+    int | None,
+    typer.Option(metavar="0|1", help="How far after a row of logits its token stands.", rich_help_panel=OPEN_FACTS),
+]
+MaskToken = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="The token that stands for what is to be found.", rich_help_panel=OPEN_FACTS),
+]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),

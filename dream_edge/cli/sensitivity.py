@@ -33,6 +33,9 @@ def sensitivity(
     sequences: Annotated[int, typer.Option(metavar="N", min=2, help="Masked texts to measure on.")] = 32,
     longest: Annotated[int, typer.Option(metavar="N", min=2, help="Tokens of a text at most.")] = 128,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed for the texts and their masks.")] = 0,
+    attention: options.Attention = None,
+    shift: options.Shift = None,
+    mask_token: options.MaskToken = None,
     json: options.PrintJson = False,
 ) -> None:
     """Measure which matrices matter.
@@ -52,6 +55,9 @@ def sensitivity(
             sequences=sequences,
             longest=longest,
             seed=seed,
+            attention=attention,
+            shift=shift,
+            mask_token=mask_token,
             progress=progress,
         )
     if json:

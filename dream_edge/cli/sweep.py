@@ -52,6 +52,9 @@ def sweep(
         ),
     ] = None,
     threads: options.Threads = None,
+    attention: options.Attention = None,
+    shift: options.Shift = None,
+    mask_token: options.MaskToken = None,
     force: Annotated[bool, typer.Option("--force", help="Replace artifacts in DIR that were made otherwise.")] = False,
     json: options.PrintJson = False,
 ) -> None:
@@ -75,6 +78,9 @@ def sweep(
             trajectory=trajectory,
             report=report,
             threads=threads,
+            attention=attention,
+            shift=shift,
+            mask_token=mask_token,
             force=force,
             progress=progress,
         )

@@ -71,7 +71,7 @@ class InvalidConfig(CheckpointError):
 
     def __init__(self, path: Path | str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        remedy = "Is this the config.json of a Dream checkpoint?"
+        remedy = "Is this the config.json of a checkpoint of the family?"
         if Path(path).name != "config.json":
             remedy = "Correct it, or export an undamaged checkpoint."
         super().__init__(f"{path}: {'; '.join(problems)}. {remedy}")

@@ -22,6 +22,7 @@ from benchmarks.equal_size.subjects import BITSANDBYTES, LLAMA_CPP, OURS, Measur
 from benchmarks.equal_size.table import Point, frontier, size_table, verdict_table, verdicts
 from dream_edge.quality.measure.differences import Differences
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_export.quantize.grid import encode_linear
 from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.artifact import Artifact
@@ -53,7 +54,7 @@ def random_checkpoint(random_artifact: Artifact) -> Checkpoint:
 
 @pytest.fixture
 def config() -> ModelConfig:
-    return ModelConfig.from_dict(config_dict(vocab_size=512, hidden_size=64, intermediate_size=128))
+    return parse_config(config_dict(vocab_size=512, hidden_size=64, intermediate_size=128))
 
 
 def test_bits_are_bytes_over_parameters(config: ModelConfig) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_export.plan import plan_export
-from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from dream_edge_runtime.format.tensors import tensor_shapes
 from support.checkpoints import config_dict
@@ -39,7 +39,7 @@ def write_large(directory: Path, **geometry: Any) -> Checkpoint:
     (directory / "config.json").write_text(json.dumps(raw), "utf-8")
     write_tokenizer(directory)
     table, position = {}, 0
-    shapes = tensor_shapes(ModelConfig.from_dict(raw))
+    shapes = tensor_shapes(parse_config(raw))
     for name, shape in shapes.items():
         size = 2 * int(np.prod(shape))
         table[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [position, position + size]}

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_export.errors import NonFiniteWeights, OutputExists, OutputForeign
 from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import ArtifactError, DreamEdgeError, NotWritable
-from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.progress import Progress
 from support.checkpoints import config_dict, random_weights, write_checkpoint, write_weights
@@ -119,7 +119,7 @@ def test_what_is_not_an_artifact_is_never_replaced(checkpoint: Checkpoint, tmp_p
 
 def spoil(directory: Path) -> Checkpoint:
     """A checkpoint whose last tensor holds one NaN."""
-    weights = random_weights(ModelConfig.from_dict(config_dict()))
+    weights = random_weights(parse_config(config_dict()))
     weights["lm_head.weight"][5, 5] = torch.nan
     write_checkpoint(directory)
     write_weights(directory, weights)

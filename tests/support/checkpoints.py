@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_runtime.format.model_config import ModelConfig
 
 from .vocabulary import special_ids, write_tokenizer
@@ -47,7 +48,7 @@ def write_checkpoint(
     """
     directory.mkdir(parents=True, exist_ok=True)
     raw = config_dict(dtype=dtype, **geometry)
-    config = ModelConfig.from_dict(raw)
+    config = parse_config(raw)
     _write_json(directory / "config.json", raw)
     _write_json(directory / "generation_config.json", {"alg": "origin", "steps": 512, "eps": 1e-3, "temperature": 0.0})
     write_tokenizer(directory)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dream_edge.models import TINY, bundled
-from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_export.checkpoint.config import read_checkpoint_config
 from tools.tiny.corpus import Batch, Corpus, sample_texts
 from tools.tiny.tokenizer import load_tokenizer
 from tools.tiny.train import STAGES
@@ -29,7 +29,7 @@ def test_the_tokenizer_learns_from_the_same_texts() -> None:
 
 def test_the_first_step_sees_the_same_masked_canvases() -> None:
     directory = bundled(TINY)
-    config = ModelConfig.read(directory / "config.json")
+    config = read_checkpoint_config(directory)
     corpus = Corpus(load_tokenizer(directory), config)
     rng, digest = np.random.default_rng([0, 0]), hashlib.sha256()
     for name, draw in corpus.tasks().items():
@@ -40,7 +40,7 @@ def test_the_first_step_sees_the_same_masked_canvases() -> None:
 
 def test_a_block_causal_network_is_asked_about_the_last_block_of_each_row() -> None:
     directory, block = bundled(TINY), 32
-    config = replace(ModelConfig.read(directory / "config.json"), causal_block=block, shift=0)
+    config = replace(read_checkpoint_config(directory), causal_block=block, shift=0)
     rng = np.random.default_rng(3)
     corpus = Corpus(load_tokenizer(directory), config)
     asked: set[int] = set()

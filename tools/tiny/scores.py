@@ -17,8 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from dream_edge.tasks import countdown, sudoku
+from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.reference.model import Dream, shift
-from dream_edge_runtime.format.model_config import ModelConfig
 from tools.tiny import questions, sentences
 from tools.tiny.tokenizer import load_tokenizer
 
@@ -167,7 +167,7 @@ def score(dream: Dream, tokenizer: Tokenizer, cases: int, seed: int) -> dict[str
 
 def load(directory: Path) -> tuple[Dream, Tokenizer]:
     """A stored checkpoint in full precision, and its tokenizer."""
-    dream = Dream(ModelConfig.read(directory / "config.json"))
+    dream = Dream(read_checkpoint_config(directory))
     dream.load_state_dict({name: tensor.float() for name, tensor in load_file(directory / "model.safetensors").items()})
     return dream.eval(), load_tokenizer(directory)
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.format.model_config import ModelConfig
 from tools.tiny.corpus import Batch, Corpus, sample_texts
@@ -209,7 +210,7 @@ def adapt(dream: Dream, source: Path) -> None:
     Biases are dropped. New heads of queries read what initialising drew and add nothing yet.
     """
     given = {name: tensor.float() for name, tensor in load_file(source / "model.safetensors").items()}
-    config, old = dream.config, ModelConfig.read(source / "config.json")
+    config, old = dream.config, read_checkpoint_config(source)
     groups, kept = (each.num_attention_heads // each.num_key_value_heads for each in (config, old))
     heads = torch.arange(config.num_attention_heads)
     old_rows = (heads[heads % groups < kept, None] * config.head_dim + torch.arange(config.head_dim)).flatten()
@@ -294,7 +295,7 @@ def prepare(directory: Path, network: str, seed: int) -> ModelConfig:
         config = dict(sorted(config_json(network, tokenizer.get_vocab_size(), special).items()))
         (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", "utf-8")
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    return ModelConfig.read(directory / "config.json")
+    return read_checkpoint_config(directory)
 
 
 def export(dream: Dream, directory: Path) -> None:

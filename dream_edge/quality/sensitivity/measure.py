@@ -45,6 +45,9 @@ def sensitivity(
     sequences: int = SEQUENCES,
     longest: int = LONGEST,
     seed: int = 0,
+    attention: str | None = None,
+    shift: int | None = None,
+    mask_token: str | None = None,
     progress: OnProgress = silent,
 ) -> Sensitivity:
     """Measure which matrices matter: what `dream-edge sensitivity` calls.
@@ -61,6 +64,8 @@ def sensitivity(
         sequences: masked texts to measure on.
         longest: tokens of a text at most.
         seed: for the texts and their masks.
+        attention, shift, mask_token: what the checkpoint's files leave open: "full" or "block-causal:32"; 0 or 1; the
+            text of the token. None = as they say.
         progress: told of a download in bytes, and of measuring in passes.
 
     Raises:
@@ -73,7 +78,14 @@ def sensitivity(
     """
     wanted = [parse_format(name.strip()) for name in formats]
     path = None if out is None else Path(out)
-    opened = open_checkpoint(checkpoint, "Measuring sensitivities", progress=progress)
+    opened = open_checkpoint(
+        checkpoint,
+        "Measuring sensitivities",
+        attention=attention,
+        shift=shift,
+        mask_token=mask_token,
+        progress=progress,
+    )
     known = Sensitivity.read(path) if path is not None and path.exists() else None
     texts = None if data is None else gather_texts(data)
     masked = recipe_passages(opened, data=texts, sequences=sequences, longest=longest, seed=seed)

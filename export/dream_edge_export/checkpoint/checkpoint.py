@@ -23,6 +23,7 @@ from ..errors import NonFiniteWeights, TensorProblems, UntiedHead
 from .bnb_nf4 import PackedMatrix, find_packed_matrices
 from .config import read_checkpoint_config, read_generation_defaults
 from .foreign import INDEX_FILE, SINGLE_FILE, check_directory, check_form
+from .forms import NOTHING_STATED, StatedFacts
 from .tensor_file import TensorEntry, TensorFile
 
 _EMBEDDING, _LM_HEAD = weight_of(EMBEDDING), weight_of(LM_HEAD)
@@ -59,6 +60,7 @@ class Checkpoint:
     Attributes:
         path: the directory.
         config: its geometry.
+        stated: what its files leave open, as it was given.
         generation_defaults: generation_config.json as far as it can be used, empty where there is none.
         files: the safetensors files.
         tensor_files: the same, with their tables.
@@ -73,8 +75,10 @@ class Checkpoint:
         generation_defaults: Mapping[str, Any],
         tensor_files: Mapping[str, TensorFile],
         packed: Mapping[str, PackedMatrix],
+        stated: StatedFacts = NOTHING_STATED,
     ) -> None:
         self.path: Path = path
+        self.stated: StatedFacts = stated
         self.config: ModelConfig = config
         self.generation_defaults: dict[str, Any] = dict(generation_defaults)
         self.tensor_files: tuple[TensorFile, ...] = tuple(
@@ -95,29 +99,30 @@ class Checkpoint:
                 self._read(_EMBEDDING, row, row + 1)
 
     @classmethod
-    def open(cls, path: Path) -> Checkpoint:
-        """Check everything that can be known without reading the weights.
+    def open(cls, path: Path, stated: StatedFacts = NOTHING_STATED) -> Checkpoint:
+        """Check everything that can be known without reading the weights; `stated` is what the files leave open.
 
         Raises:
             CheckpointNotFound: `path` is not a checkpoint, or a file of it is absent.
             PickleCheckpoint: there are only pickled weights.
             UnsupportedCheckpoint: it is quantized already, an adapter, or the like.
-            InvalidConfig: config.json does not describe a Dream network.
+            InvalidConfig: config.json does not describe a network of the family.
+            InvalidOption: `stated` contradicts the files.
             UnreadableFile: a file is truncated or damaged, or the index contradicts the shards.
             TensorProblems: tensors are missing, unexpected, mis-shaped or of a type other than bf16, fp16 and fp32.
             UntiedHead: lm_head is stored, is to be the embedding, and differs from it.
         """
         try:
-            return cls._open(Path(path))
+            return cls._open(Path(path), stated)
         except OSError as error:
             if isinstance(error, DreamEdgeError):
                 raise
             raise UnreadableFile(path, f"cannot be read ({error.strerror})") from None
 
     @classmethod
-    def _open(cls, path: Path) -> Checkpoint:
+    def _open(cls, path: Path, stated: StatedFacts) -> Checkpoint:
         check_directory(path)
-        config = read_checkpoint_config(path)
+        config = read_checkpoint_config(path, stated)
         weight_map = _read_index(path)
         tables = {file: TensorFile.open(path / file) for file in sorted(set(weight_map.values()) or {SINGLE_FILE})}
         found = {name: file for file in tables.values() for name in file.entries if not _CONSTANTS.fullmatch(name)}
@@ -129,7 +134,7 @@ class Checkpoint:
             needed = {name: file for name, file in weight_map.items() if name in found or name not in optional}
             _check_index(path / INDEX_FILE, needed, tables)
         defaults = read_generation_defaults(path)
-        return cls(path, config, defaults, {name: found[name] for name in expected if name in found}, packed)
+        return cls(path, config, defaults, {name: found[name] for name in expected if name in found}, packed, stated)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of tensor `name`, unpacked."""

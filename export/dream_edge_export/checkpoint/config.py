@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dream_edge_runtime.errors import InvalidConfig
-from dream_edge_runtime.files.json import canonical_json, parse_canonical, read_json_object
+from dream_edge_runtime.errors import InvalidConfig, InvalidOption
+from dream_edge_runtime.files.json import canonical_json, describe, parse_canonical, read_json_object
 from dream_edge_runtime.format.model_config import IDS, ModelConfig
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.text.tokenizer import LARGEST_FILE
+
+from .forms import NOTHING_STATED, StatedFacts, parse_config
 
 EXPAND = "<|expand|>"
 """DreamOn's token; its id is another token's in other checkpoints, so it is always found by its name."""
@@ -25,8 +27,8 @@ _MOST_GENERATION = 1 << 15  # bytes of it in a manifest
 _log = logging.getLogger(__name__)
 
 
-def read_checkpoint_config(directory: Path) -> ModelConfig:
-    """The configuration of the checkpoint in `directory`.
+def read_checkpoint_config(directory: Path, stated: StatedFacts = NOTHING_STATED) -> ModelConfig:
+    """The configuration of the checkpoint in `directory`, in which `stated` is what its files leave open.
 
     An id that config.json lacks, or has as null, is taken from generation_config.json, or else from the token that the
     tokenizer's files name for that role. Of several ends of the text, one is `eos_token_id`: that which also pads, or
@@ -36,7 +38,8 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
     Raises:
         CheckpointNotFound: there is no config.json.
         UnreadableFile: one of the files is damaged.
-        InvalidConfig: they do not describe a Dream network.
+        InvalidConfig: they do not describe a network of the family.
+        InvalidOption: `stated` contradicts them, or names no token.
     """
     path = directory / "config.json"
     raw = read_json_object(path)
@@ -57,11 +60,24 @@ def read_checkpoint_config(directory: Path) -> ModelConfig:
         raw["eos_token_id"] = raw.get("pad_token_id") if raw.get("pad_token_id") in ends else ends[0]
     if raw.get("expand_token_id") is None:
         raw["expand_token_id"] = added.get(EXPAND)
-    config = ModelConfig.from_dict(raw, path)
-    stated = settings.get("model_max_length")
-    if type(stated) is int and 0 < stated < config.context:  # transformers writes 1e30 where it knows none
-        config = replace(config, context=stated)
+    if stated.mask_token is not None:
+        raw["mask_token_id"] = _find_mask(raw, added, stated.mask_token)
+    config = parse_config(raw, path, stated)
+    longest = settings.get("model_max_length")
+    if type(longest) is int and 0 < longest < config.context:  # transformers writes 1e30 where it knows none
+        config = replace(config, context=longest)
     return config
+
+
+def _find_mask(raw: Mapping[str, Any], added: Mapping[str, int], token: str) -> int:
+    if token not in added:
+        raise InvalidOption(
+            "mask_token", token, f"is none of the tokens that this checkpoint adds: {', '.join(sorted(added)[-8:])}"
+        )
+    if raw.get("mask_token_id") not in (None, added[token]):
+        wrong = f"contradicts the checkpoint, whose mask_token_id is {describe(raw['mask_token_id'])}: leave it out"
+        raise InvalidOption("mask_token", token, wrong)
+    return added[token]
 
 
 def read_generation_defaults(directory: Path) -> dict[str, Any]:

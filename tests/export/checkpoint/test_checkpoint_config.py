@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dream_edge_export.checkpoint.config import read_checkpoint_config
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_runtime.errors import CheckpointNotFound, InvalidConfig, UnreadableFile
-from dream_edge_runtime.format.model_config import ModelConfig
 from support.checkpoints import config_dict
 from support.vocabulary import special_ids
 
@@ -29,7 +29,7 @@ def without(*names: str) -> dict[str, Any]:
 
 def test_config_json_alone_suffices(tmp_path: Path) -> None:
     write(tmp_path, "config.json", config_dict())
-    assert read_checkpoint_config(tmp_path) == ModelConfig.from_dict(config_dict())
+    assert read_checkpoint_config(tmp_path) == parse_config(config_dict())
 
 
 @pytest.mark.parametrize("raw", [without("mask_token_id", "pad_token_id"), config_dict(mask_token_id=None)])
@@ -106,7 +106,7 @@ def test_context_is_the_shorter_of_what_is_stated(tmp_path: Path, stated: object
 def test_nonsense_beside_config_json_is_left_to_the_tokenizers_check(tmp_path: Path, name: str, value: object) -> None:
     write(tmp_path, "config.json", config_dict())
     write(tmp_path, name, value)
-    assert read_checkpoint_config(tmp_path) == ModelConfig.from_dict(config_dict())
+    assert read_checkpoint_config(tmp_path) == parse_config(config_dict())
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from transformers import Qwen2Tokenizer
 
 from dream_edge_export.checkpoint.config import read_checkpoint_config
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_export.errors import InvalidTokenizer
 from dream_edge_runtime.errors import DreamEdgeError, UnreadableFile
@@ -25,8 +26,8 @@ from support.strings import varied_strings, without_lookalikes
 from support.vocabulary import base_vocabulary
 
 TINY = Path(__file__).parents[3] / "dream_edge" / "tiny"
-CONFIG = ModelConfig.from_dict(config_dict())
-QWEN2 = ModelConfig.from_dict(config_dict(vocab_size=VOCAB_SIZE) | SPECIAL_IDS)
+CONFIG = parse_config(config_dict())
+QWEN2 = parse_config(config_dict(vocab_size=VOCAB_SIZE) | SPECIAL_IDS)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def qwen2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelConfig]:
 def files(request: pytest.FixtureRequest) -> tuple[Path, ModelConfig]:
     """A directory of tokenizer files and the configuration they belong to."""
     if request.param == "tiny":
-        return TINY, ModelConfig.read(TINY / "config.json")
+        return TINY, read_checkpoint_config(TINY)
     real: tuple[Path, ModelConfig] = request.getfixturevalue("qwen2")
     return real
 

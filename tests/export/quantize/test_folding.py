@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dream_edge_export.checkpoint.forms import parse_config
 from dream_edge_export.quantize.calibrate.folding import (
     Activity,
     find_scales,
@@ -24,7 +25,7 @@ from support.checkpoints import config_dict, random_weights
 from support.family import FAMILY
 from support.networks import small_config
 
-CONFIG = ModelConfig.from_dict(config_dict(num_attention_heads=8))
+CONFIG = parse_config(config_dict(num_attention_heads=8))
 CONFIGS = {"Dream": CONFIG, "Qwen3": small_config(**FAMILY["DreamReasoner-8B"])}
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from transformers import Qwen2Tokenizer
 
+from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import InvalidConversation, InvalidText, NoChatTokens
-from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.text.chat import Message, chat_ids, end_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
@@ -47,7 +47,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(directory: Path) -> Tokenizer:
-    return Tokenizer.from_bytes(convert_tokenizer(directory, ModelConfig.read(directory / "config.json")))
+    return Tokenizer.from_bytes(convert_tokenizer(directory, read_checkpoint_config(directory)))
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from dream_edge.quality.texts.read import (
     tiny_training,
 )
 from dream_edge.tasks import countdown, sudoku
+from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import DreamEdgeError
-from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
 
@@ -35,7 +35,7 @@ MASK = 7
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     directory = tmp_path_factory.mktemp("checkpoint")
     write_checkpoint(directory)
-    return Tokenizer.from_bytes(convert_tokenizer(directory, ModelConfig.read(directory / "config.json")))
+    return Tokenizer.from_bytes(convert_tokenizer(directory, read_checkpoint_config(directory)))
 
 
 def write(path: Path, content: str | bytes) -> Path:
