@@ -14,10 +14,9 @@ function feeds(model, ids, rows) {
     logit_rows: int64(rows, [rows.length]),
     temperature: new ort.Tensor("float32", new Float32Array([0]), []),
   };
-  const headDim = model.hidden_size / model.num_attention_heads;
   for (let layer = 0; layer < model.num_hidden_layers; layer += 1) {
     for (const part of ["key", "value"]) {
-      const none = new ort.Tensor("float32", new Float32Array(0), [1, model.num_key_value_heads, 0, headDim]);
+      const none = new ort.Tensor("float32", new Float32Array(0), [1, model.num_key_value_heads, 0, model.head_dim]);
       found[`past_key_values.${layer}.${part}`] = none;
     }
   }
