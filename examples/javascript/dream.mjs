@@ -4,13 +4,20 @@ import { join } from "node:path";
 import { Tokenizer } from "@huggingface/tokenizers";
 import * as ort from "onnxruntime-node";
 
-// What every pass needs besides the canvas: no cache, everything seen, greedy.
+// Which keys each query sees: all or, in a block-causal model, those of its own block and of earlier ones.
+function mask(model, length) {
+  const block = (position) => Math.floor(position / (model.causal_block ?? length));
+  const seen = Array.from({ length: length * length }, (_, i) => block(i % length) <= block(Math.floor(i / length)));
+  return new ort.Tensor("bool", Uint8Array.from(seen), [1, length, length]);
+}
+
+// What every pass needs besides the canvas: no cache, greedy.
 function feeds(model, ids, rows) {
   const int64 = (values, dims) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), dims);
   const found = {
     input_ids: int64(ids, [1, ids.length]),
     position_ids: int64(ids.keys(), [1, ids.length]),
-    attention_mask: new ort.Tensor("bool", new Uint8Array(ids.length).fill(1), [1, 1, ids.length]),
+    attention_mask: mask(model, ids.length),
     logit_rows: int64(rows, [rows.length]),
     temperature: new ort.Tensor("float32", new Float32Array([0]), []),
   };
@@ -35,6 +42,7 @@ function choose(proposals, threshold, ends, isLast) {
 
 export async function generate(artifact, question, room = 64, threshold = 0.98) {
   const { model, graphs } = JSON.parse(readFileSync(join(artifact, "manifest.json"), "utf8"));
+  if (model.causal_block && model.shift) throw new Error("blocks with a shift are filled in smaller ones: not shown here");
   const tokenizer = new Tokenizer(JSON.parse(readFileSync(join(artifact, "tokenizer.json"), "utf8")), {});
   // Without VNNI, ONNX Runtime's fast 8-bit kernel saturates on x64; this one does not (docs/artifact.md).
   const options = { extra: { session: { x64quantprecision: "1" } } };
@@ -47,10 +55,12 @@ export async function generate(artifact, question, room = 64, threshold = 0.98) 
   let masked = ids.map((_, position) => position).slice(prompt.length);
   let steps = 0;
   for (; masked.length; steps += 1) {
-    const rows = masked.map((position) => Math.max(0, position - model.shift)); // the row before predicts it
+    const block = Math.floor(masked[0] / (model.causal_block ?? ids.length)); // one block after the other, if there are any
+    const open = masked.filter((position) => Math.floor(position / (model.causal_block ?? ids.length)) === block);
+    const rows = open.map((position) => Math.max(0, position - model.shift)); // the row before predicts it
     const { top_ids: tokens, top_probs: probabilities } = await session.run(feeds(model, ids, rows));
     const k = tokens.dims[1]; // best first
-    const proposals = masked.map((position, row) => (
+    const proposals = open.map((position, row) => (
       { position, token: Number(tokens.data[row * k]), probability: probabilities.data[row * k] }));
     const revealed = choose(proposals, threshold, ends, steps === room - 1);
     for (const { position, token } of revealed) ids[position] = token;

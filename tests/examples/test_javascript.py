@@ -13,6 +13,7 @@ import dream_edge
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import Recipe
+from support.family import FAMILY, write_family_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +54,19 @@ def test_it_finds_the_same_tokens(installed: Path, tmp_path: Path, threshold: fl
         found = json.loads(subprocess.run(command, cwd=installed, check=True, capture_output=True, text=True).stdout)
         assert (found["ids"], found["text"]) == ([*expected.token_ids], expected.text)
         assert found["steps"] == expected.steps
+
+
+@pytest.mark.parametrize("name", ["bd3lm-Qwen3-0.6B", "bd3lm-Qwen2.5-Coder-0.5B"])
+def test_blocks_are_filled_one_after_the_other(installed: Path, tmp_path: Path, name: str) -> None:
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY[name])
+    artifact = export(checkpoint, tmp_path / "fp32", Recipe.for_scheme("fp32"))
+    model = dream_edge.load(artifact.path, threads=1)
+    expected = model.generate(
+        QUESTIONS[0], max_new_tokens=32, threshold=0.9, algorithm="maskgit_plus", stop_at_end=False
+    )
+    command = ["node", "dream.mjs", str(artifact.path), QUESTIONS[0], "32", "0.9"]
+    found = json.loads(subprocess.run(command, cwd=installed, check=True, capture_output=True, text=True).stdout)
+    assert found["ids"] == [*expected.token_ids]
 
 
 def test_the_bundled_artifact_answers(installed: Path) -> None:
