@@ -36,7 +36,7 @@ class Evaluation:
         """`artifact` is any of the checkpoint's: its tokenizer reads the texts."""
         config = checkpoint.config
         pieces = passages(default_texts(checkpoint), artifact.tokenizer(), 512)
-        masked = tuple(mask_passages(pieces, config.mask_token_id, count=sequences, bins=BINS, seed=seed))
+        masked = tuple(mask_passages(pieces, config, count=sequences, bins=BINS, seed=seed))
         logits = of_network(network)
         reference = tuple(log_softmax(logits(each.canvas, _rows(each, config.shift))) for each in masked)
         return cls(masked, reference, config.shift)

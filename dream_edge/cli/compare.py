@@ -147,11 +147,7 @@ def describe(comparison: Comparison) -> str:
     """The figures of an artifact by mask ratio, then the block that `llama-perplexity` made known."""
     from dream_edge.quality.report import tables
 
-    measured = comparison.overall
-    title = (
-        f"{comparison.artifact} ({comparison.scheme}), {measured.positions} masked positions of {measured.sequences} "
-        f"texts, seed {comparison.seed}"
-    )
+    title = f"{comparison.artifact} ({comparison.scheme}), {comparison.basis}"
     parts = [tables.by_mask_ratio(comparison), tables.statistics(comparison)]
     if comparison.trajectories:
         parts += [tables.trajectories(comparison), tables.flips_by_part(comparison)]

@@ -38,6 +38,8 @@ class Comparison:
     artifact: str
     scheme: str
     seed: int
+    causal_block: int | None = None
+    """Of a block-causal network: each text was masked in one block of so many tokens, and ended with it."""
     noise: Figures | None = None
     """The same figures of the reference itself with its activations rounded to bf16: what cannot be told apart."""
     trajectories: tuple[TrajectoryFigures, ...] = ()
@@ -45,12 +47,21 @@ class Comparison:
     tasks: TaskComparison | None = None
     """Scores in the tasks that the model has learnt."""
 
+    @property
+    def basis(self) -> str:
+        """What the figures rest on."""
+        block = f"masks in one block of {self.causal_block} that ends each (block-causal attention)"
+        attention = "masks anywhere (full attention)" if self.causal_block is None else block
+        texts = f"{self.overall.positions} masked positions of {self.overall.sequences} texts"
+        return f"{texts}, {attention}, seed {self.seed}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "artifact": self.artifact,
             "scheme": self.scheme,
             "seed": self.seed,
+            "causal_block": self.causal_block,
             **Figures(self.overall, self.bins).to_dict(),
             "noise_floor": None if self.noise is None else self.noise.to_dict(),
             "trajectories": [each.to_dict() for each in self.trajectories],
@@ -95,6 +106,7 @@ def compare_artifact(
         artifact=artifact.path.name,
         scheme=artifact.manifest.recipe.scheme,
         seed=evaluation.seed,
+        causal_block=base.config.causal_block,
         noise=noise,
         trajectories=follow(network, followed, artifact.tokenizer(), after_pass=passes.advance),
     )
@@ -110,6 +122,7 @@ def _logits(network: Network, masked: MaskedPassage) -> FloatArray:
 def check_same_model(artifact: Artifact, config: ModelConfig, name: Path | str) -> None:
     """Raises MismatchedModels unless `artifact` has the geometry of the checkpoint called `name`."""
     ours, theirs = artifact.manifest.config.to_dict(), config.to_dict()
+    del ours["tie_word_embeddings"]  # earlier releases stored a tied head as one of its own
     differing = [f"{key} {ours[key]} / {theirs[key]}" for key in ours if ours[key] != theirs[key]]
     if differing:
         raise MismatchedModels(artifact.path, name, differing)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dream_edge_runtime.arrays import FloatArray
 from dream_edge_runtime.files.json import describe, parse_json_object
-from dream_edge_runtime.format.model_config import ModelConfig
+from dream_edge_runtime.format.model_config import ModelConfig, add_form_of_dream
 
 from ..errors import CorruptBase, UnsupportedBase
 from ..measure.differences import DoubleArray
@@ -37,7 +37,7 @@ from ..texts.masking import Evaluation, MaskedPassage
 Codes = NDArray[np.uint16]
 
 FORMAT = "dream-edge base"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 LARGEST_HEADER = 1 << 26
 
 _WIDTHS = {"I32": 4, "U16": 2, "U32": 4}
@@ -88,9 +88,13 @@ class About:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> About:
+    def from_json(cls, text: str, minor: int = MINOR) -> About:
+        """What a base of the `minor` version says."""
         document = parse_json_object(text)
-        return cls(**{**document, "config": ModelConfig(**document["config"])})
+        config = document["config"]
+        if minor < 1:
+            config = {**add_form_of_dream(config), "tie_word_embeddings": config["tie_word_embeddings"]}
+        return cls(**{**document, "config": ModelConfig(**config)})
 
 
 @dataclass(frozen=True)
@@ -163,8 +167,8 @@ def read_header(file: BinaryIO, size: int, path: Path) -> tuple[About, Layout, i
         metadata = table.pop("__metadata__")
         if metadata["format"] != FORMAT:
             raise ValueError("it is a safetensors file of another kind")
-        _check_version(path, metadata["version"])
-        about, layout = About.from_json(metadata["about"]), _layout(table)
+        minor = _check_version(path, metadata["version"])
+        about, layout = About.from_json(metadata["about"], minor), _layout(table)
         if layout.vocab != about.config.vocab_size:
             raise ValueError("its rows are not as long as the vocabulary")
         if 8 + length + layout.size != size:
@@ -176,13 +180,15 @@ def read_header(file: BinaryIO, size: int, path: Path) -> tuple[About, Layout, i
     return about, layout, 8 + length
 
 
-def _check_version(path: Path, version: str) -> None:
+def _check_version(path: Path, version: str) -> int:
+    """The minor version."""
     match = _VERSION.fullmatch(version)
     if not match:
         raise ValueError("its version is not MAJOR.MINOR")
     major, minor = map(int, match.groups())
     if major != MAJOR or minor > MINOR:
         raise UnsupportedBase(path, version, f"{MAJOR}.{MINOR}")
+    return minor
 
 
 def _layout(table: Mapping[str, Any]) -> Layout:

@@ -87,9 +87,7 @@ class Contents:
     @property
     def basis(self) -> str:
         """What the figures rest on."""
-        measured = self.entries[0].comparison
-        overall = measured.overall
-        return f"{overall.positions} masked positions of {overall.sequences} texts, seed {measured.seed}"
+        return self.entries[0].comparison.basis
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -1,6 +1,8 @@
 """Which positions are masked: every mask ratio equally often, and the same masks for every artifact.
 
 Drawn for comparisons, for calibrations, and for choosing a recipe; the last two never mask what a comparison does.
+A network is shown what its decoder shows it: with block-causal attention the masks of one block after clean ones, and
+nothing after it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.option import Integer
+from dream_edge_runtime.generation.schedule import number_blocks
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ...models import is_tiny
@@ -167,13 +170,13 @@ def mask_texts(
     config = checkpoint.config
     tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config), source=checkpoint.path)
     pieces = passages(texts, tokenizer, min(longest, config.context))
-    return pieces, tuple(mask_passages(pieces, config.mask_token_id, count=sequences, bins=bins, seed=seed))
+    return pieces, tuple(mask_passages(pieces, config, count=sequences, bins=bins, seed=seed))
 
 
 def mask_passages(
-    passages: Sequence[Passage], mask_id: int, *, count: int, bins: int, seed: int
+    passages: Sequence[Passage], config: ModelConfig, *, count: int, bins: int, seed: int
 ) -> Iterator[MaskedPassage]:
-    """Draw `count` masked passages, the passages in turn in a random order.
+    """Draw `count` masked passages, the passages in turn in a random order, cut as `cut_to_block` says.
 
     Ratios are stratified: draw i takes t from the π(i)-th of `count` equal parts of (0, 1], and l = ⌈t·n⌉ of the n
     maskable positions, drawn without replacement. So l is uniform on 1 … n, as in equation 6 of LLaDA (Nie et al.,
@@ -183,9 +186,24 @@ def mask_passages(
     order = rng.permutation(len(passages))
     ratios = 1 - (rng.permutation(count) + rng.random(count)) / count
     for index, ratio in enumerate(ratios):
-        passage = passages[order[index % len(order)]]
+        passage = cut_to_block(passages[order[index % len(order)]], config, rng)
         masked = min(passage.maskable, int(np.ceil(ratio * passage.maskable)))
         positions = passage.start + np.sort(rng.permutation(passage.maskable)[:masked])
         canvas = passage.ids.copy()
-        canvas[positions] = mask_id
+        canvas[positions] = config.mask_token_id
         yield MaskedPassage(canvas, positions, passage.ids[positions], (masked * bins - 1) // passage.maskable)
+
+
+def cut_to_block(passage: Passage, config: ModelConfig, rng: np.random.Generator) -> Passage:
+    """`passage` as a decoder meets it in one block of a block-causal network: only that may be masked, nothing follows.
+
+    The block (see `number_blocks`) is that of a maskable position, drawn uniformly. A block with m of the n maskable
+    positions is drawn with probability m / n, so that the mean over draws of log p a token estimates the bound of the
+    whole text: the sum over its blocks of the bound of each, given those before it (Arriola et al., "Block Diffusion",
+    arXiv 2503.09573, section 3). With full attention the passage stays whole.
+    """
+    if config.causal_block is None:
+        return passage
+    blocks = number_blocks(np.arange(len(passage.ids)), config.causal_block, config.shift, config.causal_block)
+    (inside,) = np.nonzero(blocks == blocks[rng.integers(passage.start, len(blocks))])
+    return Passage(passage.ids[: inside[-1] + 1], max(passage.start, int(inside[0])))

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 
 from dream_edge_runtime.artifact import CARD
+from dream_edge_runtime.format.model_config import add_form_of_dream
 
 from .checkpoint import Checkpoint
+
+_FORM = ("head_dim", "attention_bias", "qk_norm", "causal_block")
 
 
 def describe_origin(
@@ -35,9 +38,13 @@ def describe_origin(
 def fingerprint(checkpoint: Checkpoint) -> str:
     """SHA-256, in hex, of the geometry and of the first row of every tensor: no two trained networks share it.
 
-    It takes a moment, however large the checkpoint, and is the same wherever and in however many files that lies.
+    It takes a moment, however large the checkpoint, and is the same wherever and in however many files that lies. What
+    earlier releases did not state, since it was so in every network, is not stated where it is so.
     """
-    digest = hashlib.sha256(json.dumps(checkpoint.config.to_dict(), sort_keys=True).encode())
+    facts = checkpoint.config.to_dict()
+    dream = add_form_of_dream(facts)
+    stated = {name: value for name, value in facts.items() if name not in _FORM or value != dream[name]}
+    digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode())
     for name in checkpoint.names:
         shape = checkpoint.shape(name)
         rows = checkpoint.rows(name, 0, 1 if len(shape) > 1 else shape[0])

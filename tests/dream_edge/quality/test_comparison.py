@@ -93,7 +93,7 @@ def test_fewer_bits_cost_more(world: World) -> None:
 def test_masked_positions_are_predicted_by_the_row_before(world: World) -> None:
     """The bound of both sides, from full passes that `shift` has moved; position 0 is among the masked."""
     tokenizer, config = world.artifact("fp32").tokenizer(), world.checkpoint.config
-    drawn = [*mask_passages(passages(TEXTS, tokenizer, 512), config.mask_token_id, count=12, bins=5, seed=6)]
+    drawn = [*mask_passages(passages(TEXTS, tokenizer, 512), config, count=12, bins=5, seed=6)]
     assert any(masked.positions[0] == 0 for masked in drawn)
     reference, estimates = load_reference(world.checkpoint), []
     for masked in drawn:

@@ -221,7 +221,25 @@ def test_damage_is_refused(base: Base, tmp_path: Path, damage: Callable[[bytes],
         Base.open(tmp_path / "a.base")
 
 
-@pytest.mark.parametrize("version", ["2.0", "1.1"])
+def test_a_base_of_an_earlier_release_is_of_dreams_form(base: Base, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Version 1.0 said nothing of heads, biases, norms and blocks."""
+
+    def forget(document: dict[str, Any]) -> None:
+        for name in ("head_dim", "attention_bias", "qk_norm", "causal_block"):
+            del document["config"][name]
+
+    data = about(forget)(base.path.read_bytes())
+    (tmp_path / "a.base").write_bytes(metadata(version="1.0")(data))
+    opened = Base.open(tmp_path / "a.base")
+    assert opened.config == base.config
+    opened.check(checkpoint)
+    np.testing.assert_array_equal(opened.log_probs(0, 9), base.log_probs(0, 9))
+    (tmp_path / "b.base").write_bytes(data)
+    with pytest.raises(CorruptBase):
+        Base.open(tmp_path / "b.base")
+
+
+@pytest.mark.parametrize("version", ["2.0", "1.2"])
 def test_a_newer_format_is_refused(base: Base, tmp_path: Path, version: str) -> None:
     (tmp_path / "a.base").write_bytes(metadata(version=version)(base.path.read_bytes()))
     with pytest.raises(UnsupportedBase, match=f"version {version}"):

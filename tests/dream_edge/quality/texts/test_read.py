@@ -27,6 +27,7 @@ from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.errors import DreamEdgeError
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
+from support.networks import small_config
 
 MASK = 7
 
@@ -182,7 +183,7 @@ def test_text_with_a_lone_surrogate_is_refused(tokenizer: Tokenizer) -> None:
 def draw(lengths: list[tuple[int, int]], count: int, seed: int = 0, bins: int = 5) -> list[Any]:
     """Masked passages of ids 100, 101, …; `lengths` are (length, start)."""
     made = [Passage(np.arange(100, 100 + length), start) for length, start in lengths]
-    return [*mask_passages(made, MASK, count=count, bins=bins, seed=seed)]
+    return [*mask_passages(made, small_config(mask_token_id=MASK), count=count, bins=bins, seed=seed)]
 
 
 def test_masks_replace_what_they_hide_and_spare_the_prompt() -> None:
