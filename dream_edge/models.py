@@ -74,7 +74,7 @@ def load(
             DREAM_EDGE_SELF_CHECK=0 in the environment switches it off for the commands too.
         prefix_cache_bytes: up to how much a block-causal model keeps of the blocks it has computed, for texts that
             begin in the same way, such as the next turn of a conversation; 0 = nothing, None = a quarter of the memory
-            that is free once it is loaded, at most 4 GiB. Other models keep nothing: what a token's keys and values
+            that is free once it is loaded, at most 4 GB. Other models keep nothing: what a token's keys and values
             are depends on all that follows it.
         progress: told of a download and of the int8 copy in bytes, and when loading begins.
 

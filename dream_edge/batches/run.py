@@ -21,6 +21,8 @@ from .requests import Remaining, count_requests, keep_requests, parse, read_line
 from .results import open_results
 from .source import Source
 
+_WORKER_PREFIXES = 250_000_000  # a share of what is free would be counted once for each worker of a machine
+
 
 class Engine(Protocol):
     """A way to answer requests. A batch begun with one may be finished with another."""
@@ -111,6 +113,7 @@ def batch(
                 source,
                 name=Path(artifact).absolute() if is_here else artifact,
                 device="cuda" if device == "cuda" else "cpu",  # Ray gives a worker the GPUs that it asks for
+                prefix_cache_bytes=_WORKER_PREFIXES,
             )
             chosen = RayEngine(source=source, served=served, workers=workers, threads=threads, address=address)
         return run_batch(chosen, kept, Path(results), cancel=cancel, progress=progress)

@@ -28,6 +28,7 @@ class Source:
     device: str = "cpu"
     as_int8: bool = False
     memory_check: bool = True
+    prefix_cache_bytes: int | None = None
 
     def load(self, threads: int | None, progress: OnProgress = silent) -> DreamModel:
         """Load the model, with `threads` for a pass."""
@@ -37,6 +38,7 @@ class Source:
             threads=threads,
             as_int8=self.as_int8,
             memory_check=self.memory_check,
+            prefix_cache_bytes=self.prefix_cache_bytes,
             progress=progress,
         )
 
@@ -50,7 +52,8 @@ class Source:
             return 0
         artifact = Artifact.open(self._directory())
         recipe = derive_recipe(artifact) if self.as_int8 else artifact.manifest.recipe
-        return estimate_memory(artifact.manifest.config, recipe.targets["cpu"]).total
+        kept = (self.prefix_cache_bytes or 0) if artifact.manifest.config.causal_block else 0
+        return estimate_memory(artifact.manifest.config, recipe.targets["cpu"]).total + kept
 
     def _directory(self) -> Path:
         return resolve_artifact(self.name)

@@ -133,7 +133,7 @@ def bench(
 
     count = Meter(progress, "timing", total, "passes").advance
     start = time.perf_counter()
-    model = load(artifact.path, device=target, threads=threads, memory_check=memory_check)
+    model = load(artifact.path, device=target, threads=threads, memory_check=memory_check, prefix_cache_bytes=0)
     loading = Load(time.perf_counter() - start, resident_memory(), peak_memory())
 
     formats = artifact.manifest.recipe.targets[target]

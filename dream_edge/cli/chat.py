@@ -22,6 +22,7 @@ def chat(
     *,
     settings: options.Settings,
     visual: options.Visual = False,
+    prefix_cache: options.PrefixCache = None,
     loading: options.Loading,
 ) -> None:
     """Talk to a model, a line at a time.
@@ -29,7 +30,7 @@ def chat(
     /undo, /retry, /infill, /set, /save, /reset; /help lists them. /exit or the end of input leaves; Ctrl-C stops an
     answer. A line that ends in a backslash goes on.
     """
-    model = options.load_model(artifact, loading)
+    model = options.load_model(artifact, loading, prefix_cache)
     conversation = Conversation(model, settings, visual)
     if sys.stdin.isatty():
         _talk(conversation)

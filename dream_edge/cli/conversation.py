@@ -75,6 +75,8 @@ class Conversation:
         except CanvasTooLong as error:
             raise ConversationTooLong(error) from None
         print_text(answer.text)
+        if answer.cached_tokens:
+            note(f"{answer.cached_tokens} of {answer.prompt_tokens} tokens were there from earlier turns.")
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
 
     # --- commands ----------------------------------------------------------------------------------------------------

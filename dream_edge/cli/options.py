@@ -58,6 +58,17 @@ Threads = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Threads for a pass.  [default: one per core]", rich_help_panel=RUNNING),
 ]
+PrefixCache = Annotated[
+    int | None,
+    typer.Option(
+        "--prefix-cache",
+        metavar="MB",
+        min=0,
+        help="Memory for what a block-causal model has computed of earlier texts; 0 keeps nothing.  "
+        "[default: a quarter of what is free, at most 4000]",
+        rich_help_panel=RUNNING,
+    ),
+]
 Visual = Annotated[
     bool, typer.Option("--visual", help="Draw the text while it is denoised, on stderr.", rich_help_panel=SHOWING)
 ]
@@ -187,9 +198,16 @@ def read_settings(given: dict[str, Any]) -> Settings:
     return settings
 
 
-def load_model(artifact: str, loading: Loading) -> DreamModel:
-    """`dream_edge.load`, with its progress shown."""
+def load_model(artifact: str, loading: Loading, prefix_cache: int | None = 0) -> DreamModel:
+    """`dream_edge.load`, with its progress shown; `prefix_cache` in megabytes."""
     import dream_edge
 
     with show_progress() as progress:
-        return dream_edge.load(artifact, **loading.keywords(), progress=progress)
+        return dream_edge.load(
+            artifact, **loading.keywords(), prefix_cache_bytes=in_bytes(prefix_cache), progress=progress
+        )
+
+
+def in_bytes(megabytes: int | None) -> int | None:
+    """As `dream_edge.load` takes them."""
+    return None if megabytes is None else megabytes * 1_000_000

@@ -42,6 +42,11 @@ def serve(
         list[str] | None, typer.Option(metavar="URL", help="Let web pages of this origin ask. May be repeated.")
     ] = None,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
+    max_tokens: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Of an answer whose request names no length, with a block-causal model."),
+    ] = 4096,
+    prefix_cache: options.PrefixCache = None,
     *,
     loading: options.Loading,
 ) -> None:
@@ -68,6 +73,7 @@ def serve(
         allowed_hosts=tuple(each.lower() for each in allow_host or ()),
         allowed_origins=tuple(allow_origin or ()),
         queue=queue,
+        max_tokens=max_tokens,
     )
     others = {name: value for name, value in loading.keywords().items() if name != "as_int8"}
     with show_progress() as progress:  # what is missing is reported before anything listens
@@ -77,7 +83,7 @@ def serve(
             opened = find_or_make_int8(opened, **others, progress=progress)
 
     def load() -> DreamModel:
-        loaded = dream_edge.load(opened.path, **others)
+        loaded = dream_edge.load(opened.path, **others, prefix_cache_bytes=options.in_bytes(prefix_cache))
         note(f"{served} is loaded.")
         return loaded
 

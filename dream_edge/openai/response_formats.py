@@ -144,6 +144,7 @@ class LlamaInfill(ResponseFormat):
             "stop_type": "word" if finished.reason == "stop" else "limit",
             "tokens_predicted": made.new_tokens,
             "tokens_evaluated": made.prompt_tokens,
+            "tokens_cached": made.cached_tokens,
             "timings": {
                 "predicted_n": made.new_tokens,
                 "predicted_ms": 1e3 * made.seconds,
@@ -162,8 +163,13 @@ class LlamaInfill(ResponseFormat):
 
 def count_tokens(texts: Sequence[FinishedText]) -> Json:
     """OpenAI's usage: what was given, counted once, and everything that was kept of what was generated."""
-    given, new = texts[0].generation.prompt_tokens, sum(each.generation.new_tokens for each in texts)
-    return {"prompt_tokens": given, "completion_tokens": new, "total_tokens": given + new}
+    first, new = texts[0].generation, sum(each.generation.new_tokens for each in texts)
+    return {
+        "prompt_tokens": first.prompt_tokens,
+        "completion_tokens": new,
+        "total_tokens": first.prompt_tokens + new,
+        "prompt_tokens_details": {"cached_tokens": first.cached_tokens},
+    }
 
 
 def summarize(texts: Sequence[FinishedText]) -> Json:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.generation.denoising import Denoising
+from dream_edge_runtime.generation.prefix_store import PrefixStore
 from dream_edge_runtime.generation.results import Generation, Step
 from dream_edge_runtime.model import DreamModel
 
@@ -108,6 +109,11 @@ class Engine:
         if self._model is None:
             raise NotLoaded
         return self._model
+
+    @property
+    def prefixes(self) -> PrefixStore | None:
+        """What the model keeps from one text to the next; None where there is no such thing, or no model yet."""
+        return None if self._model is None else self._model.prefixes
 
     @property
     def is_busy(self) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from dream_edge_runtime.generation.results import Generation
 
@@ -20,6 +24,11 @@ class Metrics:
             "dream_edge_requests", "Requests answered.", ["route", "status"], registry=self._registry
         )
         self._prompt_tokens = Counter("dream_edge_prompt_tokens", "Tokens given.", registry=self._registry)
+        self._cached_tokens = Counter(
+            "dream_edge_cached_tokens",
+            "Of the tokens given, those that earlier texts had computed.",
+            registry=self._registry,
+        )
         self._new_tokens = Counter("dream_edge_new_tokens", "Tokens generated and kept.", registry=self._registry)
         self._steps = Counter("dream_edge_steps", "Denoising steps.", registry=self._registry)
         self._passes = Counter("dream_edge_passes", "Forward passes of the network.", registry=self._registry)
@@ -34,12 +43,14 @@ class Metrics:
         waiting.set_function(lambda: engine.waiting)
         busy = Gauge("dream_edge_busy", "1 while a request is computed.", registry=self._registry)
         busy.set_function(lambda: engine.is_busy)
+        self._registry.register(_Kept(engine))
 
     def count_answer(self, route: str, status: int) -> None:
         self._requests.labels(route, str(status)).inc()
 
     def count_text(self, generation: Generation) -> None:
         self._prompt_tokens.inc(generation.prompt_tokens)
+        self._cached_tokens.inc(generation.cached_tokens)
         self._new_tokens.inc(generation.new_tokens)
         self._steps.inc(generation.steps)
         self._passes.inc(generation.passes)
@@ -54,3 +65,19 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus' text format 0.0.4."""
         return generate_latest(self._registry)
+
+
+class _Kept(Collector):
+    """What a block-causal model keeps of the blocks it has computed; nothing of other models."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        if self._engine.prefixes is None:
+            return
+        usage = self._engine.prefixes.usage
+        yield GaugeMetricFamily("dream_edge_prefix_bytes", "Of keys and values kept for texts to come.", usage.nbytes)
+        yield GaugeMetricFamily("dream_edge_prefix_limit_bytes", "How many may be kept.", usage.limit)
+        yield GaugeMetricFamily("dream_edge_prefix_blocks", "Blocks whose keys and values are kept.", usage.blocks)
+        yield CounterMetricFamily("dream_edge_prefix_evictions", "Blocks that made room for others.", usage.evicted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import h11
@@ -55,7 +56,7 @@ def serve(
         failures.append(error)
         stop()
 
-    engine = Engine(load, settings.queue, fail)
+    engine = Engine(lambda: replace(load(), longest_answer=settings.max_tokens), settings.queue, fail)
     config = uvicorn.Config(
         build_app(engine, served, settings, version),
         http=_protocol(settings.request_seconds),

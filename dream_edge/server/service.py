@@ -143,6 +143,7 @@ class Service:
             "generated",
             extra={
                 "prompt_tokens": generation.prompt_tokens,
+                "cached_tokens": generation.cached_tokens,
                 "new_tokens": generation.new_tokens,
                 "steps": generation.steps,
                 "passes": generation.passes,

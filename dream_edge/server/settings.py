@@ -33,6 +33,8 @@ class ServerSettings:
     """Web pages of other origins (https://example.org) whose scripts may ask and read (CORS)."""
     queue: int = 16
     """Requests that wait while one is computed; one more is refused with 429."""
+    max_tokens: int = 4096
+    """Of an answer whose request names no length, where the model is block-causal: other answers have room for 128."""
     body_bytes: int = 4 << 20
     """The largest request."""
     connections: int = 256
@@ -47,7 +49,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidOption("port", self.port, "must lie in 0 to 65535")
-        for name in ("queue", "body_bytes", "connections"):
+        for name in ("queue", "max_tokens", "body_bytes", "connections"):
             if getattr(self, name) < 1:
                 raise InvalidOption(name, getattr(self, name), "must be at least 1")
         if self.api_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", self.api_key):

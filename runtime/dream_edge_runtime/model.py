@@ -45,6 +45,8 @@ class DreamModel:
     """The longest canvas in tokens; None = what the network's configuration allows."""
     ends: frozenset[int] = frozenset()
     """Ids before which a text is cut, besides the ends of a sequence and of a turn."""
+    longest_answer: int | None = None
+    """Up to how many tokens a block-causal model's text goes on where nobody says; None = to the end of the context."""
     prefixes: PrefixStore | None = None
     """What `network`, if it is block-causal, has computed of earlier texts, for those that begin as they did."""
 
@@ -241,7 +243,7 @@ class DreamModel:
         block, start = self.config.causal_block, len(prompt)
         room = config.max_new_tokens or DEFAULT_NEW_TOKENS
         if config.max_new_tokens is None and block is not None and not ending.ids:
-            room = max(1, self._context - start)
+            room = max(1, min(self._context - start, self.longest_answer or self._context))
         self._check_length(start + room)
         free = room - len(ending.ids)
         if free < 0:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,17 @@ import dream_edge
 from dream_edge.models import bundled
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
-from dream_edge_runtime.errors import ArtifactNotFound, CheckpointNotFound, MissingExtra, UnsupportedArtifact
+from dream_edge_runtime.errors import (
+    ArtifactNotFound,
+    CheckpointNotFound,
+    InvalidOption,
+    MissingExtra,
+    UnsupportedArtifact,
+)
 from dream_edge_runtime.format.manifest import MANIFEST, Manifest
 from dream_edge_runtime.format.recipe import Recipe
 from support.checkpoints import write_checkpoint
+from support.family import FAMILY, write_family_checkpoint
 
 
 def test_bundled_artifact_is_what_an_export_of_the_bundled_checkpoint_gives(
@@ -134,3 +142,25 @@ def test_missing_checkpoint_is_said(tmp_path: Path) -> None:
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_block_causal_model_keeps_prefixes_within_what_is_free_or_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY["bd3lm-Qwen3-0.6B"])
+    path = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme("int8", layers=2)).path
+    monkeypatch.setattr("dream_edge.models.free_memory", lambda: 8_000_000)
+    limits = [
+        model.prefixes and model.prefixes.usage.limit
+        for model in (
+            dream_edge.load(path, threads=1, memory_check=False, prefix_cache_bytes=limit) for limit in (None, 5, 0)
+        )
+    ]
+    assert limits == [2_000_000, 5, None]
+    assert dream_edge.load("tiny", threads=1, prefix_cache_bytes=5).prefixes is None
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, "1 GB", True])
+def test_a_prefix_cache_is_a_number_of_bytes(wrong: Any) -> None:
+    with pytest.raises(InvalidOption, match="prefix_cache_bytes"):
+        dream_edge.load("nothing", prefix_cache_bytes=wrong)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..arrays import IntArray
 from ..inference.network import KeyValues
 
-_MOST_BYTES = 4 << 30
+_MOST_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True)
@@ -121,5 +121,5 @@ class PrefixStore:
 
 
 def suggest_limit(free: int | None) -> int:
-    """Bytes for a store where so many are free: a quarter of them, at most 4 GiB."""
+    """Bytes for a store where so many are free: a quarter of them, at most 4 GB."""
     return _MOST_BYTES // 4 if free is None else min(free // 4, _MOST_BYTES)

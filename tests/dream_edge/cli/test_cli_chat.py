@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +22,10 @@ from dream_edge.cli.chat import _talk
 from dream_edge.cli.conversation import ChatCommandError, Conversation, Leave, utterances
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError, InvalidOption, InvalidTemplate, NotWritable
 from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.prefix_store import PrefixStore
 from dream_edge_runtime.generation.results import Generation
+from dream_edge_runtime.model import DreamModel
+from support.block_loops import BLOCK, BlockNetwork
 
 
 class Answering:
@@ -288,3 +293,25 @@ def test_at_a_real_terminal_ctrl_c_stops_the_answer_and_not_the_program() -> Non
         process.kill()
         process.wait()
         os.close(terminal)
+
+
+def test_what_earlier_turns_computed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block-causal model: on stderr, from the second turn on; the store is as large as asked for."""
+    asked: list[Any] = []
+
+    def load(_name: str, *, prefix_cache_bytes: int | None, **_options: Any) -> DreamModel:
+        asked.append(prefix_cache_bytes)
+        return DreamModel(network, tokenizer, prefixes=PrefixStore(BLOCK, 1 << 24) if prefix_cache_bytes != 0 else None)
+
+    tiny = dream_edge.load("tiny", threads=1)
+    network, tokenizer = BlockNetwork(dataclasses.replace(tiny.config, causal_block=BLOCK, shift=0)), tiny.tokenizer
+    monkeypatch.setattr(dream_edge, "load", load)
+    for options in ([], ["--prefix-cache", "7"], ["--prefix-cache", "0"]):
+        arguments = ["chat", "tiny", "-n", "9", "--threshold", "0.5", *options]
+        result = CliRunner().invoke(app, arguments, input="How do you do?\nAnd how is the weather?\n")
+        assert result.exit_code == 0, result.output
+        told = re.findall(r"(\d+) of (\d+) tokens were there from earlier turns\.", result.stderr)
+        assert len(told) == (options != ["--prefix-cache", "0"])
+        assert all(0 < int(cached) < int(given) for cached, given in told)
+    CliRunner().invoke(app, ["generate", "tiny", "-p", "Hello", "-n", "4"])
+    assert asked == [None, 7_000_000, 0, 0]

@@ -205,6 +205,8 @@ def test_a_copy_that_fails_leaves_it_whole() -> None:
     assert store.usage.nbytes == 2 * SIZE
 
 
-@pytest.mark.parametrize(("free", "limit"), [(None, 1 << 30), (0, 0), (4 << 30, 1 << 30), (400 << 30, 4 << 30), (7, 1)])
+@pytest.mark.parametrize(
+    ("free", "limit"), [(None, 10**9), (0, 0), (8 * 10**9, 2 * 10**9), (10**12, 4 * 10**9), (7, 1)]
+)
 def test_the_limit_comes_from_the_free_memory(free: int | None, limit: int) -> None:
     assert suggest_limit(free) == limit

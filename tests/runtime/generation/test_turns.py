@@ -7,19 +7,25 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import dream_edge
+from dream_edge_export.export import export
+from dream_edge_runtime.arrays import FloatArray, IntArray
 from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.generation.config import SAMPLERS
 from dream_edge_runtime.generation.prefix_store import PrefixStore
 from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.inference.network import Rows
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 from support.block_loops import BlockNetwork
+from support.family import FAMILY, write_family_checkpoint
 from support.networks import tiny_vocabulary
 
 BLOCK, MASK, END = 8, 47, 46
@@ -158,3 +164,33 @@ def test_an_answer_that_is_stopped_leaves_what_it_finished() -> None:
         assert again.cached_tokens == min(16, finished)
         assert again.token_ids == expected.token_ids
         assert set(network.finished.values()) == {1}
+
+
+@pytest.mark.parametrize(("scheme", "tolerance"), [("fp32", 1e-5), ("int8", 1e-2)])
+@pytest.mark.parametrize("name", ["bd3lm-Qwen3-0.6B", "Fast_dLLM_v2_1.5B"])
+def test_a_real_network_says_what_it_says_without_a_store(
+    tmp_path: Path, name: str, scheme: str, tolerance: float
+) -> None:
+    """Six turns with the same tokens and nearly the same logits: a processor may round otherwise in smaller passes.
+
+    In 8 bits, an activation may thereby become the next integer.
+    """
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY[name])
+    artifact = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme(scheme, layers=2).fit(checkpoint.config))
+    network = OnnxNetwork(artifact, threads=1)
+    runs = []
+    for store in (PrefixStore(BLOCK, 1 << 24), None):
+        seen: list[FloatArray] = []
+
+        def note(_step: int, _ids: IntArray, _positions: IntArray, logits: FloatArray) -> FloatArray:
+            seen.append(logits.copy())  # noqa: B023 - called in this turn of the loop
+            return logits
+
+        answers = talk(DreamModel(network, TOKENIZER, prefixes=store), logits_hook=note)
+        runs.append((answers, np.concatenate(seen)))
+    (kept, found), (computed, expected) = runs
+    assert [each.token_ids for each in kept] == [each.token_ids for each in computed]
+    assert sum(each.cached_tokens for each in kept) > 300
+    assert sum(each.cached_tokens for each in computed) == 0
+    assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+    assert all(each.passes <= other.passes for each, other in zip(kept, computed, strict=True))
