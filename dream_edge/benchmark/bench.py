@@ -111,7 +111,7 @@ def bench(
     Args:
         name, device, threads, as_int8, memory_check: as for `dream_edge.load`.
         canvases: tokens of the full passes; None = those of 64, 256 and 512 that the context has room for.
-        new_tokens: generated after a prompt of 32 random tokens, once for each kind of cache.
+        new_tokens: generated after a prompt of 32 random tokens, once for each kind of cache (block-causal: one).
         repeats: passes of which the median counts.
         progress: told of a download and an int8 copy in bytes, then of timing in passes.
 
@@ -127,7 +127,8 @@ def bench(
     if PROMPT_TOKENS + new_tokens > context:
         raise CanvasTooLong(PROMPT_TOKENS + new_tokens, context)
     cached = [size for size in sizes if size > DEFAULT_BLOCK]
-    total = (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(CACHES) * new_tokens
+    caches: Sequence[CacheKind] = CACHES if artifact.manifest.config.causal_block is None else ("auto",)
+    total = (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(caches) * new_tokens
     if as_int8:
         artifact = find_or_make_int8(artifact, target, threads=threads, memory_check=memory_check, progress=progress)
 
@@ -148,7 +149,7 @@ def bench(
         return Pass(canvas, active, seconds, speed / peaks[kind] if kind in peaks else None)
 
     passes = [timed(size, None) for size in sizes] + [timed(size, DEFAULT_BLOCK) for size in cached]
-    generations = tuple(_generate(model, cache, new_tokens, count) for cache in CACHES)
+    generations = tuple(_generate(model, cache, new_tokens, count) for cache in caches)
     return Bench(
         artifact=artifact.path,
         scheme=artifact.manifest.recipe.scheme,

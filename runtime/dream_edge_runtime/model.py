@@ -290,7 +290,7 @@ class DreamModel:
     def _most_hole_tokens(self, draft: Draft, config: GenerationConfig, options: Mapping[str, Any]) -> int | None:
         """Up to how many tokens the holes of `draft` may grow; None where they keep their size."""
         most = config.max_hole_tokens
-        if self.config.expand_token_id is None or not most:
+        if self.config.expand_token_id is None or self.config.causal_block is not None or not most:
             if most and "max_hole_tokens" in options:
                 requirement = "needs a model that can expand holes, such as DreamOn: leave it out for this one"
                 raise InvalidOption("max_hole_tokens", most, requirement)

@@ -23,7 +23,6 @@ from .options import RunOptions
 from .results import CanvasReader, Generation, Step
 from .schedule import Blocks
 from .strategies import (
-    align_blocks,
     create_biases,
     create_cache,
     create_elastic_reveal,
@@ -114,8 +113,7 @@ class DenoisingRun:
         block = self._network.config.causal_block
         if block is None or task.most_new_tokens is None:
             return None
-        offset = align_blocks(self._config, block, task.reader.shown_from)
-        return OpenEnd(task.reader, task.most_new_tokens, block, offset)
+        return OpenEnd(task.reader, task.most_new_tokens, block)
 
     def __iter__(self) -> Iterator[list[Revealed]]:
         """After each step, what it did to every sequence that had masks left."""

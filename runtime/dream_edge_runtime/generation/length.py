@@ -128,8 +128,6 @@ class OpenEnd:
     reader: CanvasReader
     most: int
     block: int
-    offset: int
-    """How many positions before the first token the first block begins."""
 
     def settle(self, canvas: Canvas, row: int, revealed: IntArray) -> IntArray | None:
         ids, masked, holes = canvas.sequence(row), canvas.sequence_masked(row), canvas.holes[row]
@@ -137,7 +135,7 @@ class OpenEnd:
         if room <= 0 or masked.any() or self.reader.ending(ids, masked, holes).stopped:
             return None
         counts: IntArray = np.ones(len(ids), dtype=np.int64)
-        counts[-1] += min(room, self.block - (len(ids) + self.offset) % self.block)
+        counts[-1] += min(room, self.block)  # what is there ends with a block
         return counts
 
 

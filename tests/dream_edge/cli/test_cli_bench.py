@@ -16,12 +16,15 @@ from dream_edge.benchmark import timing
 from dream_edge.benchmark.bench import bench
 from dream_edge.benchmark.timing import operations, time_pass
 from dream_edge.cli.app import app
+from dream_edge_export.export import export
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
+from dream_edge_runtime.format.recipe import Recipe
 from dream_edge_runtime.inference.devices import import_onnxruntime
 from dream_edge_runtime.inference.network import Rows
 from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.progress import Progress
+from support.family import FAMILY, write_family_checkpoint
 from support.processes import run_python
 
 FEW = ("--canvas", "40", "-n", "6", "--repeats", "1")
@@ -52,6 +55,12 @@ def test_one_json_object_holds_every_figure(random_artifact: Path) -> None:
     for each in found["generations"]:
         assert each["passes"] in (5, 6)
         assert each["tokens_per_second"] == pytest.approx(6 / each["seconds"])
+
+
+def test_a_block_causal_model_has_one_cache(tmp_path: Path) -> None:
+    checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY["DreamReasoner-8B"])
+    made = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme("int8", layers=2))
+    assert [each.cache for each in bench(made.path, canvases=[40], new_tokens=6, repeats=1).generations] == ["auto"]
 
 
 def test_table_goes_to_stdout(random_artifact: Path) -> None:

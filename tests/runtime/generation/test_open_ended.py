@@ -195,6 +195,14 @@ def test_a_hole_is_filled_from_what_stands_before_it_and_in_its_block() -> None:
     assert max(map(max, network.active)) < len(last.ids) - 1  # what follows the last hole's block is not computed
 
 
+def test_holes_of_a_block_causal_model_keep_their_size() -> None:
+    model, _ = make_block_model(vocab_size=700)
+    network = BlockNetwork(replace(model.config, expand_token_id=5))
+    assert (
+        len(DreamModel(network, model.tokenizer).fill(["abc", 9]).token_ids) == len(model.tokenizer.encode("abc")) + 9
+    )
+
+
 def test_a_fixed_ending_stands_where_it_was_put() -> None:
     model, network = make_block_model(vocab_size=700)
     found = model.generate(prompt_of(12), max_new_tokens=20, end_with="xyz")
