@@ -12,10 +12,11 @@ import numpy as np
 
 from dream_edge_runtime.errors import CanvasTooLong, InvalidOption
 from dream_edge_runtime.generation.config import FIELDS
+from dream_edge_runtime.generation.strategies import align_blocks
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import TURN_START
 
-from .likelihood import choose_masks, is_first_choice, log_likelihood, split_windows
+from .likelihood import bound_likelihood, is_first_choice, split_windows
 from .prompts import encode, encode_pair
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Subject:
 
     Attributes:
         mc_samples: masks for each likelihood. An answer with no more masks than that (7 tokens have 127) gets them all,
-            and so the exact value of the bound.
+            and so the exact value of the bound. The blocks of a block-causal model share them.
         seed: of masks and of drawn tokens. Masks depend on it, the prompt and the answer's length alone: neither on
             the order of the requests nor on the batch, and answers of one length to one question share them.
         check_greedy: find out whether an answer is the model's own, in at most as many passes as it has tokens;
@@ -82,8 +83,8 @@ class Subject:
         if len(answer) >= self.context:
             raise CanvasTooLong(len(answer) + 1, self.context)
         prompt = self._truncate(prompt, self.context - len(answer))
-        bound = self._bound(prompt, answer)
-        return bound, self.check_greedy and is_first_choice(self.model.network, prompt, answer)
+        bound, network = self._bound(prompt, answer), self.model.network
+        return bound, self.check_greedy and is_first_choice(network, prompt, answer, self._offset(prompt))
 
     def rolling_log_likelihood(self, text: str) -> float:
         """The bound on log p(text) in nats, after the bos token; long texts in pieces, each after what precedes it."""
@@ -95,8 +96,21 @@ class Subject:
         if not answer:
             return 0.0
         rng = np.random.default_rng([self.seed, zlib.crc32(np.array(prompt, "<i8").tobytes()), len(answer)])
-        masks = choose_masks(len(answer), self.mc_samples, rng)
-        return log_likelihood(self.model.network, prompt, answer, masks, batch_size=self.batch_size)
+        return bound_likelihood(
+            self.model.network,
+            prompt,
+            answer,
+            self.mc_samples,
+            rng,
+            batch_size=self.batch_size,
+            offset=self._offset(prompt),
+        )
+
+    def _offset(self, prompt: Sequence[int]) -> int:
+        """How many positions before `prompt` the first block begins, as where texts are generated."""
+        block = self.model.config.causal_block
+        align = self.options.get("align", self.model.defaults.align)
+        return align_blocks(self.model.defaults.replace(align=align), block, len(prompt)) if block else 0
 
     # --- texts -------------------------------------------------------------------------------------------------------
 
