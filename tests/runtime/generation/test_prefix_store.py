@@ -95,6 +95,16 @@ def test_the_longest_unused_goes_first() -> None:
     assert store.usage.nbytes == store.usage.limit == 4 * SIZE
 
 
+def test_room_is_made_of_other_texts() -> None:
+    """Also of one used more recently than the text that goes on."""
+    store = PrefixStore(BLOCK, 4 * SIZE)
+    keep(store, np.arange(8))
+    keep(store, text(*[9] * 8))
+    keep(store, np.arange(12))
+    assert found(store, np.arange(12)) == [*range(12)]
+    assert found(store, text(*[9] * 8)) == [9] * 4
+
+
 def test_a_text_that_is_too_long_keeps_its_beginning() -> None:
     store = PrefixStore(BLOCK, 3 * SIZE + 1)
     keep(store, text(9, 9, 9, 9))
