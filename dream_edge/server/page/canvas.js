@@ -39,7 +39,7 @@ export class Canvas {
     this.slider.max = this.steps.length - 1;
     if (isLatest) this.show(this.steps.length - 1);
     const quarter = Math.floor(diffusion.progress * 4);
-    if (quarter !== this.quarter) {
+    if (quarter > (this.quarter ?? -1)) { // a canvas that grows falls back
       this.quarter = quarter;
       if (quarter < 4) announce(`${quarter * 25} percent written`);
     }

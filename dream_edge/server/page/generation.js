@@ -40,11 +40,14 @@ export class Generation {
     this.onChange(true);
     try {
       const asked = {
-        ...PACES[this.pace.value].options(room), ...body, diffusing: true, stream_options: { include_cells: true },
+        ...PACES[this.pace.value].options(room), ...body, diffusing: true,
+        stream_options: { include_cells: true, include_usage: true },
       };
       let text = null;
-      for await (const { choices, diffusion } of stream(path, asked, this.abort.signal)) {
+      for await (const { choices, diffusion, usage } of stream(path, asked, this.abort.signal)) {
         const choice = choices[0];
+        const kept = usage?.prompt_tokens_details.cached_tokens;
+        if (kept) canvas.told.textContent += `, ${kept} of ${usage.prompt_tokens} tokens from before`;
         if (diffusion?.cells) canvas.add(diffusion);
         if (choice?.finish_reason) {
           text = choice.text ?? choice.delta.content ?? "";
