@@ -421,7 +421,7 @@ def prepared(given: argparse.Namespace) -> Iterator[None]:
 def synthesized(work: Path, name: str, layers: int | None) -> Path:
     sys.path.insert(0, str(ROOT))
     from tools.synthetic.checkpoint import synthesize
-    from tools.synthetic.geometries import geometry
+    from tools.synthetic.family import geometry
 
     out = work / f"{name}-{layers or 'all'}"
     if not out.exists():

@@ -18,6 +18,7 @@ PACKAGES = {
 }
 
 FLOORS = """
+    dream_edge_runtime.chat_format
     dream_edge_runtime.arrays dream_edge_runtime.errors dream_edge_runtime.progress dream_edge_runtime.units
     dream_edge_runtime.files dream_edge_runtime.host
     dream_edge_runtime.text dream_edge_runtime.format
@@ -44,7 +45,6 @@ FLOORS = """
     dream_edge.comparing
     dream_edge.exporting dream_edge.sweeping dream_edge.description
     dream_edge.batches dream_edge.server dream_edge.evaluation dream_edge.benchmark
-    dream_edge.recommendation
     dream_edge
     dream_edge.cli
     dream_edge.__main__

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 def main() -> None:
     from tools.synthetic.checkpoint import synthesize
-    from tools.synthetic.geometries import geometry
+    from tools.synthetic.family import geometry
     from tools.synthetic.vocabulary import MissingVocabulary
 
     given = _arguments()
@@ -49,7 +49,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     from tools.synthetic.checkpoint import SHARD_SIZE
-    from tools.synthetic.geometries import GEOMETRIES, SHORT_NAMES
+    from tools.synthetic.family import GEOMETRIES, SHORT_NAMES
 
     parser = argparse.ArgumentParser(description="A checkpoint in Dream's layout, with random weights.")
     parser.add_argument("out", type=Path, metavar="OUT", help="the directory to write")

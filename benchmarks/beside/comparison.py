@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dream_edge_runtime.host import default_threads, describe_machine, free_memory
-from tools.synthetic.geometries import geometry as find_geometry
+from tools.synthetic.family import geometry as find_geometry
 
 from .figures import FILE, LOAD, MEMORY, Figures, Samples, extrapolated, pass_over, with_expected
 from .llama_cpp import QUANTIZATIONS, SETTINGS, LlamaCpp, LlamaCppFailed

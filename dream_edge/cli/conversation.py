@@ -175,7 +175,7 @@ COMMANDS = {
     "/exit": Command(Conversation.leave, "", "leave"),
 }
 
-_FOR_ANSWERS = ("max_new_tokens", "grow_from", "stop", "stop_at_end")
+_FOR_ANSWERS = ("max_new_tokens", "grow_from", "stop", "stop_at_end", "thinking")
 
 
 def utterances(lines: Iterable[str]) -> Iterator[str]:

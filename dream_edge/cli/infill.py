@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.generation.denoising import Denoising
 
 
-@options.expand_options("max_new_tokens", "stop", "grow_from", "stop_at_end")
+@options.expand_options("max_new_tokens", "stop", "grow_from", "stop_at_end", "thinking")
 def infill(
     artifact: options.ArtifactArgument,
     prefix: Annotated[str | None, typer.Option(metavar="TEXT", help="What stands before the hole.")] = None,

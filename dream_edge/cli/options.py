@@ -181,7 +181,9 @@ def _annotate(name: str, option: Option) -> Any:
     default = option.default_help or (f"{DEFAULTS[name]}" if name in ("max_new_tokens", "max_hole_tokens") else "")
     details = option.explain() + (f"  [default: {default}]" if default else "")
     flags = option.flags or ("--" + name.replace("_", "-"),)
-    panel = None if name in ("max_new_tokens", "stop") else SAMPLING
+    if isinstance(kind, Flag) and DEFAULTS[name] is None:  # neither on nor off
+        annotation, flags = bool | None, (f"{flags[0]}/--no-{flags[0][2:]}",)
+    panel = None if name in ("max_new_tokens", "stop", "thinking") else SAMPLING
     return Annotated[annotation, typer.Option(*flags, metavar=metavar, help=details, rich_help_panel=panel)]
 
 
@@ -192,7 +194,9 @@ def read_settings(given: dict[str, Any]) -> Settings:
         InvalidOption: a value that its option cannot have, or options that contradict each other.
     """
     settings = {
-        name: value for name, value in given.items() if value is not None and value is not False and value != []
+        name: value
+        for name, value in given.items()
+        if value is not None and value != [] and (value is not False or DEFAULTS.get(name, False) is None)
     }
     resolve(GenerationConfig(), None, settings)
     return settings

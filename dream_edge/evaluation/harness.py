@@ -10,7 +10,7 @@ from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.model import DreamModel
 
 from ..models import load, resolve_checkpoint
-from .prompts import CHAT_TEMPLATE, render_chat
+from .prompts import render_chat
 from .subject import Subject
 
 try:
@@ -110,13 +110,14 @@ class _DreamEdgeLM(LM):  # type: ignore[misc]
     # --- conversations -----------------------------------------------------------------------------------------------
 
     def apply_chat_template(self, chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-        return render_chat(chat_history, opens_reply=add_generation_prompt)
+        chat_format, thinking = self.subject.model.tokenizer.chat_format, self.subject.options.get("thinking")
+        return render_chat(chat_history, chat_format, opens_reply=add_generation_prompt, thinking=thinking)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """For the harness's record. There is one template: it cannot be chosen by name."""
         if isinstance(chat_template, str):
-            raise InvalidOption("apply_chat_template", chat_template, "takes no name: Dream has one chat template")
-        return CHAT_TEMPLATE if chat_template else None
+            raise InvalidOption("apply_chat_template", chat_template, "takes no name: a model has one chat template")
+        return self.apply_chat_template([{"role": "user", "content": "{content}"}]) if chat_template else None
 
     @property
     def tokenizer_name(self) -> str:

@@ -5,38 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from dream_edge_runtime.errors import InvalidConversation, NoChatTokens
-from dream_edge_runtime.text.chat import DEFAULT_SYSTEM, ROLES, TURN_END, TURN_START
+from dream_edge_runtime.chat_format import ChatFormat
+from dream_edge_runtime.errors import InvalidConversation, NoChatTokens, UnknownChatFormat
+from dream_edge_runtime.text.chat import ROLES, TURN_END, TURN_START, write_turns
 from dream_edge_runtime.text.tokenizer import Tokenizer
-
-CHAT_TEMPLATE = (
-    f"{TURN_START}system\\n{{system, or: {DEFAULT_SYSTEM}}}{TURN_END}\\n"
-    f"{TURN_START}{{role}}\\n{{content}}{TURN_END}\\n…{TURN_START}assistant\\n"
-)
-"""For the record that the harness keeps; the format itself is code, see `dream_edge_runtime.text.chat`."""
 
 _MARKERS = re.compile(f"({re.escape(TURN_START)}|{re.escape(TURN_END)})")
 
 
-def render_chat(messages: Sequence[Mapping[str, str]], *, opens_reply: bool = True) -> str:
-    """A conversation as one text in Dream's chat format (ChatML).
+def render_chat(
+    messages: Sequence[Mapping[str, str]],
+    chat_format: ChatFormat | None,
+    *,
+    opens_reply: bool = True,
+    thinking: bool | None = None,
+) -> str:
+    """A conversation as one text in a model's chat format (ChatML).
 
     With `opens_reply` it ends where the assistant's next turn begins; without, within its last message, which the
     model is to continue.
 
     Raises:
         InvalidConversation: there is no message, or one has an unknown role.
+        InvalidOption: `thinking`, and the model cannot.
+        UnknownChatFormat: there is no format.
     """
+    if chat_format is None:
+        raise UnknownChatFormat
     turns = [(message["role"], message["content"]) for message in messages]
     if not turns:
         raise InvalidConversation("the conversation is empty")
     for role, _ in turns:
         if role not in ROLES:
             raise InvalidConversation(f"a message has the role {role!r:.80}, expected one of {', '.join(ROLES)}")
-    if turns[0][0] != "system":
-        turns.insert(0, ("system", DEFAULT_SYSTEM))
-    text = "".join(f"{TURN_START}{role}\n{content}{TURN_END}\n" for role, content in turns)
-    return f"{text}{TURN_START}assistant\n" if opens_reply else text.removesuffix(f"{TURN_END}\n")
+    pieces = write_turns(turns, chat_format, thinking=thinking)
+    return "".join(pieces if opens_reply else pieces[:-4])  # of the last turn its end, and the beginning of the reply
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

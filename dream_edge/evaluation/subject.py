@@ -150,7 +150,8 @@ class Subject:
             else:
                 _log.warning("the task's %s=%r means nothing here and is left out", name, value)
         stops = [until] if isinstance(until, str) else list(until)
-        return options | {"stop": [stop for stop in stops if stop]} | dict(self.options)
+        options |= {"stop": [stop for stop in stops if stop]} | dict(self.options)
+        return {name: value for name, value in options.items() if name != "thinking"}  # the prompt says it: render_chat
 
     def _prompt(self, context: str, new_tokens: int) -> list[int]:
         prompt = self._with_bos(encode(self.model.tokenizer, context), context)

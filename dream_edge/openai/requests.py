@@ -129,6 +129,12 @@ class ChatMessage(Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
+class TemplateOptions(Strict):
+    """What clients of other servers pass to a chat template."""
+
+    enable_thinking: bool | None = Field(default=None, description="The same as `thinking`.")
+
+
 class ResponseFormat(Strict):
     """Only text."""
 
@@ -150,6 +156,18 @@ class ChatRequest(Sampling):
     tool_choice: Literal["none", "auto"] | None = None
     function_call: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+
+    @model_validator(mode="after")
+    def _one_thinking(self) -> ChatRequest:
+        if super().options().get("thinking", self.options().get("thinking")) != self.options().get("thinking"):
+            raise ValueError("thinking and chat_template_kwargs.enable_thinking contradict each other: give one")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """See `Sampling.options`."""
+        asked = self.chat_template_kwargs and self.chat_template_kwargs.enable_thinking
+        return super().options() | ({} if asked is None else {"thinking": asked})
 
     @model_validator(mode="after")
     def _one_length(self) -> ChatRequest:

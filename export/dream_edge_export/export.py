@@ -22,6 +22,7 @@ from dream_edge_runtime.progress import Meter, OnProgress, Progress, silent
 
 from .announcement import announce, tell_largest_values, tell_what_is_kept
 from .card import format_card
+from .checkpoint.chat_template import read_chat_format
 from .checkpoint.checkpoint import Checkpoint
 from .checkpoint.provenance import describe_origin, read_licence
 from .checkpoint.tokenizer import convert_tokenizer
@@ -115,6 +116,7 @@ def _prepare(plan: ExportPlan, source: Mapping[str, str] | None, chosen_by: Mapp
         graph_revision=GRAPH_REVISION,
         config=config,
         recipe=plan.recipe,
+        chat_format=read_chat_format(checkpoint.path),
         generation=checkpoint.generation_defaults,
         provenance=describe_origin(checkpoint, source, chosen_by),
         license=read_licence(checkpoint.path),

@@ -85,7 +85,8 @@ class Artifact:
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer, checked."""
         path = self.path / TOKENIZER
-        tokenizer = Tokenizer.from_bytes(read_regular(path, LARGEST_FILE), source=path)
+        data = read_regular(path, LARGEST_FILE)
+        tokenizer = Tokenizer.from_bytes(data, chat_format=self.manifest.chat_format, source=path)
         if tokenizer.vocab_size > self.manifest.config.vocab_size:
             rows = self.manifest.config.vocab_size
             raise CorruptArtifact(path, f"it has ids beyond the network's vocabulary of {rows}")

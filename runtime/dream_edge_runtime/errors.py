@@ -14,7 +14,7 @@ either and nobody formats messages at the place of the failure.
     │   └── UnsupportedArtifact
     ├── PromptError
     │   ├── EmptyPrompt, CanvasTooLong, InvalidText, InvalidTokenId
-    │   └── InvalidTemplate, InvalidConversation, NoChatTokens
+    │   └── InvalidTemplate, InvalidConversation, NoChatTokens, UnknownChatFormat
     ├── InvalidOption, UnknownOption
     ├── NotWritable, OutputBusy, NotEnoughDisk
     ├── MissingExtra, DeviceUnavailable
@@ -325,6 +325,16 @@ class NoChatTokens(PromptError):
         super().__init__(
             f"the vocabulary of this model has no {token}, so it cannot chat. "
             "Continue a text with it instead: raw=True (--raw)."
+        )
+
+
+class UnknownChatFormat(PromptError):
+    """The checkpoint's chat template wrote conversations in a way that no runtime knows."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this model's chat template is none that is known, so it cannot chat. "
+            "Write the conversation yourself and continue it: raw=True (--raw)."
         )
 
 

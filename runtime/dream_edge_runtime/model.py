@@ -98,7 +98,8 @@ class DreamModel:
     ) -> Denoising:
         """As `generate`, but yields a `Step` after every denoising step."""
         settled, run_options = self._resolve(config, options)
-        task = self._continuation(self._prompt(prompt, raw=raw, bos=bos), settled, end_with)
+        ids = self._prompt(prompt, settled, options, raw=raw, bos=bos)
+        task = self._continuation(ids, settled, end_with)
         return self._start(task, settled, run_options)
 
     def generate_batch(
@@ -118,7 +119,8 @@ class DreamModel:
         if isinstance(prompts, str | bytes) or not isinstance(prompts, Sequence):
             raise InvalidOption("prompts", prompts, "must be a list of prompts")
         settled, run_options = self._resolve(config, options)
-        tasks = [self._continuation(self._prompt(each, raw=raw, bos=bos), settled, end_with) for each in prompts]
+        ids = [self._prompt(each, settled, options, raw=raw, bos=bos) for each in prompts]
+        tasks = [self._continuation(each, settled, end_with) for each in ids]
         if not tasks:
             return []
         run = DenoisingRun(self.network, tasks, settled, run_options)
@@ -151,7 +153,8 @@ class DreamModel:
     ) -> Denoising:
         """As `chat`, but yields a `Step` after every denoising step."""
         settled, run_options = self._resolve(config, options)
-        task = self._continuation(chat_ids(self.tokenizer, messages), settled, end_with)
+        ids = chat_ids(self.tokenizer, messages, thinking=settled.thinking)
+        task = self._continuation(ids, settled, end_with)
         return self._start(task, settled, run_options)
 
     # --- between texts -----------------------------------------------------------------------------------------------
@@ -231,10 +234,15 @@ class DreamModel:
         check_attention(settled, self.config)
         return settled, replace(run_options, store=self.prefixes)
 
-    def _prompt(self, prompt: Prompt, *, raw: bool, bos: bool) -> list[int]:
+    def _prompt(
+        self, prompt: Prompt, config: GenerationConfig, options: Mapping[str, Any], *, raw: bool, bos: bool
+    ) -> list[int]:
         if bos and not raw and isinstance(prompt, str):
             raise InvalidOption("bos", bos, "needs raw=True: the chat template decides how a conversation begins")
-        ids = prompt_ids(self.tokenizer, prompt, self.config.vocab_size, raw=raw)
+        if (raw or not isinstance(prompt, str)) and (thinking := options.get("thinking")) is not None:
+            requirement = "is about conversations, and this prompt is taken as it is: leave it out"
+            raise InvalidOption("thinking", thinking, requirement)
+        ids = prompt_ids(self.tokenizer, prompt, self.config.vocab_size, raw=raw, thinking=config.thinking)
         return [self.config.bos_token_id, *ids] if bos else ids
 
     def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str) -> Task:
@@ -275,6 +283,7 @@ class DreamModel:
             ("max_new_tokens", "the holes say how many tokens are new"),
             ("grow_from", "the holes say how many tokens are new"),
             ("stop", "the text is not cut"),
+            ("thinking", "they are no conversation"),
         ):
             if options.get(name, None) is not None:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")

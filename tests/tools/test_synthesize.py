@@ -14,9 +14,11 @@ import torch
 from safetensors import safe_open
 
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.forms import StatedFacts
 from dream_edge_export.reference.model import load_reference
 from tools.synthetic.checkpoint import SHARD_SIZE, _shards, synthesize
-from tools.synthetic.geometries import DREAM_CONFIG, GEOMETRIES, Geometry, geometry
+from tools.synthetic.family import GEOMETRIES, geometry
+from tools.synthetic.geometries import DREAM_CONFIG, Geometry
 from tools.synthetic.weights import Weights, tensor_shapes
 
 PROGRAM = Path(__file__).parents[2] / "tools" / "synthesize.py"
@@ -101,9 +103,11 @@ def test_the_7b_has_four_shards_and_15_2_gb() -> None:
 def test_every_geometry_opens_as_a_checkpoint(name: str, tmp_path: Path) -> None:
     described = small(name, hidden_size=64, intermediate_size=128, num_hidden_layers=1)
     synthesize(described, tmp_path / "out", words=256)
-    opened = Checkpoint.open(tmp_path / "out")
-    assert opened.config.bos_token_id == described.config["bos_token_id"]
-    assert opened.generation_defaults == (described.generation or {})
+    opened = Checkpoint.open(tmp_path / "out", StatedFacts(**described.stated))
+    assert opened.config.bos_token_id == described.config.get("bos_token_id", 151645)  # CoDA's, by its role
+    written = described.generation or {}
+    assert opened.generation_defaults.items() <= {**written, "sampler": "bd3lm"}.items()
+    assert written.keys() - opened.generation_defaults.keys() <= {"alg"}  # CoDA's "original"
     assert (tmp_path / "out" / "tokenizer.json").exists() == described.fast_tokenizer
     with safe_open(tmp_path / "out" / "model.safetensors", framework="pt") as tensors:
         assert ("lm_head.weight" in tensors.keys()) == described.stores_lm_head  # noqa: SIM118

@@ -13,10 +13,10 @@ from typing import BinaryIO
 
 from .geometries import Geometry
 from .vocabulary import (
-    CHAT_TEMPLATE,
     FIRST_ADDED,
     PLAIN,
     QWEN2_ADDED_TOKENS,
+    QWEN3_ADDED_TOKENS,
     qwen2_vocabulary,
     write_fast_tokenizer,
     write_json,
@@ -81,7 +81,11 @@ def _write_configuration(geometry: Geometry, directory: Path) -> None:
 
 def _write_tokenizer(geometry: Geometry, directory: Path, words: int | None) -> None:
     vocab, merges = qwen2_vocabulary(words)
-    added = dict(enumerate((*QWEN2_ADDED_TOKENS, *geometry.added_tokens), FIRST_ADDED))
+    known = QWEN2_ADDED_TOKENS if geometry.qwen == 2 else QWEN3_ADDED_TOKENS
+    added = dict(enumerate((*known, *geometry.added_tokens), FIRST_ADDED))
+    template = {} if geometry.template_file else {"chat_template": geometry.template}
+    if geometry.template_file:
+        (directory / "chat_template.jinja").write_text(geometry.template, encoding="utf-8", newline="\n")
     write_slow_tokenizer(
         directory,
         vocab,
@@ -89,10 +93,10 @@ def _write_tokenizer(geometry: Geometry, directory: Path, words: int | None) -> 
         added,
         plain=PLAIN,
         roles=geometry.roles,
-        additional_special_tokens=[token for token in QWEN2_ADDED_TOKENS[1:] if token not in PLAIN],
+        additional_special_tokens=[token for token in known[1:] if token not in PLAIN],
         auto_map={"AutoTokenizer": ["tokenization_dream.DreamTokenizer", None]},
-        chat_template=CHAT_TEMPLATE,
         split_special_tokens=False,
+        **template,
     )
     write_json(directory / "added_tokens.json", {content: index for index, content in added.items()}, indent=2)
     if geometry.fast_tokenizer:
@@ -105,7 +109,7 @@ def _write_tokenizer(geometry: Geometry, directory: Path, words: int | None) -> 
 def _write_weights(
     geometry: Geometry, directory: Path, seed: int, shard_size: int, progress: Callable[[int, int], None]
 ) -> None:
-    shapes = tensor_shapes(geometry.config, stores_lm_head=geometry.stores_lm_head)
+    shapes = tensor_shapes(geometry.config, stores_lm_head=geometry.stores_lm_head, has_norms=geometry.qwen == 3)
     weights = Weights(geometry.config, seed)
     shards = _shards(shapes, shard_size)
     total, done = sum(map(_size, shapes.values())), 0

@@ -3,13 +3,16 @@
 What could be confirmed without the hub: the 7B geometry and ids 151643 and 151666; Dream-v0-Instruct's
 generation_config.json; bos 151665 of Dream-Coder-Instruct; DreamOn's expand token; DiffuCoder's own pad token beside
 config.json's 151643. Whatever a comment calls [unverified] is a plausible variant, which an export has to accept.
+`family.py` has the checkpoints of other architectures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+from .vocabulary import chat_template
 
 DREAM_CONFIG: Mapping[str, Any] = {
     "architectures": ["DreamModel"],
@@ -78,18 +81,26 @@ class Geometry:
     generation: Mapping[str, Any] | None = field(default_factory=lambda: DREAM_GENERATION)
     """generation_config.json; None = there is none."""
     added_tokens: tuple[str, ...] = DREAM_TOKENS
-    """Those after Qwen2's own, so the first is 151665."""
+    """Those after Qwen2's or Qwen3's own, so the first is 151665 or 151669."""
     roles: Mapping[str, str] = field(default_factory=lambda: DREAM_ROLES)
+    qwen: Literal[2, 3] = 2
+    """Whose form and whose added tokens: Qwen2's q, k and v have biases, Qwen3's heads of q and k have norms."""
+    template: str = field(default_factory=lambda: chat_template("You are a helpful assistant."))
+    template_file: bool = False
+    """Whether the chat template is in chat_template.jinja, not in tokenizer_config.json."""
     fast_tokenizer: bool = False
     """Whether a tokenizer.json stands beside vocab.json and merges.txt."""
+    stated: Mapping[str, Any] = field(default_factory=dict)
+    """What its files leave open, as an export is told it: attention, shift."""
     stores_lm_head: bool = True
     """False: the head is tied and only the embedding is in the files."""
 
     def sized(self, **fields: int | None) -> Geometry:
         """With other sizes in config.json; None leaves one as it is."""
         config = {**self.config, **{name: value for name, value in fields.items() if value is not None}}
-        if "head_dim" in config:
-            config["head_dim"] = config["hidden_size"] // config["num_attention_heads"]
+        if "head_dim" in config:  # as much wider than a head's share of the hidden size as it was
+            wider = self.config["head_dim"] * self.config["num_attention_heads"] // self.config["hidden_size"]
+            config["head_dim"] = wider * config["hidden_size"] // config["num_attention_heads"]
         if "layer_types" in config:
             config["layer_types"] = ["full_attention"] * config["num_hidden_layers"]
         return replace(self, config=config)
@@ -106,7 +117,7 @@ def _generation(**changes: Any) -> Mapping[str, Any]:
 _CODER = _config(bos_token_id=151665, max_position_embeddings=32768)  # positions as Qwen2.5-Coder's, [unverified]
 _QWEN2_SMALL = {"max_position_embeddings": 32768, "tie_word_embeddings": True, "vocab_size": 151936}
 
-GEOMETRIES: Mapping[str, Geometry] = {
+DREAM_GEOMETRIES: Mapping[str, Geometry] = {
     "dream-v0-base-7b": Geometry(
         repository="Dream-org/Dream-v0-Base-7B",
         generation=_generation(transformers_version="4.46.3"),  # [unverified]
@@ -179,10 +190,3 @@ GEOMETRIES: Mapping[str, Geometry] = {
         ),
     ),
 }
-
-SHORT_NAMES: Mapping[str, str] = {"dream-7b": "dream-v0-instruct-7b"}
-
-
-def geometry(name: str) -> Geometry:
-    """The geometry called `name`; `KeyError` where there is none."""
-    return GEOMETRIES[SHORT_NAMES.get(name, name)]

@@ -18,18 +18,37 @@ QWEN2_ADDED_TOKENS = (
     "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
 )  # fmt: skip
 FIRST_ADDED = 151643
-PLAIN = frozenset(QWEN2_ADDED_TOKENS[14:22])
+QWEN3_ADDED_TOKENS = (*QWEN2_ADDED_TOKENS, "<tool_response>", "</tool_response>", "<think>", "</think>")
+
+PLAIN = frozenset({*QWEN2_ADDED_TOKENS[14:22], *QWEN3_ADDED_TOKENS[22:]})
 """Added, but not special."""
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if loop.first and message['role'] != 'system' %}"
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    "{% endif %}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+
+def chat_template(system: str | None, *, thinks: bool = False) -> str:
+    """A chat template that writes what the published ones do, without their branches for tools.
+
+    Args:
+        system: the system turn of a conversation that has none; Qwen3's writes none.
+        thinks: earlier thoughts are left out, and enable_thinking=False closes them before they begin, as Qwen3's does.
+    """
+    first = "" if system is None else f"<|im_start|>system\n{system}<|im_end|>\n"
+    answers = (
+        "{% set content = message['content'] %}"
+        "{% if message['role'] == 'assistant' and '</think>' in content %}"
+        "{% set content = content.split('</think>')[-1].lstrip('\\n') %}"
+        "{% endif %}"
+    )
+    silence = (
+        "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    )
+    return (
+        "{% for message in messages %}"
+        f"{{% if loop.first and message['role'] != 'system' %}}{first}{{% endif %}}"
+        + (answers if thinks else "{% set content = message['content'] %}")
+        + "{{ '<|im_start|>' + message['role'] + '\\n' + content + '<|im_end|>\\n' }}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}" + (silence if thinks else "") + "{% endif %}"
+    )
 
 
 class MissingVocabulary(ModuleNotFoundError):

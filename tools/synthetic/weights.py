@@ -41,17 +41,23 @@ ROW_SPREAD, COLUMN_SPREAD, GAMMA_SPREAD = 0.2, 0.15, 0.25
 _ELEMENTS = 1 << 20  # made at once: what stays in the processor's cache
 
 
-def tensor_shapes(config: Mapping[str, Any], *, stores_lm_head: bool) -> dict[str, tuple[int, ...]]:
-    """Every tensor by name, in the order of the modules."""
+def tensor_shapes(
+    config: Mapping[str, Any], *, stores_lm_head: bool, has_norms: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """Every tensor by name, in the order of the modules: with norms of the heads of q and k, or else with biases."""
     hidden, intermediate, vocab = (config[f"{name}_size"] for name in ("hidden", "intermediate", "vocab"))
-    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    head = head_dim(config)
+    query, kv = head * config["num_attention_heads"], head * config["num_key_value_heads"]
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocab, hidden)}
     for index in range(config["num_hidden_layers"]):
         layer = f"model.layers.{index}"
-        for name, width in (("q", hidden), ("k", kv), ("v", kv)):
+        for name, width in (("q", query), ("k", kv), ("v", kv)):
             shapes[f"{layer}.self_attn.{name}_proj.weight"] = (width, hidden)
-            shapes[f"{layer}.self_attn.{name}_proj.bias"] = (width,)
-        shapes[f"{layer}.self_attn.o_proj.weight"] = (hidden, hidden)
+            if not has_norms:
+                shapes[f"{layer}.self_attn.{name}_proj.bias"] = (width,)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (hidden, query)
+        if has_norms:
+            shapes |= {f"{layer}.self_attn.{name}_norm.weight": (head,) for name in ("q", "k")}
         shapes[f"{layer}.mlp.gate_proj.weight"] = (intermediate, hidden)
         shapes[f"{layer}.mlp.up_proj.weight"] = (intermediate, hidden)
         shapes[f"{layer}.mlp.down_proj.weight"] = (hidden, intermediate)
@@ -63,6 +69,11 @@ def tensor_shapes(config: Mapping[str, Any], *, stores_lm_head: bool) -> dict[st
     return shapes
 
 
+def head_dim(config: Mapping[str, Any]) -> int:
+    """The width of a head."""
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
 class Weights:
     """The values of every tensor of one configuration, made when asked for."""
 
@@ -70,8 +81,8 @@ class Weights:
         self.seed = seed
         self.layers: int = config["num_hidden_layers"]
         self.intermediate: int = config["intermediate_size"]
-        self.head_dim: int = config["hidden_size"] // config["num_attention_heads"]
-        self.tied: bool = config["tie_word_embeddings"]
+        self.head_dim: int = head_dim(config)
+        self.tied: bool = config.get("tie_word_embeddings", True)
         hidden = config["hidden_size"]
         self.loud = self._source("residual").places(hidden, max(1, hidden // 900))
         """Channels of the residual stream that carry more than the others."""
@@ -127,6 +138,8 @@ class Weights:
         source = self._source(name)
         if name.endswith("bias"):
             return self._bias(name.split(".")[-2], size, source)
+        if name.endswith(("q_norm.weight", "k_norm.weight")):  # at least 1: no bias keeps attention alive
+            return (1 + np.abs(source.normal(size))).astype(np.float32)
         level = LOGIT_GAIN if name == "model.norm.weight" else 0.6 + 0.8 * _layer(name) / self.layers
         gammas: Floats = level * np.exp(GAMMA_SPREAD * source.normal(size))
         gammas[source.places(size, max(1, size // 500))] *= 4

@@ -19,7 +19,6 @@ from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.generation.schedule import number_blocks
-from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ...models import is_tiny
 from ..errors import NoData
@@ -165,10 +164,10 @@ def mask_texts(
         Integer(least).convert(name, value)
     if isinstance(texts, str) or not texts:
         raise NoData("data", "it is one string, not a list of texts" if texts else "there is no text in it")
-    from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
+    from dream_edge_export.checkpoint.tokenizer import load_tokenizer
 
     config = checkpoint.config
-    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, config), source=checkpoint.path)
+    tokenizer = load_tokenizer(checkpoint.path, config)
     pieces = passages(texts, tokenizer, min(longest, config.context))
     return pieces, tuple(mask_passages(pieces, config, count=sequences, bins=bins, seed=seed))
 

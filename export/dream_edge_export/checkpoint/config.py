@@ -18,7 +18,7 @@ from dream_edge_runtime.format.model_config import IDS, ModelConfig
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.text.tokenizer import LARGEST_FILE
 
-from .forms import NOTHING_STATED, StatedFacts, parse_config
+from .forms import FORMS, NOTHING_STATED, StatedFacts, find_architecture, parse_config
 
 EXPAND = "<|expand|>"
 """DreamOn's token; its id is another token's in other checkpoints, so it is always found by its name."""
@@ -31,9 +31,10 @@ def read_checkpoint_config(directory: Path, stated: StatedFacts = NOTHING_STATED
     """The configuration of the checkpoint in `directory`, in which `stated` is what its files leave open.
 
     An id that config.json lacks, or has as null, is taken from generation_config.json, or else from the token that the
-    tokenizer's files name for that role. Of several ends of the text, one is `eos_token_id`: that which also pads, or
-    else the first; `read_generation_defaults` has all. `expand_token_id` is that of the added token `EXPAND`. `context`
-    is the tokenizer's model_max_length where that is below max_position_embeddings.
+    tokenizer's files name for that role; a mask also by the name that the architecture's code has for it. Of several
+    ends of the text, one is `eos_token_id`: that which also pads, or else the first; `read_generation_defaults` has
+    all. `expand_token_id` is that of the added token `EXPAND`. `context` is the tokenizer's model_max_length where that
+    is below max_position_embeddings.
 
     Raises:
         CheckpointNotFound: there is no config.json.
@@ -60,6 +61,9 @@ def read_checkpoint_config(directory: Path, stated: StatedFacts = NOTHING_STATED
         raw["eos_token_id"] = raw.get("pad_token_id") if raw.get("pad_token_id") in ends else ends[0]
     if raw.get("expand_token_id") is None:
         raw["expand_token_id"] = added.get(EXPAND)
+    form = FORMS.get(find_architecture(raw))
+    if form and raw.get("mask_token_id") is None and form.mask_token in added:
+        raw["mask_token_id"] = added[form.mask_token]
     if stated.mask_token is not None:
         raw["mask_token_id"] = _find_mask(raw, added, stated.mask_token)
     config = parse_config(raw, path, stated)
@@ -83,11 +87,17 @@ def _find_mask(raw: Mapping[str, Any], added: Mapping[str, int], token: str) -> 
 def read_generation_defaults(directory: Path) -> dict[str, Any]:
     """generation_config.json without what no manifest can hold, and what no runtime can use, which a warning names.
 
-    Where config.json lists several ends of the text, so does this.
+    Where config.json lists several ends of the text, so does this. `sampler` is the loop that its architecture was
+    published with, where several of one form differ in theirs.
     """
     file, kept, size = directory / GENERATION_CONFIG, dict[str, Any](), 0
-    ends = read_object(directory / "config.json").get("eos_token_id")
-    for name, value in {**read_object(file), **({"eos_token_id": ends} if isinstance(ends, list) else {})}.items():
+    config = read_object(directory / "config.json")
+    form, stated = FORMS.get(find_architecture(config)), read_object(file)
+    if isinstance(ends := config.get("eos_token_id"), list):
+        stated |= {"eos_token_id": ends}
+    if form and form.sampler:
+        stated |= {"sampler": form.sampler}
+    for name, value in stated.items():
         try:
             GenerationConfig.from_checkpoint({name: value}, file)
         except InvalidConfig as error:

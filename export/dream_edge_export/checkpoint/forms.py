@@ -66,15 +66,35 @@ class Form:
     block_field: str | None = None
     """The field of config.json that holds the size of its blocks; None for full attention, `OPEN` where checkpoints
     differ, and do not say it."""
+    mask_token: str | None = None
+    """The token that its code takes for the mask, where no file names one."""
+    is_tied: bool | None = None
+    """Whether its head is the embedding, where config.json does not say it; None: it must."""
+    sampler: str | None = None
+    """The published loop of those that write in blocks, one of the runtime's `SAMPLERS`; None: as the shift has it."""
+    is_silent: bool = False
+    """Whether its code asks the chat template for no thoughts unless it is told to, in training too."""
 
 
 FORMS: Mapping[str, Form] = {
     "DreamModel": Form(model_type="Dream", qwen=2, shift=1),
     "DreamForCausalLM": Form(model_type="Dream", qwen=3, shift=0, block_field="block_size"),
-    "CoDALanguageModel": Form(model_type="CoDA", qwen=3, shift=1),
-    "Fast_dLLM_QwenForCausalLM": Form(model_type="Fast_dLLM_Qwen", qwen=2, shift=1, block_field="bd_size"),
-    "A2DQwen2LMHeadModel": Form(model_type="a2d-qwen2", qwen=2, shift=0, block_field=OPEN),
-    "A2DQwen3LMHeadModel": Form(model_type="a2d-qwen3", qwen=3, shift=0, block_field=OPEN),
+    "CoDALanguageModel": Form(model_type="CoDA", qwen=3, shift=1, is_tied=True),
+    "Fast_dLLM_QwenForCausalLM": Form(
+        model_type="Fast_dLLM_Qwen", qwen=2, shift=1, block_field="bd_size", mask_token="|<MASK>|"
+    ),
+    "A2DQwen2LMHeadModel": Form(
+        model_type="a2d-qwen2", qwen=2, shift=0, block_field=OPEN, mask_token="<|mask|>", sampler="bd3lm"
+    ),
+    "A2DQwen3LMHeadModel": Form(
+        model_type="a2d-qwen3",
+        qwen=3,
+        shift=0,
+        block_field=OPEN,
+        mask_token="<|mask|>",
+        sampler="bd3lm",
+        is_silent=True,
+    ),
     "Qwen2ForCausalLM": Form(model_type="qwen2", qwen=2, block_field=OPEN),
     "Qwen3ForCausalLM": Form(model_type="qwen3", qwen=3, block_field=OPEN),
 }
@@ -97,8 +117,10 @@ def parse_config(
         InvalidOption: one of `stated` contradicts config.json.
     """
     raw = {**_rope_parameters(raw), **raw}
-    architecture = _find_architecture(raw)
+    architecture = find_architecture(raw)
     form = FORMS.get(architecture)
+    if form and form.is_tied is not None:
+        raw = {"tie_word_embeddings": form.is_tied, **raw}
     problems = [*_architecture_problems(raw, form)]
     named = [field.name for field in fields(ModelConfig) if field.name not in _DERIVED]
     problems += [_missing(name) for name in named if name not in raw]
@@ -128,8 +150,8 @@ def _missing(name: str) -> str:
     return f"{name} is missing{remedy}"
 
 
-def _find_architecture(raw: Mapping[str, Any]) -> str:
-    """The first architecture of config.json that is known, or an empty text."""
+def find_architecture(raw: Mapping[str, Any]) -> str:
+    """The first architecture of the parsed config.json `raw` that is known, or an empty text."""
     named = raw.get("architectures")
     return next((name for name in map(str, named if isinstance(named, list) else ()) if name in FORMS), "")
 

@@ -17,11 +17,22 @@ from dream_edge_runtime.format.model_config import IDS, ModelConfig
 from dream_edge_runtime.text.tokenizer import BPE, BYTES, LARGEST_FILE, PIPELINE, Tokenizer
 
 from ..errors import InvalidTokenizer
+from .chat_template import read_chat_format
 from .config import as_token_id, content_of, list_added_tokens, read_object
 
 # Special even where the files forget to say so: text must never be able to spell them.
 _CONTROL = frozenset({"<|im_start|>", "<|im_end|>", "<|expand|>"})
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+def load_tokenizer(checkpoint_dir: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a checkpoint, which writes conversations as its chat template does.
+
+    Raises:
+        InvalidTokenizer, UnreadableFile: see `convert_tokenizer`.
+    """
+    data = convert_tokenizer(checkpoint_dir, config)
+    return Tokenizer.from_bytes(data, chat_format=read_chat_format(checkpoint_dir), source=checkpoint_dir)
 
 
 def convert_tokenizer(checkpoint_dir: Path, config: ModelConfig) -> bytes:

@@ -17,10 +17,9 @@ from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.network import KeyValues, Network, Rows
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import listed_ends
-from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from ..checkpoint.checkpoint import Checkpoint
-from ..checkpoint.tokenizer import convert_tokenizer
+from ..checkpoint.tokenizer import load_tokenizer
 from .model import Dream, load_reference
 from .staged import StagedReference
 
@@ -126,7 +125,7 @@ def reference_model(checkpoint: Checkpoint, network: Network | None = None) -> D
         NonFiniteWeights: a tensor holds NaN or infinity.
     """
     source = checkpoint.path / "generation_config.json"
-    tokenizer = Tokenizer.from_bytes(convert_tokenizer(checkpoint.path, checkpoint.config), source=checkpoint.path)
+    tokenizer = load_tokenizer(checkpoint.path, checkpoint.config)
     defaults = GenerationConfig.from_checkpoint(checkpoint.generation_defaults, source, checkpoint.config)
     ends = listed_ends(checkpoint.generation_defaults)
     return DreamModel(network or ReferenceNetwork(load_reference(checkpoint)), tokenizer, defaults, ends=ends)

@@ -1,9 +1,9 @@
 """manifest.json: what an artifact consists of, and where it came from. Written last, read first.
 
 The schema version is "MAJOR.MINOR". A runtime reads every older minor version of its major; a newer minor or another
-major is refused with the name of the release that wrote it. Before 1.3 every network was of Dream's own form, and
-a tied lm_head was stored by itself; before 1.2 no recipe was joined, so matrices lay one after the other; 1.0 had no
-graph revision.
+major is refused with the name of the release that wrote it. Before 1.3 every network was of Dream's own form and read
+conversations as Dream does, and a tied lm_head was stored by itself; before 1.2 no recipe was joined, so matrices lay
+one after the other; 1.0 had no graph revision.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..chat_format import DREAM_CHAT, ChatFormat
 from ..errors import ArtifactNotFound, CorruptArtifact, DreamEdgeError, UnsupportedArtifact
 from ..files.json import canonical_json, describe, parse_canonical
 from ..files.regular import read_regular
@@ -61,6 +62,8 @@ class Manifest:
     """The network's geometry and special ids."""
     recipe: Recipe
     """How each target's matrices are stored."""
+    chat_format: ChatFormat | None = DREAM_CHAT
+    """How the model reads conversations; None where its template is none that is known."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """The checkpoint's generation_config.json, as far as it can be used."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +81,7 @@ class Manifest:
             "graph_revision": self.graph_revision,
             "model": self.config.to_dict(),
             "recipe": asdict(self.recipe),
+            "chat_format": self.chat_format and asdict(self.chat_format),
             "generation": dict(self.generation),
             "provenance": dict(self.provenance),
             "license": self.license,
@@ -135,7 +139,7 @@ def _check_version(document: Mapping[str, Any], source: Path | str) -> int:
 
 def _build(document: dict[str, Any], minor: int) -> Manifest:
     expected = {each.name for each in fields(Manifest)} | {"schema", "model"}
-    expected -= {"config"} if minor else {"config", "graph_revision"}
+    expected -= {"config"} | (set() if minor else {"graph_revision"}) | (set() if minor >= 3 else {"chat_format"})
     _check(set(document) == expected, f"keys {sorted(set(document) ^ expected)} are missing or unknown")
     for key, kind in (("producer", str), ("files", list), ("generation", dict), ("provenance", dict), ("graphs", dict)):
         _check(isinstance(document[key], kind), f"{key} is not a {kind.__name__}")
@@ -158,7 +162,9 @@ def _build(document: dict[str, Any], minor: int) -> Manifest:
     config, recipe = ModelConfig(**facts), Recipe.from_dict(document["recipe"])
     recipe.check(config)
     _check(graphs.keys() == recipe.targets.keys(), "the graphs are not those of the recipe")
-    values = {**document, "files": files, "config": config, "recipe": recipe}
+    chat = document.get("chat_format", {})
+    chat_format = None if chat is None else ChatFormat(**chat)
+    values = {**document, "files": files, "config": config, "recipe": recipe, "chat_format": chat_format}
     return Manifest(**{name: value for name, value in values.items() if name not in ("schema", "model")})
 
 

@@ -34,7 +34,7 @@ _TEMPERATURE = Real(1e-4, 1e4, or_zero=True)  # beyond these, scaled logits leav
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """Everything that decides which text comes out, apart from the prompt. The manual's reference lists the fields.
+    """Everything that decides which text comes out, apart from what is given. The manual's reference lists the fields.
 
     Raises:
         InvalidOption: naming the field and what it requires.
@@ -129,6 +129,12 @@ class GenerationConfig:
         "Begin with this many new tokens and double them while no end of the text is in sight.",
         default_help="all of them",
         source="DAEDAL, arXiv 2508.00819",
+    )
+    thinking: bool | None = option(
+        None,
+        Flag(),
+        "Think before the answer, with a model that can.",
+        default_help="as the checkpoint's chat template has it",
     )
     stop_at_end: bool = option(False, Flag(), "Stop once the end of the text is settled; the text is the same.")
     stop: tuple[str, ...] = option((), Texts(), "Cut the text before this. Several are possible.")

@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     suffix_window: int | None
     max_hole_tokens: int
     grow_from: int | None
+    thinking: bool | None
     stop_at_end: bool
     stop: str | Sequence[str]
     preset: str

@@ -1,4 +1,4 @@
-r"""Dream's chat format, ChatML, written as code: an artifact's template is data from a stranger and is never run.
+r"""The chat format of the family, ChatML, written as code: an artifact's template is data from a stranger, never run.
 
 <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n
 <|im_start|>user\nHello<|im_end|>\n
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
-from ..errors import InvalidConversation, NoChatTokens
+from ..chat_format import ChatFormat
+from ..errors import InvalidConversation, InvalidOption, NoChatTokens, UnknownChatFormat
 from .tokenizer import Tokenizer, check_text
 
-DEFAULT_SYSTEM = "You are a helpful assistant."
 ROLES = ("system", "user", "assistant")
 TURN_START = "<|im_start|>"
 TURN_END = "<|im_end|>"
+NO_THOUGHTS = "<think>\n\n</think>\n\n"
+"""What stands before an answer without thoughts, of a model that can think."""
 
 
 class Message(TypedDict):
@@ -27,29 +29,57 @@ class Message(TypedDict):
 
 
 def chat_ids(
-    tokenizer: Tokenizer, messages: Sequence[Message | Mapping[str, object]], *, default_system: str = DEFAULT_SYSTEM
+    tokenizer: Tokenizer, messages: Sequence[Message | Mapping[str, object]], *, thinking: bool | None = None
 ) -> list[int]:
     """Ids of a conversation, up to where the assistant's next turn begins.
 
-    A conversation that does not begin with a system turn gets `default_system`. Contents are text: `<|im_end|>` in
-    one of them ends nothing.
+    It is written as `tokenizer.chat_format` says; `thinking` is whether the model is to think first, None = as it does
+    by default. Contents are text: `<|im_end|>` in one of them ends nothing.
 
     Raises:
         InvalidConversation: no messages, an unknown role, a content that is not a string, or a last turn that is not
             the user's.
         InvalidText: a lone surrogate in a content.
+        InvalidOption: `thinking`, and the model cannot.
         NoChatTokens: the vocabulary has no `<|im_start|>` and `<|im_end|>`.
+        UnknownChatFormat: nobody knows how the model reads conversations.
     """
     turns = _check_turns(messages)
-    if turns[0][0] != "system":
-        turns.insert(0, ("system", default_system))
-    start, end = (_find_marker(tokenizer, content) for content in (TURN_START, TURN_END))
-    line_end = tokenizer.encode("\n")
-    ids: list[int] = []
-    for role, content in turns:
+    for _, content in turns:
         check_text(content)
-        ids += [start, *tokenizer.encode(f"{role}\n{content}"), end, *line_end]
-    return [*ids, start, *tokenizer.encode("assistant\n")]
+    if tokenizer.chat_format is None:
+        raise UnknownChatFormat
+    markers = {content: _find_marker(tokenizer, content) for content in (TURN_START, TURN_END)}
+    ids: list[int] = []
+    for piece in write_turns(turns, tokenizer.chat_format, thinking=thinking):
+        ids += [markers[piece]] if piece in markers else tokenizer.encode(piece)
+    return ids
+
+
+def write_turns(
+    turns: Sequence[tuple[str, str]], chat_format: ChatFormat, *, thinking: bool | None = None
+) -> list[str]:
+    """The text of a conversation (roles and contents), up to where the assistant's next turn begins, in pieces.
+
+    Every marker of a turn is a piece by itself. Raises InvalidOption for a `thinking` that the model cannot.
+    """
+    thinks = chat_format.thinking != "none"
+    if thinking is not None and not thinks:
+        raise InvalidOption("thinking", thinking, "needs a model that can think: leave it out for this one")
+    if turns[0][0] != "system" and chat_format.system is not None:
+        turns = [("system", chat_format.system), *turns]
+    pieces: list[str] = []
+    for role, content in turns:
+        answer = _forget_thoughts(content) if thinks and role == "assistant" else content
+        pieces += [TURN_START, f"{role}\n{answer}", TURN_END, "\n"]
+    is_silent = thinks and not (chat_format.thinking == "on" if thinking is None else thinking)
+    return [*pieces, TURN_START, f"assistant\n{NO_THOUGHTS if is_silent else ''}"]
+
+
+def _forget_thoughts(content: str) -> str:
+    """An earlier answer as it is shown again: without what was thought before it."""
+    _, closing, answer = content.rpartition("</think>")
+    return answer.lstrip("\n") if closing else content
 
 
 def end_ids(tokenizer: Tokenizer, eos_token_id: int) -> frozenset[int]:

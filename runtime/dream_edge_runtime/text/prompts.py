@@ -17,17 +17,23 @@ Prompt = str | Sequence[int] | IntArray
 """Text, or the token ids of a prompt as they are."""
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: Prompt, vocab_size: int, *, raw: bool) -> list[int]:
+def prompt_ids(
+    tokenizer: Tokenizer, prompt: Prompt, vocab_size: int, *, raw: bool, thinking: bool | None = None
+) -> list[int]:
     """Ids of `prompt`. A text becomes the user's turn of a conversation unless it is `raw`; ids are always raw.
+
+    `thinking` is whether a model that can is to think before it answers; raw prompts say so themselves.
 
     Raises:
         EmptyPrompt, InvalidText, InvalidTokenId: the prompt cannot be used.
-        InvalidOption: it is neither text nor ids.
+        InvalidOption: it is neither text nor ids; `thinking`, and the model cannot.
     """
     if isinstance(prompt, str):
         if not prompt:
             raise EmptyPrompt
-        return tokenizer.encode(prompt) if raw else chat_ids(tokenizer, [{"role": "user", "content": prompt}])
+        if raw:
+            return tokenizer.encode(prompt)
+        return chat_ids(tokenizer, [{"role": "user", "content": prompt}], thinking=thinking)
     is_list = isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray | memoryview)
     if not is_list and not (isinstance(prompt, np.ndarray) and prompt.ndim == 1):
         raise InvalidOption("prompt", type(prompt), "must be text or a sequence of token ids")

@@ -14,6 +14,7 @@ from typing import Any
 import tokenizers
 from tokenizers import pre_tokenizers
 
+from ..chat_format import DREAM_CHAT, ChatFormat
 from ..errors import CorruptArtifact, InvalidText, InvalidTokenId
 from ..files.json import parse_json_object
 
@@ -79,18 +80,22 @@ class Tokenizer:
     Attributes:
         vocab_size: the largest id + 1. The network may have more rows; they mean nothing.
         special_ids: ids of the special tokens.
+        chat_format: how conversations are written; None where that is not known.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, chat_format: ChatFormat | None = DREAM_CHAT) -> None:
         """Use `from_bytes`, which checks what it reads."""
         tokenizer.encode_special_tokens = True  # "<|mask|>" in a text is eight characters, never a mask
         self._tokenizer = tokenizer
         self._special = {token.content: i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self.special_ids: frozenset[int] = frozenset(self._special.values())
+        self.chat_format: ChatFormat | None = chat_format
         self.vocab_size: int = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, source: Path | str = "tokenizer.json") -> Tokenizer:
+    def from_bytes(
+        cls, data: bytes, *, chat_format: ChatFormat | None = DREAM_CHAT, source: Path | str = "tokenizer.json"
+    ) -> Tokenizer:
         """Read the bytes of a tokenizer.json. Raises CorruptArtifact, which names `source`."""
         if len(data) > LARGEST_FILE:
             raise CorruptArtifact(source, f"is larger than {LARGEST_FILE} bytes")
@@ -101,7 +106,7 @@ class Tokenizer:
                 raise ValueError("added tokens do not have the ids they claim")
         except ValueError as error:
             raise CorruptArtifact(source, str(error)) from None
-        return cls(tokenizer)
+        return cls(tokenizer, chat_format)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. What looks like a special token is text.

@@ -14,6 +14,7 @@ from dream_edge.evaluation.__main__ import main
 from dream_edge.evaluation.likelihood import enumerate_masks, is_first_choice, log_likelihood
 from dream_edge.evaluation.prompts import encode, encode_pair, render_chat
 from dream_edge.evaluation.subject import Subject
+from dream_edge_runtime.chat_format import DREAM_CHAT
 from dream_edge_runtime.errors import CanvasTooLong, InvalidConversation, InvalidOption, NoChatTokens
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import chat_ids
@@ -45,19 +46,19 @@ def tokenizer(tiny: DreamModel) -> Tokenizer:
     "messages", [CONVERSATION, CONVERSATION[:1], [{"role": "system", "content": "Be brief."}, *CONVERSATION]]
 )
 def test_rendered_conversations_have_the_ids_of_the_chat(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> None:
-    assert encode(tokenizer, render_chat(messages)) == chat_ids(tokenizer, messages)
+    assert encode(tokenizer, render_chat(messages, DREAM_CHAT)) == chat_ids(tokenizer, messages)
 
 
 def test_a_reply_that_is_begun_goes_on(tokenizer: Tokenizer) -> None:
     begun = [*CONVERSATION, {"role": "assistant", "content": "The cow"}]
-    ids = encode(tokenizer, render_chat(begun, opens_reply=False))
+    ids = encode(tokenizer, render_chat(begun, DREAM_CHAT, opens_reply=False))
     assert ids == [*chat_ids(tokenizer, CONVERSATION), *tokenizer.encode("The cow")]
 
 
 @pytest.mark.parametrize("messages", [[], [{"role": "tool", "content": "7"}]])
 def test_what_is_no_conversation_is_refused(messages: list[dict[str, str]]) -> None:
     with pytest.raises(InvalidConversation):
-        render_chat(messages)
+        render_chat(messages, DREAM_CHAT)
 
 
 def test_turn_markers_within_other_texts_are_text(tokenizer: Tokenizer) -> None:
@@ -68,7 +69,7 @@ def test_turn_markers_within_other_texts_are_text(tokenizer: Tokenizer) -> None:
 def test_a_vocabulary_without_turn_markers_is_named(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokenizer, "special_id", lambda *_: None)
     with pytest.raises(NoChatTokens):
-        encode(tokenizer, render_chat(CONVERSATION))
+        encode(tokenizer, render_chat(CONVERSATION, DREAM_CHAT))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_bos_begins_texts_without_a_context_and_prompts_where_asked(tiny: DreamM
     subject.log_likelihood("", "woof")
     subject.log_likelihood("The dog", " woof")
     replace(subject, add_bos_token=True).log_likelihood("The dog", " woof")
-    replace(subject, add_bos_token=True).log_likelihood(render_chat(CONVERSATION), "woof")
+    replace(subject, add_bos_token=True).log_likelihood(render_chat(CONVERSATION, DREAM_CHAT), "woof")
     bos, plain = tiny.config.bos_token_id, tiny.tokenizer.encode("The dog")
     assert seen[0][0] == bos
     assert seen[1][: len(plain)] == plain
@@ -200,7 +201,7 @@ def test_the_user_wins_over_the_task(
 
 
 def test_texts_are_the_models_own_cut_at_until(tiny: DreamModel) -> None:
-    question = render_chat(CONVERSATION[:1])
+    question = render_chat(CONVERSATION[:1], DREAM_CHAT)
     subject = Subject(model=tiny, batch_size=2, options={"exact": True})
     task: dict[str, Any] = {"max_gen_toks": 16}
     requests: list[tuple[str, dict[str, Any]]] = [
@@ -208,7 +209,7 @@ def test_texts_are_the_models_own_cut_at_until(tiny: DreamModel) -> None:
         (PUZZLE, {"until": ["\n"], "max_gen_toks": 24}),
         (question, {**task, "until": [" barks"]}),
     ]
-    requests.append((render_chat(CONVERSATION), task))
+    requests.append((render_chat(CONVERSATION, DREAM_CHAT), task))
     texts = dict(subject.generate(requests))
     puzzle = tiny.generate(PUZZLE, raw=True, exact=True, max_new_tokens=24).text
     assert texts[0] == "A dog barks."

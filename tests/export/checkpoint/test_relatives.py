@@ -22,7 +22,7 @@ from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.recipe import Recipe
 from tools.synthetic.checkpoint import synthesize
-from tools.synthetic.geometries import GEOMETRIES
+from tools.synthetic.family import GEOMETRIES
 
 LAYERS = 1
 SIZES = {

@@ -35,6 +35,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     "suffix_window": (*NOT_A_NUMBER, 2.5),
     "grow_from": (*NOT_A_NUMBER, 0, 2.5),
     "max_hole_tokens": (*NOT_A_NUMBER, 2.5, None),
+    "thinking": (0, "yes", np.True_),
     "stop_at_end": (None, 0, "yes", np.True_),
     "stop": (None, 3, ["a", ""], "", [3], {"a"}),
 }

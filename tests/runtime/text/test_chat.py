@@ -10,17 +10,29 @@ from transformers import Qwen2Tokenizer
 
 from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
-from dream_edge_runtime.errors import InvalidConversation, InvalidText, NoChatTokens
+from dream_edge_runtime.chat_format import ChatFormat
+from dream_edge_runtime.errors import (
+    InvalidConversation,
+    InvalidOption,
+    InvalidText,
+    NoChatTokens,
+    UnknownChatFormat,
+)
 from dream_edge_runtime.text.chat import Message, chat_ids, end_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer
 from support.checkpoints import write_checkpoint
 from support.strings import varied_strings
+from support.vocabulary import ADDED_TOKENS, ROLES, base_vocabulary
+from tools.synthetic.vocabulary import chat_template, write_slow_tokenizer
 
-CHATML = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+THOUGHTS = ("<think>", "</think>")
+
+FORMATS = {
+    "Dream": (ChatFormat(), chat_template("You are a helpful assistant.")),
+    "Qwen2.5": (ChatFormat(system="You are Qwen."), chat_template("You are Qwen.")),
+    "no_system": (ChatFormat(system=None), chat_template(None)),
+    "Qwen3": (ChatFormat(system=None, thinking="on"), chat_template(None, thinks=True)),
+}
 
 USER: Message = {"role": "user", "content": "What is the capital?"}
 REPLY: Message = {"role": "assistant", "content": "Paris.\n"}
@@ -34,6 +46,8 @@ CONVERSATIONS: dict[str, list[Message]] = {
     "late_system": [USER, SYSTEM, USER],
     "empty_content": [{"role": "user", "content": ""}],
     "leading_line_ends": [{"role": "user", "content": "\n\n  def f():\r\n"}],
+    "thoughts": [USER, {"role": "assistant", "content": "<think>\nParis?\n</think>\n\nParis."}, USER],
+    "thoughts_that_were_cut": [USER, {"role": "assistant", "content": "<think>\nIs it"}, USER],
     "combining": [{"role": "user", "content": "\u0301e\u0301 ﬁ 👩‍👩‍👧"}],
 }
 
@@ -52,17 +66,55 @@ def tokenizer(directory: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def theirs(directory: Path) -> Any:
-    return Qwen2Tokenizer.from_pretrained(directory, chat_template=CHATML)
+    return Qwen2Tokenizer.from_pretrained(directory, chat_template=FORMATS["Dream"][1])
 
 
-def rendered(theirs: Any, messages: list[Message]) -> list[int]:
-    ids: list[int] = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+def rendered(theirs: Any, messages: list[Message], **variables: Any) -> list[int]:
+    ids: list[int] = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, **variables)
     return ids
 
 
+@pytest.fixture(scope="module", params=FORMATS)
+def pair(request: pytest.FixtureRequest, thinker: Path) -> tuple[Tokenizer, Any]:
+    """Our tokenizer and theirs, of one chat format, with the tokens <think> and </think>."""
+    chat_format, template = FORMATS[request.param]
+    data = convert_tokenizer(thinker, read_checkpoint_config(thinker))
+    return Tokenizer.from_bytes(data, chat_format=chat_format), Qwen2Tokenizer.from_pretrained(
+        thinker, chat_template=template
+    )
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("thinker")
+    write_checkpoint(directory)
+    vocab, merges = base_vocabulary()
+    added = dict(enumerate((*ADDED_TOKENS, *THOUGHTS), len(vocab)))
+    write_slow_tokenizer(directory, vocab, merges, added, plain=frozenset(THOUGHTS), roles=ROLES)
+    return directory
+
+
 @pytest.mark.parametrize("messages", CONVERSATIONS.values(), ids=CONVERSATIONS)
-def test_ids_are_those_of_the_template(tokenizer: Tokenizer, theirs: Any, messages: list[Message]) -> None:
-    assert chat_ids(tokenizer, messages) == rendered(theirs, messages)
+def test_ids_are_those_of_the_template(pair: tuple[Tokenizer, Any], messages: list[Message]) -> None:
+    ours, theirs = pair
+    assert chat_ids(ours, messages) == rendered(theirs, messages)
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_model_that_can_think_is_told_whether_to(pair: tuple[Tokenizer, Any], thinking: bool) -> None:
+    ours, theirs = pair
+    if ours.chat_format and ours.chat_format.thinking == "none":
+        with pytest.raises(InvalidOption, match="needs a model that can think: leave it out"):
+            chat_ids(ours, [USER], thinking=thinking)
+    else:
+        for messages in CONVERSATIONS.values():
+            ids = chat_ids(ours, messages, thinking=thinking)
+            assert ids == rendered(theirs, messages, enable_thinking=thinking)
+            assert ids.count(ours.encode("</think>")[0]) == (0 if thinking else 1)  # of this turn alone
+            if thinking:
+                silent = Tokenizer(ours._tokenizer, ChatFormat(system=None, thinking="off"))
+                assert chat_ids(silent, messages) == rendered(theirs, messages, enable_thinking=False)
+                assert chat_ids(silent, messages, thinking=True) == ids
 
 
 def test_any_content_gives_the_ids_of_the_template(tokenizer: Tokenizer, theirs: Any) -> None:
@@ -81,9 +133,9 @@ def test_content_cannot_end_its_turn(tokenizer: Tokenizer) -> None:
     assert attack in tokenizer.decode(ids)
 
 
-def test_default_system_can_be_replaced(tokenizer: Tokenizer) -> None:
-    assert chat_ids(tokenizer, [USER], default_system=SYSTEM["content"]) == chat_ids(tokenizer, [SYSTEM, USER])
-    assert chat_ids(tokenizer, [SYSTEM, USER], default_system="unused") == chat_ids(tokenizer, [SYSTEM, USER])
+def test_a_model_whose_format_is_not_known_does_not_chat(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UnknownChatFormat, match="raw=True"):
+        chat_ids(Tokenizer(tokenizer._tokenizer, None), [USER])
 
 
 def test_further_keys_are_ignored(tokenizer: Tokenizer) -> None:
