@@ -83,6 +83,14 @@ def test_steps_are_those_of_bd3lm(length: int, steps: int) -> None:
         assert_steps(model.generate(prompt, config, history=True).history, expected)
 
 
+def test_published_loops_judge_by_the_distribution_they_draw_from() -> None:
+    """With one candidate left every token is certain, so that each block takes one step."""
+    model, _ = make_block_model(0, 0)
+    config = GenerationConfig(max_new_tokens=3 * BLOCK, top_k=1, **SAMPLERS["block_diffusion"])
+    assert model.generate(prompt_of(BLOCK), config).steps == 3
+    assert model.generate(prompt_of(BLOCK), config.replace(threshold=0.9)).steps > 6
+
+
 # --- what is computed ------------------------------------------------------------------------------------------------
 
 
