@@ -21,7 +21,7 @@ from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
 from tools.tiny.tasks import TASKS
 
-ONE_TOKEN_A_STEP = {"algorithm": "entropy", "temperature": 0.0, "steps": None}
+ONE_TOKEN_A_STEP = {"algorithm": "entropy", "temperature": 0.0, "steps": None, "reveal": None}
 
 
 def main() -> None:

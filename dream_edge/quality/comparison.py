@@ -93,7 +93,7 @@ def compare_artifact(
     followed = trajectories(base) if recorded is None else recorded
     noise = noise_floor(base)
     network, evaluation = OnnxNetwork(artifact, threads=threads), base.evaluation
-    along = sum(2 * pass_count(each.config, each.begun, base.config.vocab_size) for each in followed)
+    along = sum(2 * pass_count(each.config, each.begun, base.config) for each in followed)
     passes = Meter(progress, f"comparing {artifact.path.name}", len(evaluation.passages) + along, "passes")
     measured: list[tuple[int, Differences]] = []
     for first, masked in zip(evaluation.starts.tolist()[:-1], evaluation.passages, strict=True):

@@ -109,7 +109,7 @@ class Extras:
         if [each.config for each in kept] == configs and all(_visible(each.begun) == _visible(begun) for each in kept):
             return base
         if not is_held(checkpoint):
-            passes = sum(pass_count(config, begun, base.config.vocab_size) for config in configs)
+            passes = sum(pass_count(config, begun, base.config) for config in configs)
             whole = size(sum(checkpoint.nbytes(name) for name in checkpoint.names))
             _log.info(
                 "Trajectories of %d texts: %d passes, each over the whole checkpoint, %s", len(begun), passes, whole

@@ -21,7 +21,7 @@ SHOTS = 8
 Options = Mapping[str, Any]
 """Keywords of `DreamModel.generate`; the task says how many tokens are new."""
 
-OFFICIAL: Options = {"exact": True, "algorithm": "entropy", "temperature": 0.0, "seed": 0}
+OFFICIAL: Options = {"exact": True, "algorithm": "entropy", "temperature": 0.0, "seed": 0, "reveal": None}
 """The settings of Dream's own planning evaluation: the official loop, a step for each token, greedy."""
 
 _BATCH = 64

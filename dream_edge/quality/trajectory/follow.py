@@ -52,7 +52,7 @@ def with_trajectories(
     """
     base.check(checkpoint)
     network = reference_network(checkpoint)
-    planned = sum(pass_count(config, begun, checkpoint.config.vocab_size) for config in configs)
+    planned = sum(pass_count(config, begun, checkpoint.config) for config in configs)
     passes = Meter(progress, "recording the reference's trajectories", planned, "passes")
     found = [record(network, begun, config, after_pass=passes.advance) for config in configs]
     return base.with_extra(TRAJECTORIES, [each.to_dict() for each in found])

@@ -91,8 +91,8 @@ class Trajectory:
         return [Passage(path.ids, path.start) for path in self.paths]
 
     def steps(self, path: Unmasking) -> int:
-        """Denoising steps of `path`: those of the configuration, or one a token."""
-        return self.config.steps or path.length
+        """Denoising steps of `path`: those of the configuration, or one a token; of a block-causal network all made."""
+        return max(self.config.steps or path.length, int(path.steps.max(initial=0)) + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -119,8 +119,11 @@ class Replay:
 
 
 def official(defaults: GenerationConfig, *, algorithm: str, steps: int | None, seed: int = 0) -> GenerationConfig:
-    """The official loop with a checkpoint's `defaults`, greedy, so that only the networks differ."""
-    return defaults.replace(algorithm=algorithm, steps=steps, temperature=0.0, seed=seed)
+    """The official loop with a checkpoint's `defaults`, greedy, so that only the networks differ.
+
+    Block-causal networks follow the schedule in each block too, and reveal nothing beyond it.
+    """
+    return defaults.replace(algorithm=algorithm, steps=steps, temperature=0.0, seed=seed, reveal=None, threshold=None)
 
 
 def draw_openings(

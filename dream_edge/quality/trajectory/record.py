@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
+from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.canvas import Canvas, Draft
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.kv_cache import NoCache
@@ -15,8 +16,15 @@ from dream_edge_runtime.generation.loop import SequencePlan, denoise
 from dream_edge_runtime.generation.reveal import Reveal
 from dream_edge_runtime.generation.reveal.scheduled import Origin
 from dream_edge_runtime.generation.sampling import Proposal, UniformSource
-from dream_edge_runtime.generation.schedule import Timestep
-from dream_edge_runtime.generation.strategies import create_biases, create_reveal, create_sampler, plan_blocks
+from dream_edge_runtime.generation.schedule import Timestep, number_blocks
+from dream_edge_runtime.generation.strategies import (
+    align_blocks,
+    align_sequences,
+    create_biases,
+    create_reveal,
+    create_sampler,
+    plan_blocks,
+)
 from dream_edge_runtime.inference.network import Network, Rows
 
 from ..texts.read import Passage
@@ -48,10 +56,10 @@ def record(
     """
     paths: list[Unmasking] = []
     for batch in _batches(begun, rows_at_once or _LOGITS_AT_ONCE // network.config.vocab_size):
-        canvas, plans = _begin(network, config, batch, first=len(paths))
+        canvas, plans, cache = _begin(network, config, batch, first=len(paths))
         openings_ids = [canvas.sequence(row) for row in range(len(batch))]
         settled: list[list[tuple[int, int, int, float]]] = [[] for _ in batch]
-        changes = denoise(NoCache(network), canvas, create_sampler(config), plans, network.config.vocab_size)
+        changes = denoise(cache, canvas, create_sampler(config), plans, network.config.vocab_size)
         for step, change in enumerate(changes):
             for revealed in change:
                 tokens = canvas.sequence(revealed.row)[revealed.positions]
@@ -68,12 +76,12 @@ def replay(network: Network, trajectory: Trajectory, *, after_pass: AfterPass = 
     found: list[_Judge] = []
     for batch in _batches(trajectory.begun, _LOGITS_AT_ONCE // vocab):
         paths = trajectory.paths[len(found) : len(found) + len(batch)]
-        canvas, plans = _begin(network, config, batch, first=len(found))
+        canvas, plans, cache = _begin(network, config, batch, first=len(found))
         judges = [
             _Judge(plan.reveal, path, first) for plan, path, first in zip(plans, paths, canvas.first, strict=True)
         ]
         judged = [replace(plan, reveal=judge) for plan, judge in zip(plans, judges, strict=True)]
-        for step, _ in enumerate(denoise(NoCache(network), canvas, create_sampler(config), judged, vocab)):
+        for step, _ in enumerate(denoise(cache, canvas, create_sampler(config), judged, vocab)):
             for row, path in enumerate(paths):
                 due = path.steps == step
                 canvas.reveal(row, canvas.first[row] + path.positions[due], path.tokens[due])
@@ -120,24 +128,33 @@ class _Judge:
 
 def _begin(
     network: Network, config: GenerationConfig, batch: Sequence[Passage], first: int
-) -> tuple[Canvas, list[SequencePlan]]:
+) -> tuple[Canvas, list[SequencePlan], NoCache]:
     """Plan the official loop for a batch. The draws of a sequence go by its place among all, `first` on, not in it."""
     model = network.config
     drafts = [Draft.of([each.ids[: each.start].tolist(), each.maskable], model.mask_token_id) for each in batch]
     canvas = Canvas(drafts, model.mask_token_id, model.pad_token_id, model.shift)
     schedules, biases = plan_blocks(config, canvas, model), create_biases(config, model)
-    return canvas, [
+    plans = [
         SequencePlan(
             blocks, create_reveal(config), np.random.default_rng([config.seed or 0, first + row]), biases=biases
         )
         for row, blocks in enumerate(schedules)
     ]
+    return canvas, plans, NoCache(network, align_sequences(config, canvas, model))
 
 
-def pass_count(config: GenerationConfig, begun: Sequence[Passage], vocab_size: int) -> int:
+def pass_count(config: GenerationConfig, begun: Sequence[Passage], model: ModelConfig) -> int:
     """How many passes `record` and `replay` make at most, unless told how many rows to ask for at once."""
-    batches = _batches(begun, _LOGITS_AT_ONCE // vocab_size)
-    return sum(config.steps or max(each.maskable for each in batch) for batch in batches)
+    batches = _batches(begun, _LOGITS_AT_ONCE // model.vocab_size)
+    return sum(max(_step_count(config, each, model) for each in batch) for batch in batches)
+
+
+def _step_count(config: GenerationConfig, begun: Passage, model: ModelConfig) -> int:
+    block = model.causal_block
+    if config.steps is None or block is None:
+        return config.steps or begun.maskable
+    places = np.arange(begun.start, len(begun.ids)) + align_blocks(config, block, begun.start)
+    return config.steps * len(np.unique(number_blocks(places, block, model.shift, config.block_length or block)))
 
 
 def _batches(begun: Sequence[Passage], rows: int) -> list[list[Passage]]:
