@@ -15,7 +15,7 @@ from typing import Any
 from dream_edge_runtime.errors import InvalidConfig, InvalidOption
 from dream_edge_runtime.files.json import canonical_json, describe, parse_canonical, read_json_object
 from dream_edge_runtime.format.model_config import IDS, ModelConfig
-from dream_edge_runtime.generation.config import GenerationConfig
+from dream_edge_runtime.generation.config import SAMPLERS, GenerationConfig
 from dream_edge_runtime.text.tokenizer import LARGEST_FILE
 
 from .forms import FORMS, NOTHING_STATED, StatedFacts, find_architecture, parse_config
@@ -97,6 +97,10 @@ def read_generation_defaults(directory: Path) -> dict[str, Any]:
         stated |= {"eos_token_id": ends}
     if form and form.sampler:
         stated |= {"sampler": form.sampler}
+    elif stated.get("sampler") not in (None, *SAMPLERS):
+        _log.warning(
+            "%s: left out, so that the default holds: there is no sampler %s", file, describe(stated.pop("sampler"))
+        )
     for name, value in stated.items():
         try:
             GenerationConfig.from_checkpoint({name: value}, file)

@@ -221,7 +221,7 @@ def _published_loop(raw: Mapping[str, Any], source: Path | str, model: ModelConf
     if model.causal_block is None:
         return {}
     name = raw.get("sampler", "fast_dllm_v2" if model.shift else "block_diffusion")
-    if name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS:
         raise InvalidConfig(source, [f"sampler is {describe(name)}, expected one of {', '.join(SAMPLERS)}"])
     values = dict(SAMPLERS[name])
     if "block_length" in values:

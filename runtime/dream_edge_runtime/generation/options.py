@@ -87,7 +87,7 @@ PRESETS: dict[str, Preset] = {
     "fast": Preset(
         help="Every token at least 0.98 probable at once, and a cache on long canvases.",
         source="the fastest within a point of exact on the tiny Dream's tasks (benchmarks/decoding.py)",
-        settings={"threshold": 0.98, "cache": "auto", "stop_at_end": True},
+        settings={"threshold": 0.98, "cache": "auto", "align": "prompt", "stop_at_end": True},
     ),
 }
 DEFAULT_PRESET = "fast"

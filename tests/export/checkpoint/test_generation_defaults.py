@@ -116,6 +116,16 @@ def test_whatever_is_stated_a_manifest_holds_and_a_runtime_takes(
     assert kept.items() <= stated.items()
 
 
+@pytest.mark.parametrize("stated", ["ddpm", [], 3])
+def test_sampler_that_is_none_is_left_out_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stated: object
+) -> None:
+    (tmp_path / FILE).write_text(json.dumps({"sampler": stated}), "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert read_generation_defaults(tmp_path) == {}
+    assert "there is no sampler" in caplog.text
+
+
 def test_odd_file_is_exported_to_what_loads(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint", num_hidden_layers=1)
     odd = {name: value for stated in [*NONE, *(stated for stated, _ in MEANT)] for name, value in stated.items()}
