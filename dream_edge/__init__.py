@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .quality.comparison import Comparison
     from .quality.sensitivity.effects import Sensitivity
     from .quality.sensitivity.measure import sensitivity
+    from .recommendation.recommend import Recommendation, recommend
     from .sweeping import Sweep, sweep
 
     __version__: str
@@ -50,6 +51,7 @@ __all__ = [
     "GenerationConfig",
     "OnProgress",
     "Progress",
+    "Recommendation",
     "Sensitivity",
     "Step",
     "Sweep",
@@ -60,6 +62,7 @@ __all__ = [
     "info",
     "load",
     "pull",
+    "recommend",
     "resolve_artifact",
     "resolve_checkpoint",
     "sensitivity",
@@ -79,6 +82,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "dream_edge.quality.comparison": "Comparison",
         "dream_edge.quality.sensitivity.effects": "Sensitivity",
         "dream_edge.quality.sensitivity.measure": "sensitivity",
+        "dream_edge.recommendation.recommend": "Recommendation recommend",
         "dream_edge.sweeping": "Sweep sweep",
         "dream_edge_runtime.artifact": "Artifact",
         "dream_edge_runtime.errors": "Cancelled DreamEdgeError",

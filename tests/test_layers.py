@@ -45,6 +45,7 @@ FLOORS = """
     dream_edge.comparing
     dream_edge.exporting dream_edge.sweeping dream_edge.description
     dream_edge.batches dream_edge.server dream_edge.evaluation dream_edge.benchmark
+    dream_edge.recommendation
     dream_edge
     dream_edge.cli
     dream_edge.__main__

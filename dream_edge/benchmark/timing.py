@@ -25,12 +25,18 @@ _RUNS = 6
 
 
 def time_pass(
-    network: Network, canvas: int, repeats: int, *, block: int | None = None, done: Callable[[], None] = lambda: None
+    network: Network,
+    canvas: int,
+    repeats: int,
+    *,
+    block: int | None = None,
+    rows: int | None = None,
+    done: Callable[[], None] = lambda: None,
 ) -> float:
-    """Median seconds of a pass over `canvas` tokens, or over the `block` in their middle, all of it projected.
+    """Median seconds of a pass over `canvas` tokens, or over the `block` in their middle.
 
-    One more comes first, which does not count. With `block`, the keys and values of the other tokens are remembered
-    from a full pass before that. `done` is called after each.
+    All of it is projected, or the first `rows` tokens. One more pass comes first, which does not count. With `block`,
+    the keys and values of the other tokens are remembered from a full pass before that. `done` is called after each.
     """
     ids = np.random.default_rng(0).integers(0, network.config.vocab_size, (1, canvas))
     positions = np.arange(canvas)
@@ -41,10 +47,10 @@ def time_pass(
         start = (canvas - block) // 2
         active = positions[start : start + block]
         mask = np.append(~np.isin(positions, active), np.ones(block, bool))[None, None]
-    times = []
+    times, asked = [], np.arange(len(active) if rows is None else rows)
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        network.forward(ids[:, active], active[None], mask, np.arange(len(active)), 0.0, None, past=past)
+        network.forward(ids[:, active], active[None], mask, asked, 0.0, None, past=past)
         times.append(time.perf_counter() - began)
         done()
     return statistics.median(times[1:])

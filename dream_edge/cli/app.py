@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .batch import batch
+from .begin import begin
 from .bench import bench
 from .cache import cache
 from .chat import chat
@@ -19,6 +20,7 @@ from .generate import generate
 from .infill import infill
 from .info import info
 from .pull import pull
+from .recommend import recommend
 from .sensitivity import sensitivity
 from .serve import serve
 from .sweep import sweep
@@ -56,7 +58,6 @@ class VerbWithSections(TyperCommand):
 
 app: typer.Typer = typer.Typer(
     cls=Verbs,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: quick to start, and the same in a pipe
     pretty_exceptions_enable=False,
@@ -76,6 +77,7 @@ for _verb in (
     bench,
     info,
     verify,
+    recommend,
     pull,
     cache,
     demo,
@@ -91,14 +93,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - it acts when it is read
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Dream, the diffusion language model, quantized and run on this machine.
 
     Wherever a model is named, "tiny" is the small one that comes with the package, and owner/name is one on the Hugging
-    Face hub. Begin with: dream-edge demo
+    Face hub. Begin with: dream-edge demo. Which model suits this machine: dream-edge recommend
     """
+    if context.invoked_subcommand is None:
+        begin()

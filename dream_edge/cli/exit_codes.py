@@ -12,9 +12,12 @@ from dream_edge.door import SystemRefusal
 from dream_edge_runtime.errors import Cancelled, DreamEdgeError, InvalidOption
 from dream_edge_runtime.generation.config import OPTIONS
 
+from .begin import WHICH
+
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 UsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 
+_MODELS = ("artifact", "artifacts", "checkpoint", "model")  # arguments that name one
 _FLAGS = {"allowed_origins": "--allow-origin", "algorithms": "--algorithm"}
 """Options whose name is not that of the field they set, besides those of a generation."""
 
@@ -26,7 +29,9 @@ def report_errors() -> Iterator[None]:
         yield
     except UsageError as error:
         command = f" See {error.ctx.command_path} --help." if error.ctx else ""
-        say(f"{error.format_message().rstrip('.')}.{command}")
+        missing = getattr(error, "param", None) if type(error).__name__ == "MissingParameter" else None
+        which = f" {WHICH}" if missing is not None and missing.name in _MODELS else ""
+        say(f"{error.format_message().rstrip('.')}.{command}{which}")
         raise typer.Exit(USAGE) from None
     except InvalidOption as error:
         say(_as_flag(error))

@@ -38,6 +38,7 @@ def use_verbs() -> None:
     assert_type(dream_edge.pull("owner/name", progress=show), Path)
     assert_type(dream_edge.info("out").parameters, int)
     assert_type(dream_edge.bench("out").load.seconds, float)
+    assert_type(dream_edge.recommend(patience=30.0).best is None, bool)
     assert_type(dream_edge.batch("out", "in.jsonl", "answers.jsonl").done, int)
 
 
