@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from dream_edge_runtime.artifact import Artifact
+from dream_edge_runtime.chat_format import ChatFormat
 from dream_edge_runtime.files.json import read_json_object
 from dream_edge_runtime.format.manifest import MANIFEST
 from dream_edge_runtime.format.memory import CANVAS, MemoryEstimate, estimate_memory
@@ -19,6 +21,8 @@ from dream_edge_runtime.progress import OnProgress, silent
 
 from .hub import find_or_download
 from .models import hub_repository, resolve_artifact
+
+_NONCOMMERCIAL = re.compile(r"\bnc\b|non-?commercial|^apple-amlr$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,15 @@ class ModelInfo:
     bits_per_weight: float
     generation_defaults: Mapping[str, Any]
     """From generation_config.json."""
+    chat_format: ChatFormat | None
+    """How conversations are written; None where that is not known."""
+    license: str | None
+    """The weights', as the checkpoint's card names it."""
+
+    @property
+    def is_noncommercial(self) -> bool:
+        """Whether the licence is one of those that are known to forbid commercial use."""
+        return self.license is not None and bool(_NONCOMMERCIAL.search(self.license.lower()))
 
     @property
     def parameters_by_part(self) -> dict[str, int]:
@@ -71,6 +84,9 @@ class ModelInfo:
             "bits_per_weight": self.bits_per_weight,
             "bytes": self.bytes,
             "generation_defaults": dict(self.generation_defaults),
+            "chat_format": self.chat_format and asdict(self.chat_format),
+            "license": self.license,
+            "is_noncommercial": self.is_noncommercial,
         }
 
 
@@ -100,7 +116,6 @@ class ArtifactInfo(ModelInfo):
     targets: tuple[str, ...]
     provenance: Mapping[str, Any]
     """Where the weights came from, and which program made the artifact of them."""
-    license: str | None
 
     @property
     def rows(self) -> int:
@@ -134,25 +149,34 @@ class ArtifactInfo(ModelInfo):
             ),
             "targets": list(self.targets),
             "provenance": dict(self.provenance),
-            "license": self.license,
         }
 
 
-def info(name: str | Path, *, progress: OnProgress = silent) -> ArtifactInfo | CheckpointInfo:
+def info(
+    name: str | Path,
+    *,
+    attention: str | None = None,
+    shift: int | None = None,
+    mask_token: str | None = None,
+    progress: OnProgress = silent,
+) -> ArtifactInfo | CheckpointInfo:
     """Describe an artifact or a checkpoint: geometry, size, expected memory, generation defaults, origin.
 
     Args:
         name: a directory, a name on a hub, or "tiny" (the bundled artifact).
+        attention: what the files of a checkpoint leave open, as are the next two: see `dream_edge.export`.
+        shift: see there.
+        mask_token: see there.
         progress: told of a download in bytes.
 
-    Raises: ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, CheckpointError, HubError.
+    Raises: InvalidOption, ArtifactNotFound, CorruptArtifact, UnsupportedArtifact, CheckpointError, HubError.
     """
     repository = hub_repository(name)
     if repository is not None:
         name = find_or_download(repository, progress=progress)
     path = Path(name)
     if (path / "config.json").is_file() and not (path / MANIFEST).is_file():
-        return _describe_checkpoint(path)
+        return _describe_checkpoint(path, {"attention": attention, "shift": shift, "mask_token": mask_token})
     return _describe_artifact(Artifact.open(resolve_artifact(name)))
 
 
@@ -174,13 +198,16 @@ def _describe_artifact(artifact: Artifact) -> ArtifactInfo:
         targets=tuple(sorted(manifest.graphs)),
         provenance=dict(manifest.provenance) | {"producer": manifest.producer},
         license=manifest.license,
+        chat_format=manifest.chat_format,
     )
 
 
-def _describe_checkpoint(path: Path) -> CheckpointInfo:
-    from dream_edge_export.checkpoint.config import read_checkpoint_config, read_generation_defaults
+def _describe_checkpoint(path: Path, stated: Mapping[str, Any]) -> CheckpointInfo:
+    from dream_edge_export.checkpoint.chat_template import read_chat_format
+    from dream_edge_export.checkpoint.config import read_checkpoint_config, read_generation_defaults, read_licence
+    from dream_edge_export.checkpoint.forms import StatedFacts
 
-    config = read_checkpoint_config(path)
+    config = read_checkpoint_config(path, StatedFacts(**stated))
     raw = read_json_object(path / "config.json")
     stored = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     return CheckpointInfo(
@@ -190,6 +217,8 @@ def _describe_checkpoint(path: Path) -> CheckpointInfo:
         bits_per_weight=8 * stored / parameter_count(config),
         generation_defaults=read_generation_defaults(path),
         dtype=raw.get("torch_dtype") or raw.get("dtype"),
+        chat_format=read_chat_format(path),
+        license=read_licence(path),
     )
 
 

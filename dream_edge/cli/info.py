@@ -15,6 +15,8 @@ from .terminal.progress import show_progress
 
 if TYPE_CHECKING:
     from dream_edge.description import ArtifactInfo, ModelInfo
+    from dream_edge_runtime.chat_format import ChatFormat
+    from dream_edge_runtime.format.model_config import ModelConfig
     from dream_edge_runtime.format.recipe import Formats, WeightFormat
 
 
@@ -22,6 +24,9 @@ def info(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help='Artifact or checkpoint: directory, owner/name, "tiny".')
     ],
+    attention: options.Attention = None,
+    shift: options.Shift = None,
+    mask_token: options.MaskToken = None,
     json: options.PrintJson = False,
 ) -> None:
     """Describe an artifact or a checkpoint.
@@ -31,7 +36,7 @@ def info(
     import dream_edge
 
     with show_progress() as progress:
-        found = dream_edge.info(model, progress=progress)
+        found = dream_edge.info(model, attention=attention, shift=shift, mask_token=mask_token, progress=progress)
     if json:
         print_json(found.to_dict())
     else:
@@ -50,20 +55,49 @@ def _rows(found: ModelInfo) -> list[tuple[str, str]]:
         (
             "network",
             f"{config.num_hidden_layers} layers × {config.hidden_size}, intermediate {config.intermediate_size}, "
-            f"{config.num_attention_heads} heads, {config.num_key_value_heads} for keys and values, "
-            f"vocabulary {config.vocab_size}",
+            f"{config.num_attention_heads} heads of {config.head_dim}, {config.num_key_value_heads} for keys and values"
+            f", vocabulary {config.vocab_size}",
         ),
+        ("form", _form(config)),
+        ("attention", _attention(config)),
         ("parameters", f"{number(found.parameters)}: {_listed(found.parameters_by_part, number)}"),
         ("context", f"{config.context} tokens, {positions}"),
         ("logits", f"row i predicts the token at i{f' + {config.shift}' if config.shift else ''}"),
         ("special ids", ", ".join(special_ids)),
+        ("chat", _chat(found.chat_format)),
     ]
     if isinstance(found, ArtifactInfo):
         rows += _artifact_rows(found)
     elif isinstance(found, CheckpointInfo):
         rows.append(("size", f"{size(found.bytes)} of {found.dtype}, {found.bits_per_weight:.2f} bits per weight"))
     defaults = ", ".join(f"{name} {value}" for name, value in found.generation_defaults.items() if value is not None)
-    return [*rows, ("defaults", defaults or "none")]
+    licence = (found.license or "not named by the checkpoint") + (", non-commercial" if found.is_noncommercial else "")
+    return [*rows, ("license", licence), ("defaults", defaults or "none")]
+
+
+def _form(config: ModelConfig) -> str:
+    """What Qwen2's and Qwen3's networks differ in, and the head."""
+    parts = ["norms of each head of q and k"] if config.qk_norm else []
+    parts += ["biases of q, k and v"] if config.attention_bias else []
+    return ", ".join([*parts, "lm_head is the embedding" if config.tie_word_embeddings else "an lm_head of its own"])
+
+
+def _attention(config: ModelConfig) -> str:
+    if config.causal_block is None:
+        return "full: every position to every other"
+    return f"block-causal: a position to its block of {config.causal_block} and to those before it"
+
+
+def _chat(chat_format: ChatFormat | None) -> str:
+    if chat_format is None:
+        return "its template is none that is known: --raw alone"
+    thinking = {
+        "none": "",
+        "on": ", thinks first unless told --no-thinking",
+        "off": ", thinks first only when told --thinking",
+    }
+    system = "no system turn" if chat_format.system is None else f"system turn {chat_format.system!r:.80}"
+    return f"ChatML, {system} by default{thinking[chat_format.thinking]}"
 
 
 def _artifact_rows(found: ArtifactInfo) -> list[tuple[str, str]]:
@@ -94,7 +128,6 @@ def _artifact_rows(found: ArtifactInfo) -> list[tuple[str, str]]:
         *rows,
         ("runs on", ", ".join(found.targets)),
         ("origin", _origin(found.provenance)),
-        ("license", found.license or "not named by the checkpoint"),
     ]
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from dream_edge_runtime.chat_format import ChatFormat
-from dream_edge_runtime.errors import InvalidConversation, NoChatTokens, UnknownChatFormat
+from dream_edge_runtime.errors import CannotChat, InvalidConversation
 from dream_edge_runtime.text.chat import ROLES, TURN_END, TURN_START, write_turns
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
@@ -28,10 +28,10 @@ def render_chat(
     Raises:
         InvalidConversation: there is no message, or one has an unknown role.
         InvalidOption: `thinking`, and the model cannot.
-        UnknownChatFormat: there is no format.
+        CannotChat: there is no format.
     """
     if chat_format is None:
-        raise UnknownChatFormat
+        raise CannotChat("has a chat template that is none of the known")
     turns = [(message["role"], message["content"]) for message in messages]
     if not turns:
         raise InvalidConversation("the conversation is empty")
@@ -46,7 +46,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of `text`. In one that begins a turn, as `render_chat` makes them, turn markers are special tokens.
 
     Raises:
-        NoChatTokens: the vocabulary has no markers.
+        CannotChat: the vocabulary has no markers.
         InvalidText: a lone surrogate.
     """
     if not text.startswith(TURN_START):
@@ -56,7 +56,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
         if part in (TURN_START, TURN_END):
             marker = tokenizer.special_id(part)
             if marker is None:
-                raise NoChatTokens(part)
+                raise CannotChat(f"has no {part} in its vocabulary")
             ids.append(marker)
         elif part:
             ids += tokenizer.encode(part)

@@ -24,7 +24,8 @@ from .announcement import announce, tell_largest_values, tell_what_is_kept
 from .card import format_card
 from .checkpoint.chat_template import read_chat_format
 from .checkpoint.checkpoint import Checkpoint
-from .checkpoint.provenance import describe_origin, read_licence
+from .checkpoint.config import read_licence
+from .checkpoint.provenance import describe_origin
 from .checkpoint.tokenizer import convert_tokenizer
 from .errors import CheckpointChanged, NonFiniteWeights
 from .output.journal import Journal

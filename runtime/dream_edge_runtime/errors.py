@@ -14,7 +14,7 @@ either and nobody formats messages at the place of the failure.
     │   └── UnsupportedArtifact
     ├── PromptError
     │   ├── EmptyPrompt, CanvasTooLong, InvalidText, InvalidTokenId
-    │   └── InvalidTemplate, InvalidConversation, NoChatTokens, UnknownChatFormat
+    │   └── InvalidTemplate, InvalidConversation, CannotChat
     ├── InvalidOption, UnknownOption
     ├── NotWritable, OutputBusy, NotEnoughDisk
     ├── MissingExtra, DeviceUnavailable
@@ -318,24 +318,11 @@ class InvalidConversation(PromptError):
         )
 
 
-class NoChatTokens(PromptError):
-    """The vocabulary has no markers for turns: a base model's."""
+class CannotChat(PromptError):
+    """The model takes no conversations: its vocabulary has no markers for turns, or its chat template is not known."""
 
-    def __init__(self, token: str) -> None:
-        super().__init__(
-            f"the vocabulary of this model has no {token}, so it cannot chat. "
-            "Continue a text with it instead: raw=True (--raw)."
-        )
-
-
-class UnknownChatFormat(PromptError):
-    """The checkpoint's chat template wrote conversations in a way that no runtime knows."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this model's chat template is none that is known, so it cannot chat. "
-            "Write the conversation yourself and continue it: raw=True (--raw)."
-        )
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this model {reason}, so it cannot chat. Continue a text with it instead: raw=True (--raw).")
 
 
 class NonFiniteLogits(DreamEdgeError, ArithmeticError):

@@ -6,12 +6,14 @@ The published checkpoints of this architecture differ in what they state where (
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dream_edge_runtime.artifact import CARD
 from dream_edge_runtime.errors import InvalidConfig, InvalidOption
 from dream_edge_runtime.files.json import canonical_json, describe, parse_canonical, read_json_object
 from dream_edge_runtime.format.model_config import IDS, ModelConfig
@@ -113,6 +115,17 @@ def read_generation_defaults(directory: Path) -> dict[str, Any]:
             if size <= _MOST_GENERATION:
                 kept[name] = value
     return kept
+
+
+def read_licence(checkpoint_dir: Path) -> str | None:
+    """The licence that the checkpoint's model card names in its metadata block."""
+    try:
+        card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]{1,200})", metadata.group(1), re.MULTILINE) if metadata else None
+    return found.group(1) if found else None
 
 
 def list_added_tokens(directory: Path, settings: Mapping[str, Any]) -> list[tuple[object, object]]:

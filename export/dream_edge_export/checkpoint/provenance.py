@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from dream_edge_runtime.artifact import CARD
 from dream_edge_runtime.format.model_config import add_form_of_dream
 
 from .checkpoint import Checkpoint
@@ -51,14 +48,3 @@ def fingerprint(checkpoint: Checkpoint) -> str:
         digest.update(f"{name} {shape} {rows.dtype}".encode())
         digest.update(rows.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def read_licence(checkpoint_dir: Path) -> str | None:
-    """The licence that the checkpoint's model card names in its metadata block."""
-    try:
-        card = (checkpoint_dir / CARD).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    metadata = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
-    found = re.search(r"^license:[ \t]*[\"']?([\w.\-]{1,200})", metadata.group(1), re.MULTILINE) if metadata else None
-    return found.group(1) if found else None

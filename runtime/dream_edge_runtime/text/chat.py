@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from ..chat_format import ChatFormat
-from ..errors import InvalidConversation, InvalidOption, NoChatTokens, UnknownChatFormat
+from ..errors import CannotChat, InvalidConversation, InvalidOption
 from .tokenizer import Tokenizer, check_text
 
 ROLES = ("system", "user", "assistant")
@@ -41,14 +41,13 @@ def chat_ids(
             the user's.
         InvalidText: a lone surrogate in a content.
         InvalidOption: `thinking`, and the model cannot.
-        NoChatTokens: the vocabulary has no `<|im_start|>` and `<|im_end|>`.
-        UnknownChatFormat: nobody knows how the model reads conversations.
+        CannotChat: the vocabulary has no `<|im_start|>` and `<|im_end|>`, or there is no chat format.
     """
     turns = _check_turns(messages)
     for _, content in turns:
         check_text(content)
     if tokenizer.chat_format is None:
-        raise UnknownChatFormat
+        raise CannotChat("has a chat template that is none of the known")
     markers = {content: _find_marker(tokenizer, content) for content in (TURN_START, TURN_END)}
     ids: list[int] = []
     for piece in write_turns(turns, tokenizer.chat_format, thinking=thinking):
@@ -118,5 +117,5 @@ def _check_turns(messages: Sequence[Message | Mapping[str, object]]) -> list[tup
 def _find_marker(tokenizer: Tokenizer, content: str) -> int:
     index = tokenizer.special_id(content)
     if index is None:
-        raise NoChatTokens(content)
+        raise CannotChat(f"has no {content} in its vocabulary")
     return index

@@ -15,7 +15,7 @@ from dream_edge.evaluation.likelihood import enumerate_masks, is_first_choice, l
 from dream_edge.evaluation.prompts import encode, encode_pair, render_chat
 from dream_edge.evaluation.subject import Subject
 from dream_edge_runtime.chat_format import DREAM_CHAT
-from dream_edge_runtime.errors import CanvasTooLong, InvalidConversation, InvalidOption, NoChatTokens
+from dream_edge_runtime.errors import CannotChat, CanvasTooLong, InvalidConversation, InvalidOption
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import chat_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ def test_turn_markers_within_other_texts_are_text(tokenizer: Tokenizer) -> None:
 
 def test_a_vocabulary_without_turn_markers_is_named(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tokenizer, "special_id", lambda *_: None)
-    with pytest.raises(NoChatTokens):
+    with pytest.raises(CannotChat):
         encode(tokenizer, render_chat(CONVERSATION, DREAM_CHAT))
 
 

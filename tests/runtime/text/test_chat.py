@@ -12,11 +12,10 @@ from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.checkpoint.tokenizer import convert_tokenizer
 from dream_edge_runtime.chat_format import ChatFormat
 from dream_edge_runtime.errors import (
+    CannotChat,
     InvalidConversation,
     InvalidOption,
     InvalidText,
-    NoChatTokens,
-    UnknownChatFormat,
 )
 from dream_edge_runtime.text.chat import Message, chat_ids, end_ids
 from dream_edge_runtime.text.tokenizer import Tokenizer
@@ -134,7 +133,7 @@ def test_content_cannot_end_its_turn(tokenizer: Tokenizer) -> None:
 
 
 def test_a_model_whose_format_is_not_known_does_not_chat(tokenizer: Tokenizer) -> None:
-    with pytest.raises(UnknownChatFormat, match="raw=True"):
+    with pytest.raises(CannotChat, match="raw=True"):
         chat_ids(Tokenizer(tokenizer._tokenizer, None), [USER])
 
 
@@ -178,6 +177,6 @@ def test_text_ends_at_end_of_sequence_and_end_of_turn(tokenizer: Tokenizer) -> N
 
 def test_vocabulary_without_chat_tokens(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "special_id", {}.get)
-    with pytest.raises(NoChatTokens, match="raw=True"):
+    with pytest.raises(CannotChat, match="raw=True"):
         chat_ids(tokenizer, [USER])
     assert end_ids(tokenizer, 7) == {7}
