@@ -141,9 +141,12 @@ def _open_reference(reference: str | Path, artifact: Artifact, progress: OnProgr
     """What its files leave open, the artifact of it says."""
     config = artifact.manifest.config
     mask = artifact.tokenizer().token_text(config.mask_token_id)
-    return open_checkpoint(
-        reference, _PURPOSE, attention=config.attention, shift=config.shift, mask_token=mask, progress=progress
-    )
+    try:
+        return open_checkpoint(
+            reference, _PURPOSE, attention=config.attention, shift=config.shift, mask_token=mask, progress=progress
+        )
+    except InvalidOption:  # it contradicts the files: the artifact is another checkpoint's, as is said of it then
+        return open_checkpoint(reference, _PURPOSE, progress=progress)
 
 
 def _check_sources(

@@ -142,8 +142,8 @@ def _export(checkpoint: Checkpoint, out: Path, recipe: Recipe, *, force: bool, p
     if (out / MANIFEST).is_file():
         artifact = Artifact.open(out)
         made = artifact.manifest
-        wanted = (recipe, describe_origin(checkpoint, origin), f"{PRODUCER} {installed_version()}")
-        if (made.recipe, dict(made.provenance), made.producer) == wanted:
+        wanted = (checkpoint.config, recipe, describe_origin(checkpoint, origin), f"{PRODUCER} {installed_version()}")
+        if (made.config, made.recipe, dict(made.provenance), made.producer) == wanted:
             _log.info("%s is there already", out)
             return artifact
     return export(checkpoint, out, recipe, force=force, source=origin, progress=progress)

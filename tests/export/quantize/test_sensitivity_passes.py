@@ -18,7 +18,7 @@ from dream_edge_export.reference.model import load_reference
 from dream_edge_runtime.format.recipe import ROW, TABLE, WeightFormat
 from dream_edge_runtime.format.tensors import EMBEDDING, LM_HEAD, matrix_shapes
 from support.arithmetic import block_rounded, dequantized, quantized_rows
-from support.checkpoints import random_weights, write_checkpoint, write_weights
+from support.checkpoints import BLOCK_CAUSAL, random_weights, write_checkpoint, write_weights
 
 INT4 = WeightFormat(kind="block", bits=4, block_size=32, symmetric=False)
 INT8 = WeightFormat(kind="block", bits=8, block_size=128)
@@ -27,10 +27,10 @@ NF4 = WeightFormat(kind="nf4", bits=4, block_size=64)
 Kl = list[np.ndarray[Any, np.dtype[np.float64]]]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+@pytest.fixture(scope="module", params=[{}, {**BLOCK_CAUSAL, "head_dim": 32}], ids=["full", "block-causal"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     path = tmp_path_factory.mktemp("perturbed") / "checkpoint"
-    write_checkpoint(path, hidden_size=64, intermediate_size=128, num_hidden_layers=3, max_position_embeddings=2048)
+    write_checkpoint(path, num_hidden_layers=3, max_position_embeddings=2048, **request.param)
     return Checkpoint.open(path)
 
 
