@@ -9,7 +9,7 @@ from typing import Any
 from dream_edge_runtime.errors import InvalidOption, MissingExtra
 from dream_edge_runtime.model import DreamModel
 
-from ..models import load, resolve_checkpoint
+from ..models import load, open_checkpoint
 from .prompts import render_chat
 from .subject import Subject
 
@@ -32,6 +32,7 @@ class _DreamEdgeLM(LM):  # type: ignore[misc]
     Args:
         artifact: its directory, name on a hub, or "tiny".
         reference: instead, a checkpoint, which is run in full precision by PyTorch.
+        attention, shift, mask_token: what its files leave open, as in `dream_edge.export`.
         device, threads: where an artifact runs, as in `dream_edge.load`. A reference runs on the CPU.
         batch_size, mc_samples, seed, check_greedy, add_bos_token: see `Subject`.
         max_batch_size: what the harness passes to every model; it has no effect here.
@@ -47,6 +48,9 @@ class _DreamEdgeLM(LM):  # type: ignore[misc]
         artifact: str | None = None,
         reference: str | None = None,
         *,
+        attention: str | None = None,
+        shift: int | None = None,
+        mask_token: str | None = None,
         device: str | None = None,
         threads: int | None = None,
         batch_size: int | str | None = None,
@@ -68,7 +72,7 @@ class _DreamEdgeLM(LM):  # type: ignore[misc]
             chosen_device = "auto" if device in (None, HARNESS_DEVICE) else device
             model = load(artifact, device=chosen_device, threads=threads)
         else:
-            model = _reference(str(reference))
+            model = _reference(str(reference), attention=attention, shift=shift, mask_token=mask_token)
             if chosen.setdefault("cache", "none") != "none":
                 raise InvalidOption(
                     "cache", chosen["cache"], "does not go with a reference, which keeps no keys and values"
@@ -138,13 +142,11 @@ def _batch_size(given: int | str | None) -> int:
     return int(given)
 
 
-def _reference(name: str) -> DreamModel:
-    try:
-        from dream_edge_export.checkpoint.checkpoint import Checkpoint
-        from dream_edge_export.reference.networks import reference_model
-    except ImportError:
-        raise MissingExtra("Evaluating the full-precision network", "export") from None
-    return reference_model(Checkpoint.open(resolve_checkpoint(name)))
+def _reference(name: str, **stated: Any) -> DreamModel:
+    checkpoint = open_checkpoint(name, "Evaluating the full-precision network", **stated)
+    from dream_edge_export.reference.networks import reference_model
+
+    return reference_model(checkpoint)
 
 
 def command() -> None:

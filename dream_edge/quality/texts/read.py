@@ -177,8 +177,13 @@ def default_texts(checkpoint: Checkpoint) -> list[Text]:
 
 
 def training_texts(checkpoint: Checkpoint) -> list[Text]:
-    """Texts to choose a rounding or a recipe by: none that a comparison masks."""
-    return tiny_training() if is_tiny(checkpoint) else calibration_texts()
+    """Texts to choose a rounding or a recipe by: none that a comparison masks; conversations for models that chat."""
+    if is_tiny(checkpoint):
+        return tiny_training()
+    from dream_edge_export.checkpoint.chat_template import read_chat_format
+
+    chats = read_chat_format(checkpoint.path) is not None
+    return [text for text in calibration_texts() if chats or isinstance(text, str)]
 
 
 def builtin_texts() -> list[Text]:

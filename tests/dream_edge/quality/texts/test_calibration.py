@@ -15,9 +15,11 @@ from dream_edge.quality.errors import NoData
 from dream_edge.quality.texts.masking import calibration_set
 from dream_edge.quality.texts.read import builtin_texts, calibration_texts, tiny_held_out
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
+from dream_edge_export.checkpoint.tokenizer import load_tokenizer
 from dream_edge_export.quantize.calibrate import CalibrationSet
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
+from support.checkpoints import write_checkpoint
 
 TINY = Checkpoint.open(Path(dream_edge.__file__).parent / "tiny")
 
@@ -114,3 +116,15 @@ def test_calibration_data_that_cannot_be_read_is_an_error(random_checkpoint: Pat
     result = run(random_checkpoint, tmp_path / "out", "--scheme", "int4", "--calibrate", "--calibration-data", "a.csv")
     assert result.exit_code == 1
     assert "a.csv" in result.stderr
+
+
+def test_a_model_whose_chat_template_is_unknown_is_calibrated_on_texts(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    checkpoint = Checkpoint.open(tmp_path)
+    with_chats = calibration_set(checkpoint, sequences=60)
+    (tmp_path / "chat_template.jinja").write_text("{{ 'no turns' }}", encoding="utf-8")
+    without = calibration_set(checkpoint, sequences=60)
+    tokenizer = load_tokenizer(tmp_path, checkpoint.config)
+    turn = tokenizer.special_id("<|im_start|>")
+    assert sum(turn in canvas for canvas in with_chats.canvases) > 10
+    assert sum(turn in canvas for canvas in without.canvases) == 0
