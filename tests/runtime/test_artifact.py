@@ -206,7 +206,7 @@ def test_artifact_of_the_first_schema_runs_and_its_graph_is_not_compared(artifac
 
     def to_first(document: dict[str, Any]) -> None:
         document["schema"] = "1.0"
-        del document["graph_revision"]
+        del document["graph_revision"], document["chat_format"]
 
     expected = run(artifact)
     (artifact / GRAPH).write_bytes(b"written by another program")
@@ -226,7 +226,7 @@ def test_artifacts_of_schema_1_1_are_still_read(tmp_path: Path, scheme: str) -> 
         tmp_path / "older",
         replace(recent.manifest.recipe, joined=False),
     )
-    change_manifest(older.path, lambda document: document["recipe"].pop("joined"))
+    change_manifest(older.path, lambda document: (document["recipe"].pop("joined"), document.pop("chat_format")))
     change_manifest(older.path, lambda document: document.update(schema="1.1", graph_revision=1))
     older = Artifact.open(older.path)
     older.verify()

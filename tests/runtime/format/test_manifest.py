@@ -158,6 +158,7 @@ def test_before_1_3_a_tied_head_was_stored_by_itself() -> None:
     def change(document: dict[str, Any]) -> None:
         document["schema"] = "1.2"
         document["model"]["tie_word_embeddings"] = True
+        del document["chat_format"]
         for field in ("head_dim", "attention_bias", "qk_norm", "causal_block"):
             del document["model"][field]
 
