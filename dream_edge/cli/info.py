@@ -132,7 +132,7 @@ def _artifact_rows(found: ArtifactInfo) -> list[tuple[str, str]]:
 
 
 def _listed(amounts: Mapping[str, int], shown: Callable[[float], str]) -> str:
-    return ", ".join(f"{name} {shown(amount)}" for name, amount in amounts.items())
+    return ", ".join(f"{name} {shown(amount)}" for name, amount in amounts.items() if amount)
 
 
 def _describe(formats: Formats) -> str:
