@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dream_edge_runtime.chat_format import DREAM_CHAT, ChatFormat
 from dream_edge_runtime.errors import ArtifactError, ArtifactNotFound, CorruptArtifact, UnsupportedArtifact
 from dream_edge_runtime.format.manifest import FileEntry, Manifest
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
@@ -140,6 +141,15 @@ BAD: dict[str, bytes] = {
     "block_size_is_a_float": setting("recipe", "targets", "cpu", "body", "block_size", to=128.0),
     "symmetric_is_a_string": setting("recipe", "targets", "cpu", "body", "symmetric", to="no"),
     "kind_is_a_list": setting("recipe", "targets", "cpu", "body", "kind", to=["block"]),
+    "chat_format_is_missing": changed(lambda document: document.pop("chat_format")),
+    "chat_format_is_a_template": setting("chat_format", to="{{ messages }}"),
+    "chat_format_is_a_list": setting("chat_format", to=[]),
+    "chat_format_has_more": setting("chat_format", "template", to="{{ messages }}"),
+    "system_is_a_number": setting("chat_format", "system", to=7),
+    "system_is_long": setting("chat_format", "system", to="a" * (1 << 15)),
+    "thinking_is_true": setting("chat_format", "thinking", to=True),
+    "thinking_is_a_list": setting("chat_format", "thinking", to=["on"]),
+    "thinking_is_unknown": setting("chat_format", "thinking", to="deep\n" * 99),
     "rounding_is_a_number": setting("recipe", "rounding", to=7),
 }
 
@@ -154,6 +164,12 @@ def test_bad_manifest_is_refused_in_one_line(data: bytes) -> None:
     assert message.isprintable()
 
 
+@pytest.mark.parametrize("chat_format", [None, ChatFormat(system=None, thinking="on"), ChatFormat(system="Be kind.\n")])
+def test_chat_format_is_read_as_it_is_written(chat_format: ChatFormat | None) -> None:
+    manifest = replace(MANIFEST, chat_format=chat_format)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+
+
 def test_before_1_3_a_tied_head_was_stored_by_itself() -> None:
     def change(document: dict[str, Any]) -> None:
         document["schema"] = "1.2"
@@ -162,7 +178,9 @@ def test_before_1_3_a_tied_head_was_stored_by_itself() -> None:
         for field in ("head_dim", "attention_bias", "qk_norm", "causal_block"):
             del document["model"][field]
 
-    config = Manifest.from_json(changed(change)).config
+    older = Manifest.from_json(changed(change))
+    assert older.chat_format == DREAM_CHAT
+    config = older.config
     assert not config.tie_word_embeddings
     assert config.attention_bias
     with pytest.raises(CorruptArtifact, match="store both in one format"):
