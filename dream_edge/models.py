@@ -41,8 +41,13 @@ from .hub import Kind, Repository, find_or_download
 if TYPE_CHECKING:
     from dream_edge_export.checkpoint.checkpoint import Checkpoint
 
-TINY = "tiny"
-_TINY_SCHEME = "int8"  # the scheme whose artifact of the tiny Dream is in the package
+TINY, TINY_BLOCKS = "tiny", "tiny-blocks"
+_TINY_SCHEME = "int8"  # the scheme whose artifacts of the tiny networks are in the package
+_BUNDLED = {
+    name: (model, scheme)
+    for model in (TINY, TINY_BLOCKS)
+    for name, scheme in [(model, _TINY_SCHEME), *((f"{model}-{scheme}", scheme) for scheme in SCHEMES)]
+}
 
 
 def load(
@@ -61,9 +66,9 @@ def load(
 
     Args:
         name: the directory of an artifact, its name on a hub ("owner/name" or "owner/name@revision", see
-            `dream_edge.hub`), or "tiny" for the bundled model. "tiny-int4", "tiny-fp32" and so on are the bundled model
-            in another scheme: exported into the user's cache when first asked for (needs the export extra). A directory
-            of that name with a model in it comes first.
+            `dream_edge.hub`), or a bundled model: "tiny", or "tiny-blocks", which is block-causal. "tiny-int4",
+            "tiny-fp32" and so on are a bundled model in another scheme: exported into the user's cache when first asked
+            for (needs the export extra). A directory of that name with a model in it comes first.
         device: "auto", "cpu" or "cuda".
         threads: for one pass; None = one for each core that this process may use.
         verify: read every byte and compare its digest first; sizes and structure are always checked.
@@ -202,8 +207,8 @@ def resolve_artifact(name: str | Path, *, progress: OnProgress = silent) -> Path
         HubError: it has to be fetched, and cannot be.
     """
     if is_bundled(name):
-        scheme = str(name).removeprefix(TINY).removeprefix("-")
-        return bundled("tiny_int8") if scheme in ("", _TINY_SCHEME) else _export_tiny(scheme)
+        model, scheme = _BUNDLED[str(name)]
+        return bundled(f"{model}-{scheme}") if scheme == _TINY_SCHEME else _export_tiny(model, scheme)
     path = _directory(name, "artifact", progress)
     if not (path / MANIFEST).is_file():
         if (path / "config.json").is_file():
@@ -214,14 +219,14 @@ def resolve_artifact(name: str | Path, *, progress: OnProgress = silent) -> Path
 
 
 def resolve_checkpoint(name: str | Path, *, progress: OnProgress = silent) -> Path:
-    """The directory of the checkpoint called `name` ("tiny" is one too), fetched from a hub if it is not here.
+    """The directory of the checkpoint called `name` (a bundled one too), fetched from a hub if it is not here.
 
     Raises:
         CheckpointNotFound: there is no such directory.
         HubError: it has to be fetched, and cannot be.
     """
-    if str(name) == TINY and is_bundled(name):
-        return bundled(TINY)
+    if str(name) in (TINY, TINY_BLOCKS) and is_bundled(name):
+        return bundled(str(name))
     path = _directory(name, "checkpoint", progress)
     if not path.is_dir():
         raise CheckpointNotFound(path, "directory")
@@ -229,8 +234,8 @@ def resolve_checkpoint(name: str | Path, *, progress: OnProgress = silent) -> Pa
 
 
 def is_bundled(name: str | Path) -> bool:
-    """Whether `name` means the tiny Dream in the package: a directory of that name comes first, if it holds a model."""
-    if str(name) not in (TINY, *(f"{TINY}-{scheme}" for scheme in SCHEMES)):
+    """Whether `name` means a model in the package: a directory of that name comes first, if it holds a model."""
+    if str(name) not in _BUNDLED:
         return False
     return not any((Path(name) / each).is_file() for each in (MANIFEST, "config.json"))
 
@@ -247,14 +252,14 @@ def hub_repository(name: str | Path) -> Repository | None:
 
 
 def is_tiny(checkpoint: Checkpoint) -> bool:
-    """Whether `checkpoint` is the tiny Dream, wherever it lies: its vocabulary is that of its own small world."""
+    """Whether `checkpoint` is a tiny network, wherever it lies: its vocabulary is that of its own small world."""
     with suppress(OSError):
         return (checkpoint.path / "vocab.json").read_bytes() == (bundled(TINY) / "vocab.json").read_bytes()
     return False
 
 
 def served_name(name: str | Path, artifact: Artifact) -> str:
-    """The name for requests of the model that was loaded as `name`: as on the hub, "tiny", or its directory's name."""
+    """The name for requests of the model that was loaded as `name`: on the hub, bundled, or its directory's name."""
     if is_bundled(name):
         return str(name)
     repository = hub_repository(name)
@@ -262,17 +267,17 @@ def served_name(name: str | Path, artifact: Artifact) -> str:
 
 
 def bundled(name: str) -> Path:
-    """A directory inside the package: "tiny" (checkpoint) or "tiny_int8" (artifact)."""
-    return Path(str(resources.files("dream_edge").joinpath(name)))
+    """A directory inside the package: of a checkpoint ("tiny", "tiny-blocks") or an artifact ("tiny-int8" …)."""
+    return Path(str(resources.files("dream_edge").joinpath(name.replace("-", "_"))))
 
 
-def _export_tiny(scheme: str) -> Path:
-    """The tiny Dream in another scheme, from the cache or exported into it."""
-    weights = hashlib.sha256((bundled(TINY) / "model.safetensors").read_bytes()).hexdigest()
-    out = cache_directory() / f"{TINY}-{scheme}-{installed_version()}-{weights[:12]}"
+def _export_tiny(model: str, scheme: str) -> Path:
+    """A tiny network in another scheme, from the cache or exported into it."""
+    weights = hashlib.sha256((bundled(model) / "model.safetensors").read_bytes()).hexdigest()
+    out = cache_directory() / f"{model}-{scheme}-{installed_version()}-{weights[:12]}"
     with suppress(DreamEdgeError):  # nothing there, or what another revision of this version wrote
         return Artifact.open(out).path
-    checkpoint = open_checkpoint(bundled(TINY), f"The tiny Dream comes as {_TINY_SCHEME}; exporting it as {scheme}")
+    checkpoint = open_checkpoint(bundled(model), f"{model} comes as {_TINY_SCHEME}; exporting it as {scheme}")
 
     from dream_edge_export.export import export
 

@@ -102,8 +102,8 @@ def _options(
 ) -> None:
     """Dream, the diffusion language model, quantized and run on this machine.
 
-    Wherever a model is named, "tiny" is the small one that comes with the package, and owner/name is one on the Hugging
-    Face hub. Begin with: dream-edge demo. Which model suits this machine: dream-edge recommend
+    Wherever a model is named, "tiny" and "tiny-blocks" are the small ones that come with the package, and owner/name is
+    one on the Hugging Face hub. Begin with: dream-edge demo. Which model suits this machine: dream-edge recommend
     """
     if context.invoked_subcommand is None:
         begin()

@@ -19,7 +19,8 @@ WHICH = "`dream-edge recommend` says which model suits this machine, and `tiny` 
 
 def begin() -> None:
     """Print the models that are here, and the first commands."""
-    models = [("tiny", "the small one that comes with the package"), *find_models()]
+    bundled = [("tiny", "comes with the package"), ("tiny-blocks", "the same, block by block")]
+    models = [*bundled, *find_models()]
     width = max(len(name) for name, _ in models)
     lines = [
         "dream-edge runs diffusion language models on this machine. Here are:",

@@ -10,8 +10,8 @@ import numpy as np
 from dream_edge.models import TINY, bundled
 from dream_edge_export.checkpoint.config import read_checkpoint_config
 from tools.tiny.corpus import Batch, Corpus, sample_texts
+from tools.tiny.networks import STAGES
 from tools.tiny.tokenizer import load_tokenizer
-from tools.tiny.train import STAGES
 
 TOKENIZER_TEXTS = "b89d0b80dda76e98ad0cae05e5bf794999ad3079356c95cbe9aabf9548cab852"
 FIRST_STEP = "fae228fabe762ab7ea35d6ffba445bf97c5353343f7a91fa468a31f9b2f18b89"
@@ -33,7 +33,7 @@ def test_the_first_step_sees_the_same_masked_canvases() -> None:
     corpus = Corpus(load_tokenizer(directory), config)
     rng, digest = np.random.default_rng([0, 0]), hashlib.sha256()
     for name, draw in corpus.tasks().items():
-        for batch in draw(rng, STAGES[0][name]):
+        for batch in draw(rng, STAGES["dream"][0][name]):
             digest.update(digest_of(batch))
     assert digest.hexdigest() == FIRST_STEP
 

@@ -1,1 +1,1 @@
-"""The tiny Dream: the small world that it knows, the texts that it was trained on, its training and its scores."""
+"""The tiny networks: the small world that they know, the texts that they were trained on, training and scores."""

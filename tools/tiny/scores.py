@@ -2,7 +2,8 @@
 
     python -m tools.tiny.scores dream_edge/tiny --cases 1000
 
-A block-causal network decodes block by block: earlier blocks are final, later ones do not exist yet.
+A block-causal network decodes block by block, the most probable token first, as the published loops do: earlier blocks
+are final, later ones do not exist yet.
 """
 
 import argparse
@@ -77,14 +78,15 @@ class Scorer:
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch(list(prompts))]
         texts = [""] * len(prompts)
         for length in sorted({len(ids) for ids in encoded}):
-            room = new_tokens + -(length + new_tokens) % (self.dream.config.causal_block or 1)
+            block = self.dream.config.causal_block
+            room = new_tokens + (-(length + new_tokens) % block if block else 0)
             alike = [index for index, ids in enumerate(encoded) if len(ids) == length]
             for start in range(0, len(alike), BATCH):
                 chosen = alike[start : start + BATCH]
                 prompt = torch.tensor([encoded[index] for index in chosen])
                 canvas = torch.cat([prompt, torch.full((len(chosen), room), self.dream.config.mask_token_id)], 1)
                 masked = torch.arange(length + room).expand_as(canvas) >= length
-                self.reveal(canvas, masked, official_counts)
+                self.reveal(canvas, masked, even_counts if block else official_counts)
                 for index, ids in zip(chosen, canvas[:, length : length + new_tokens].tolist(), strict=True):
                     texts[index] = self.text(ids)
         return texts
@@ -104,7 +106,7 @@ class Scorer:
                 places = [place for place, token in enumerate(ids) if token in words]
                 masked[row, rng.choice(places, size=holes[start + row], replace=False)] = True
             canvas[masked] = self.dream.config.mask_token_id
-            self.reveal(canvas, masked, lambda count: [1] * count, valid)
+            self.reveal(canvas, masked, even_counts, valid)
             filled += [self.tokenizer.decode(ids[: len(e)]) for ids, e in zip(canvas.tolist(), encoded, strict=True)]
         return filled
 
@@ -114,8 +116,8 @@ class Scorer:
     ) -> None:
         """Fill the masked places of `canvas` in place, block after block.
 
-        `schedule` says how many places of a block to reveal at each step, given how many are masked: in every row
-        those of lowest entropy.
+        `schedule` says how many places of a block to reveal at each step, given how many are masked: in every row the
+        surest, by their entropy, or where there are blocks by the probability of the best token.
         """
         length, config = canvas.shape[1], self.dream.config
         size = config.causal_block or length
@@ -128,8 +130,11 @@ class Scorer:
                 log_probabilities = shift(logits, config.shift).log_softmax(-1)
                 log_probabilities[..., config.mask_token_id] = -torch.inf
                 probabilities = log_probabilities.exp()
-                confidence = (probabilities * (probabilities + 1e-10).log()).sum(-1).masked_fill(~here, -torch.inf)
-                best = confidence.argsort(dim=-1, descending=True, stable=True)[:, :count]
+                entropy = (probabilities * (probabilities + 1e-10).log()).sum(-1)
+                confidence = probabilities.amax(-1) if config.causal_block else entropy
+                best = confidence.masked_fill(~here, -torch.inf).argsort(dim=-1, descending=True, stable=True)[
+                    :, :count
+                ]
                 chosen = torch.zeros_like(here).scatter_(1, best, True) & here
                 seen[chosen] = probabilities.argmax(-1)[chosen]
                 here &= ~chosen
@@ -138,6 +143,11 @@ class Scorer:
         end = self.dream.config.eos_token_id
         kept = ids[: ids.index(end)] if end in ids else ids
         return str(self.tokenizer.decode(kept, skip_special_tokens=False))
+
+
+def even_counts(masked: int) -> list[int]:
+    """One place at each step, as the published loops of block-causal networks do it with as many steps as places."""
+    return [1] * masked
 
 
 def official_counts(masked: int) -> list[int]:

@@ -8,7 +8,6 @@ its last snapshot ended. A smaller `--steps` on resuming makes the learning rate
 """
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -26,38 +25,10 @@ from torch.nn import functional as F
 from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.reference.model import Dream
 from dream_edge_runtime.format.model_config import ModelConfig
-from tools.tiny.corpus import Batch, Corpus, sample_texts
+from tools.tiny.corpus import Batch, Corpus
+from tools.tiny.networks import NETWORKS, STAGES, prepare
 from tools.tiny.scores import score
-from tools.tiny.tokenizer import END, MASK, load_tokenizer, special_ids, train_tokenizer
-
-GEOMETRY = {
-    "hidden_size": 256,
-    "intermediate_size": 512,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": False,
-}
-NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "dream": ("DreamModel", "AutoModel", {}),
-    "blocks": (
-        "DreamForCausalLM",
-        "AutoModelForCausalLM",
-        {"attention_bias": False, "block_size": 32, "head_dim": 64, "num_attention_heads": 6},
-    ),
-}
-"""Dream's form and its block-causal successor's: architecture, class to load it by, what else config.json has."""
-STAGES = {
-    0: {"sudoku": 3000, "countdown": 3000, "sentences": 2000, "questions": 2400},
-    400: {"sudoku": 1400, "countdown": 4200, "sentences": 2200, "questions": 3000},
-    700: {"sudoku": 1000, "countdown": 4200, "sentences": 2200, "questions": 3000},
-    900: {"sudoku": 600, "countdown": 3000, "sentences": 1300, "questions": 2600},
-    1400: {"sudoku": 500, "countdown": 2800, "sentences": 1400, "questions": 3200},
-}
-"""From which step on a step holds about how many tokens of each task: Sudoku is learnt first, arithmetic last."""
+from tools.tiny.tokenizer import load_tokenizer
 
 WARM_UP = 40
 AVERAGING = 0.99
@@ -241,63 +212,6 @@ def gradients(dream: Dream, batch: Batch, parameters: list[nn.Parameter]) -> tup
     return loss.item(), torch.autograd.grad(loss, parameters)
 
 
-def config_json(network: str, tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:
-    """config.json as the published networks of its kind have it; the vocabulary is padded to a multiple of 256."""
-    architecture, auto_model, own = NETWORKS[network]
-    return {
-        "architectures": [architecture],
-        "attention_dropout": 0.0,
-        "auto_map": {
-            "AutoConfig": "configuration_dream.DreamConfig",
-            auto_model: f"modeling_dream.{architecture}",
-        },
-        "bos_token_id": special[END],
-        "eos_token_id": special[END],
-        "hidden_act": "silu",
-        "initializer_range": 0.02,
-        "mask_token_id": special[MASK],
-        "max_window_layers": GEOMETRY["num_hidden_layers"],
-        "model_type": "Dream",
-        "pad_token_id": special[END],
-        "rope_scaling": None,
-        "sliding_window": None,
-        "torch_dtype": "bfloat16",
-        "transformers_version": "4.46.2",
-        "use_cache": True,
-        "use_sliding_window": False,
-        "vocab_size": -(-tokenizer_size // 256) * 256,
-        **GEOMETRY,
-        **own,
-    }
-
-
-GENERATION = {
-    "alg": "entropy",
-    "alg_temp": None,
-    "eps": 0.001,
-    "mask_token_id": None,
-    "output_history": False,
-    "return_dict_in_generate": False,
-    "temperature": 0.0,
-    "top_k": None,
-    "top_p": None,
-    "transformers_version": "4.46.2",
-}
-
-
-def prepare(directory: Path, network: str, seed: int) -> ModelConfig:
-    """Write the tokenizer and the configuration to `directory`, unless they are there."""
-    directory.mkdir(parents=True, exist_ok=True)
-    if not (directory / "config.json").exists():
-        train_tokenizer(sample_texts(np.random.default_rng(seed)), directory)
-        tokenizer = load_tokenizer(directory)
-        special = special_ids(tokenizer)
-        config = dict(sorted(config_json(network, tokenizer.get_vocab_size(), special).items()))
-        (directory / "generation_config.json").write_text(json.dumps(GENERATION, indent=2) + "\n", "utf-8")
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    return read_checkpoint_config(directory)
-
-
 def export(dream: Dream, directory: Path) -> None:
     """Write the weights, rounded to bfloat16, as Dream's checkpoint names them."""
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in dream.state_dict().items()}
@@ -319,7 +233,7 @@ def main() -> None:
     parser.add_argument("--network", choices=list(NETWORKS), default="dream")
     parser.add_argument("--from", dest="source", type=Path, help="checkpoint with the same tokenizer to begin with")
     parser.add_argument("--steps", type=int, default=1720)
-    parser.add_argument("--tasks", nargs="+", choices=list(STAGES[0]), default=list(STAGES[0]))
+    parser.add_argument("--tasks", nargs="+", choices=list(STAGES["dream"][0]), default=list(STAGES["dream"][0]))
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
@@ -343,11 +257,12 @@ def main() -> None:
     tokenizer = load_tokenizer(options.checkpoint)
     corpus = Corpus(tokenizer, config)
     tasks = {name: draw for name, draw in corpus.tasks().items() if name in options.tasks}
+    stages = STAGES[options.network]
     smooth: dict[str, float] = {}
     started, tokens = time.monotonic(), 0
     for step, share in steps_from(training.step, Schedule(options.steps)):
         rng = np.random.default_rng([options.seed, step])
-        amounts = STAGES[max(start for start in STAGES if start <= step)]
+        amounts = stages[max(start for start in stages if start <= step)]
         batches = {name: draw(rng, amounts[name]) for name, draw in tasks.items()}
         for name, loss in training.learn(batches, share).items():
             smooth[name] = loss + 0.95 * (smooth.get(name, loss) - loss)

@@ -32,7 +32,7 @@ def begin() -> list[str]:
 def test_a_new_machine_is_pointed_to_recommend() -> None:
     lines = begin()
     models = [line.split()[0] for line in lines if line.startswith("  ")]
-    assert models == ["tiny"]
+    assert models == ["tiny", "tiny-blocks"]
     assert any(line.endswith("dream-edge recommend") for line in lines)
     assert any(line.endswith("dream-edge --help") for line in lines)
     assert len(lines) < 10
@@ -45,7 +45,7 @@ def test_models_that_are_here_are_named(random_artifact: Path, empty: Path) -> N
     (empty / "web" / "manifest.json").write_text('{"name": "somebody\'s page"}', "utf-8")
     dream_edge.pull("someone/dream")
     models = [line.split(maxsplit=1) for line in begin() if line.startswith("  ")]
-    assert models[1:] == [["mine", "int8 artifact"], ["someone/dream", "int8 artifact"]]
+    assert models[2:] == [["mine", "int8 artifact"], ["someone/dream", "int8 artifact"]]
 
 
 @pytest.mark.usefixtures("empty")
