@@ -41,14 +41,17 @@ function choose(proposals, threshold, ends, isLast) {
 }
 
 export async function generate(artifact, question, room = 64, threshold = 0.98) {
-  const { model, graphs } = JSON.parse(readFileSync(join(artifact, "manifest.json"), "utf8"));
+  const { model, graphs, chat_format: chat } = JSON.parse(readFileSync(join(artifact, "manifest.json"), "utf8"));
   if (model.causal_block && model.shift) throw new Error("blocks with a shift are filled in smaller ones: not shown here");
   const tokenizer = new Tokenizer(JSON.parse(readFileSync(join(artifact, "tokenizer.json"), "utf8")), {});
   // Without VNNI, ONNX Runtime's fast 8-bit kernel saturates on x64; this one does not (docs/artifact.md).
   const options = { extra: { session: { x64quantprecision: "1" } } };
   const session = await ort.InferenceSession.create(join(artifact, graphs.cpu), options);
-  const turns = `<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n${question}<|im_end|>\n`;
-  const prompt = tokenizer.encode(`${turns}<|im_start|>assistant\n`, { add_special_tokens: false }).ids;
+  if (!chat) throw new Error("nobody knows how to write a conversation to this model");
+  const system = chat.system === null ? "" : `<|im_start|>system\n${chat.system}<|im_end|>\n`;
+  const turns = `${system}<|im_start|>user\n${question}<|im_end|>\n`;
+  const opening = `<|im_start|>assistant\n${chat.thinking === "off" ? "<think>\n\n</think>\n\n" : ""}`;
+  const prompt = tokenizer.encode(`${turns}${opening}`, { add_special_tokens: false }).ids;
   const ids = [...prompt, ...new Array(room).fill(model.mask_token_id)];
   const turnEnd = tokenizer.encode("<|im_end|>", { add_special_tokens: false }).ids[0];
   const ends = new Set([model.eos_token_id, model.pad_token_id, turnEnd]);
