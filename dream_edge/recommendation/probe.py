@@ -30,7 +30,7 @@ CANVAS, BLOCK = 256, 32
 """Tokens of a full pass, and of one that computes a block and remembers the others; both ask for a block's logits."""
 _BUDGET = 6.0  # seconds after which no further slice is begun; the last one ends within ten on most machines
 _SLICE = 50_000_000  # weights of a slice's layers at least: more than a processor's cache holds in 8 bits
-_NOISE = 1 << 20
+_NOISE = (1 << 20) + 7  # bytes, after which it is the same again
 _REPEATS = 2
 
 
@@ -104,7 +104,8 @@ def probe(networks: Sequence[Network], *, threads: int | None = None, progress: 
 
 def time_slice(network: Network, *, threads: int | None = None) -> Speed:
     """Time passes of a slice of `network`, with its weights in a temporary directory; of the whole network that is."""
-    config, times = cut_slice(network.config, network.layer_weights)
+    layers = min(network.config.num_hidden_layers, math.ceil(_SLICE / network.layer_weights))
+    config, times = cut_slice(network.config, layers)
     part = replace(network, config=config)
     with TemporaryDirectory(prefix="dream-edge-probe-", ignore_cleanup_errors=True) as directory:
         loaded = OnnxNetwork(
@@ -120,9 +121,8 @@ def time_slice(network: Network, *, threads: int | None = None) -> Speed:
     return Speed(network=network, full=times * full, cached=times * cached)
 
 
-def cut_slice(config: ModelConfig, layer_weights: int) -> tuple[ModelConfig, float]:
-    """A network of a few layers of `config` and as small a part of its vocabulary; how many make the whole one."""
-    layers = min(config.num_hidden_layers, math.ceil(_SLICE / layer_weights))
+def cut_slice(config: ModelConfig, layers: int) -> tuple[ModelConfig, float]:
+    """A network of so many layers of `config` and as small a part of its vocabulary; how many make the whole one."""
     times = config.num_hidden_layers / layers
     vocabulary = max(64, round(config.vocab_size / times))
     facts = {**config.to_dict(), **dict.fromkeys(IDS, 0), "expand_token_id": None}
@@ -132,12 +132,15 @@ def cut_slice(config: ModelConfig, layer_weights: int) -> tuple[ModelConfig, flo
 def write_noise(directory: Path, network: Network) -> Artifact:
     """The weights of `network` as an artifact has them, in `directory`, and nothing else of an artifact."""
     recipe, noise = network.recipe, np.random.default_rng(0).integers(0, 256, _NOISE, np.uint8)
-    for place in plan_layout(network.config, recipe).places:
+    for number, place in enumerate(plan_layout(network.config, recipe).places):
         dtype = np.dtype(place.spec.dtype)
-        floats = np.full(place.size // dtype.itemsize, 0.01, dtype)
+        if dtype.kind == "f":
+            data = np.full(place.size // dtype.itemsize, 0.01, dtype)
+        else:  # each its own: of equal matrices ONNX Runtime keeps one, which would stay in the processor's cache
+            data = np.resize(np.roll(noise, number), place.size)
         with (directory / place.shard).open("ab") as file:
             file.truncate(place.offset)
-            file.write((floats.view(np.uint8) if dtype.kind == "f" else np.resize(noise, place.size)).data)
+            file.write(data.data)
     manifest = Manifest(
         producer="", files=(), graphs={network.device: "model.onnx"}, config=network.config, recipe=recipe
     )

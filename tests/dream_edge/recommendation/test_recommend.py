@@ -174,16 +174,14 @@ def test_a_slice_of_every_form_runs(name: str, scheme: Scheme, monkeypatch: pyte
     assert speed.cached > 0
 
 
-def test_a_slice_is_an_even_part_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_is_an_even_part_of_the_network() -> None:
     config = next(model.config for model in PUBLISHED if model.repository.endswith("Dream-v0-Instruct-7B"))
-    network = Network(config=config, scheme="int8", device="cpu")
-    cut, times = cut_slice(config, network.layer_weights)
-    assert (cut.num_hidden_layers, times, cut.vocab_size) == (1, 28, round(152064 / 28))
-    monkeypatch.setattr(probing, "_SLICE", 3 * network.layer_weights)
-    cut, times = cut_slice(config, network.layer_weights)
-    assert (cut.num_hidden_layers, cut.vocab_size) == (3, round(152064 * 3 / 28))
-    monkeypatch.setattr(probing, "_SLICE", 10**12)
-    assert cut_slice(config, network.layer_weights)[1] == 1
+    cut, times = cut_slice(config, 3)
+    assert (cut.num_hidden_layers, cut.vocab_size, times) == (3, round(152064 * 3 / 28), 28 / 3)
+    assert cut_slice(config, 28)[1] == 1
+    whole = Network(config=config, scheme="int8", device="cpu").operations(256)
+    part = Network(config=cut, scheme="int8", device="cpu").operations(256)
+    assert part * times == pytest.approx(whole, rel=1e-3)
 
 
 def test_noise_is_what_an_artifact_of_that_recipe_holds(tmp_path: Path) -> None:
@@ -192,6 +190,11 @@ def test_noise_is_what_an_artifact_of_that_recipe_holds(tmp_path: Path) -> None:
     artifact = write_noise(tmp_path, network)
     sizes = plan_layout(network.config, network.recipe).sizes()
     assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == sizes
+    stored = {
+        place.spec.name: artifact.map_tensor(place) for place in plan_layout(network.config, network.recipe).places
+    }
+    same = (stored[f"model.layers.{layer}.mlp.up_proj.weight"] for layer in range(2))
+    assert not np.array_equal(*same)  # ONNX Runtime keeps equal ones once
     loaded = OnnxNetwork(artifact, self_check=False)
     ids, positions = np.zeros((1, 4), np.int64), np.arange(4)[None]
     rows = loaded.forward(ids, positions, np.ones((1, 1, 4), bool), np.arange(4), 0.0)
