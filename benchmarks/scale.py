@@ -56,8 +56,7 @@ NAMES = {model.repository.split("/")[1]: model for model in PUBLISHED}
 def make_noise(name: str, scheme: str, layers: int | None) -> Iterator[tuple[Path, float]]:
     """An artifact of a published geometry, and how many of it make the whole."""
     config = NAMES[name].config
-    ids = {"mask_token_id": config.vocab_size - 1, "eos_token_id": config.vocab_size - 2}
-    config, times = replace(config, **ids), 1.0
+    config, times = replace(config, mask_token_id=config.vocab_size - 1, eos_token_id=config.vocab_size - 2), 1.0
     network = Network(config=config, scheme=scheme, device="cpu")  # type: ignore[arg-type]  # a choice
     if layers:
         cut, times = cut_slice(config, layers)

@@ -31,7 +31,7 @@ CANVAS, BLOCK = 256, 32
 _BUDGET = 6.0  # seconds after which no further slice is begun; the last one ends within ten on most machines
 _SLICE = 50_000_000  # weights of a slice's layers at least: more than a processor's cache holds in 8 bits
 _NOISE = (1 << 20) + 7  # bytes, after which it is the same again
-_REPEATS = 2
+_REPEATS = 3
 
 
 @dataclass(frozen=True, kw_only=True)

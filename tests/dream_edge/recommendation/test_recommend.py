@@ -193,8 +193,8 @@ def test_noise_is_what_an_artifact_of_that_recipe_holds(tmp_path: Path) -> None:
     stored = {
         place.spec.name: artifact.map_tensor(place) for place in plan_layout(network.config, network.recipe).places
     }
-    same = (stored[f"model.layers.{layer}.mlp.up_proj.weight"] for layer in range(2))
-    assert not np.array_equal(*same)  # ONNX Runtime keeps equal ones once
+    first, second = (stored[f"model.layers.{layer}.mlp.up_proj.weight"] for layer in range(2))
+    assert not np.array_equal(first, second)  # ONNX Runtime keeps equal ones once
     loaded = OnnxNetwork(artifact, self_check=False)
     ids, positions = np.zeros((1, 4), np.int64), np.arange(4)[None]
     rows = loaded.forward(ids, positions, np.ones((1, 1, 4), bool), np.arange(4), 0.0)
