@@ -188,3 +188,26 @@ def test_a_client_that_leaves_leaves_what_was_finished() -> None:
                 assert answer.usage is not None
                 assert answer.usage.prompt_tokens_details is not None
                 assert answer.usage.prompt_tokens_details.cached_tokens == cached
+
+
+def test_a_trained_model_finds_all_the_blocks_it_has_finished() -> None:
+    """The bundled one: what it answers, its tokenizer reads again as it was written."""
+    model = dream_edge.load("tiny-blocks", threads=1)
+    plain, block = replace(model, prefixes=None), model.config.causal_block
+    assert block is not None
+    with served(lambda: model) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        wait(url)
+        messages: list[Any] = []
+        finished = 0
+        for question in QUESTIONS:
+            messages.append({"role": "user", "content": question})
+            answer = client.chat.completions.create(messages=messages, model="tiny")
+            expected = plain.chat(messages)
+            text = answer.choices[0].message.content
+            assert (text, answer.choices[0].finish_reason) == (expected.text, expected.finish_reason)
+            assert answer.usage is not None
+            assert answer.usage.prompt_tokens_details is not None
+            assert answer.usage.prompt_tokens_details.cached_tokens == finished
+            finished = (expected.prompt_tokens + expected.new_tokens) // block * block
+            messages.append({"role": "assistant", "content": text})
+        assert finished > 2 * block
