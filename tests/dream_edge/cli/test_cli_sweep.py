@@ -35,6 +35,7 @@ def test_a_sweep_exports_compares_draws_and_recommends(random_checkpoint: Path, 
         "block_size": 32,
         "kind": "block",
         "symmetric": False,
+        "table": False,
     }
     assert "For 8.0 GB of memory: take int8." in said
     found = json.loads((report / "report.json").read_text("utf-8"))
