@@ -86,7 +86,8 @@ def shell(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name, text in FILES.items():
         (directory / name).write_text(text, encoding="utf-8")
     (directory / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
-    shutil.copytree(ROOT / "dream_edge" / "tiny", directory / "dream_edge" / "tiny")
+    for name in ("tiny", "tiny_blocks"):
+        shutil.copytree(ROOT / "dream_edge" / name, directory / "dream_edge" / name)
     monkeypatch.chdir(directory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "DREAM_EDGE_API_KEY"):

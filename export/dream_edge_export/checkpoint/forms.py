@@ -206,14 +206,14 @@ def _open_problems(raw: Mapping[str, Any], architecture: str, form: Form, stated
     """What neither config.json nor the user says."""
     if form.block_field == OPEN and stated.attention is None:
         yield (
-            f"it does not tell what a {architecture} attends to: name it with --attention full or, for one that writes "
-            "in blocks of 32, --attention block-causal:32"
+            f"it does not tell what its {architecture} attends to: name it with --attention full or, for one that "
+            "writes in blocks of 32, --attention block-causal:32"
         )
     elif form.block_field not in (None, OPEN) and raw.get(form.block_field) is None:
         yield f"{form.block_field} is missing"
     if form.shift is None and stated.shift is None:
         yield (
-            f"a {architecture} writes from left to right unless it was trained further: if this one was, say with "
+            f"its {architecture} writes from left to right unless it was trained further: if this one was, say with "
             "--shift 1 or --shift 0 whether a row of logits predicts the next token or its own"
         )
 

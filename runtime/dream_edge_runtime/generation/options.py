@@ -79,7 +79,7 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "exact": Preset(
-        help="The official loop with the checkpoint's own settings; no threshold, blocks or cache.",
+        help="The loop that the checkpoint was published with, by its own settings; nothing of ours that saves passes.",
         source="diffusion_generate of the published Dream",
         settings={},
         excludes=(*PARALLEL, *SAVING),
