@@ -108,13 +108,8 @@ def time_slice(network: Network, *, threads: int | None = None) -> Speed:
     config, times = cut_slice(network.config, layers)
     part = replace(network, config=config)
     with TemporaryDirectory(prefix="dream-edge-probe-", ignore_cleanup_errors=True) as directory:
-        loaded = OnnxNetwork(
-            write_noise(Path(directory), part),
-            device=network.device,
-            threads=threads,
-            memory_check=False,
-            self_check=False,
-        )
+        artifact = write_noise(Path(directory), part)
+        loaded = OnnxNetwork(artifact, device=network.device, threads=threads, memory_check=False, self_check=False)
         full = time_pass(loaded, CANVAS, _REPEATS, rows=BLOCK)
         cached = time_pass(loaded, CANVAS, _REPEATS, block=BLOCK)
         del loaded  # its weights are mapped, and Windows removes no mapped file

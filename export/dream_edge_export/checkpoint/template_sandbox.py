@@ -6,16 +6,23 @@ from taking all memory: that is what the process is for.
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 LONGEST = 1 << 16
 """Characters of a text."""
+MOST_MEMORY = 1 << 30  # bytes; where the system can bound them
 
 
 def main() -> None:
     """From JSON on stdin, {"template": …, "probes": [variables, …]}, to the JSON of the texts on stdout."""
     from jinja2.exceptions import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
 
     def refuse(message: str) -> NoReturn:
         raise TemplateError(message)

@@ -101,6 +101,14 @@ def test_a_template_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pyt
     assert read_chat_format(write(tmp_path, endless)) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded otherwise there, or not at all")
+def test_a_template_that_takes_too_much_memory_is_given_up(tmp_path: Path) -> None:
+    """Though what it takes is never written."""
+    greedy = "{% set text = 'a' * count %}" + chat_template(None)
+    assert read_chat_format(write(tmp_path, greedy.replace("count", "2"))) == ChatFormat(system=None)
+    assert read_chat_format(write(tmp_path, greedy.replace("count", "1500000000"))) is None
+
+
 def test_a_template_sees_no_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     for template in ("{% include 'secret' %}", f"{{% import '{tmp_path}/secret' as s %}}"):
