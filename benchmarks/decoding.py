@@ -68,6 +68,10 @@ class Metered:
     def keeps_keys(self) -> bool:
         return self._network.keeps_keys
 
+    @property
+    def pass_overhead(self) -> int:
+        return self._network.pass_overhead
+
     def forward(
         self,
         input_ids: IntArray,

@@ -17,7 +17,7 @@ from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .networks import tiny_vocabulary
-from .remembering import Snapshot
+from .remembering import Snapshot, rows_of_batch
 
 BLOCK = 8
 MASK, END = 47, 46  # of `tiny_vocabulary`
@@ -30,12 +30,13 @@ class BlockNetwork:
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.config, self.keeps_keys = config, True
+        self.config, self.keeps_keys, self.pass_overhead = config, True, 0
         self._tokens = rng.standard_normal((config.vocab_size, 16))
         self._places = rng.standard_normal((config.max_position_embeddings, 16))
         self._head = rng.standard_normal((16, config.vocab_size)) * 0.75
         self.active: list[list[int]] = []
-        """The positions that each pass computed."""
+        """The positions that each pass computed, of each sequence."""
+        self.passes = 0
 
     def logits_at(self, ids: IntArray, positions: IntArray, keys: Snapshot, mask: BoolArray) -> FloatArray:
         """fp32 [rows, vocab], given which keys [rows, keys] each row attends to; the mask is never proposed."""
@@ -72,18 +73,18 @@ class BlockNetwork:
         past: KeyValues | None = None,
         keep: bool = False,
     ) -> Rows:
-        (ids,), (positions,) = input_ids, position_ids
-        active = Snapshot(ids, positions)
-        assert past is None or isinstance(past, Snapshot)
-        keys = active if past is None else past.append(active)
-        assert attention_mask.shape in [(1, queries, len(keys.ids)) for queries in (1, len(ids))]
-        assert (keys.positions == np.arange(len(keys.ids))).all()
         assert logit_rows.size
-        self.active.append(positions.tolist())
-        mask = np.broadcast_to(attention_mask[0], (len(ids), len(keys.ids)))[logit_rows]
-        logits = self.logits_at(ids[logit_rows], positions[logit_rows], keys, mask)
-        rows = Rows.from_logits(logits, temperature)
-        return replace(rows, key_values=active if keep else None)
+        logits = []
+        for active, keys, mask, asked in rows_of_batch(input_ids, position_ids, attention_mask, logit_rows, past):
+            seen = mask.any(axis=0)
+            assert (keys.positions[seen] == np.arange(seen.sum())).all()
+            mask = np.broadcast_to(mask, (active.count, keys.count))[asked]
+            self.active.append(sorted(set(active.positions.tolist())))
+            logits.append(self.logits_at(active.ids[asked], active.positions[asked], keys, mask))
+        self.passes += 1
+        rows = Rows.from_logits(np.concatenate(logits), temperature)
+        kept = Snapshot(input_ids, position_ids) if len(input_ids) > 1 else Snapshot(input_ids[0], position_ids[0])
+        return replace(rows, key_values=kept if keep else None)
 
 
 @cache

@@ -25,7 +25,7 @@ class SteppedNetwork:
 
     def __init__(self, network: Network) -> None:
         self._network, self._allowed, self.begun = network, threading.Semaphore(0), 0
-        self.keeps_keys = network.keeps_keys
+        self.keeps_keys, self.pass_overhead = network.keeps_keys, network.pass_overhead
 
     @property
     def config(self) -> ModelConfig:

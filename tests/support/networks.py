@@ -41,7 +41,7 @@ class FakeNetwork:
 
     def __init__(self, config: ModelConfig, logits_of: Callable[[Tensor, Tensor], Tensor], k: int = 64) -> None:
         self.config, self.logits_of, self.k = config, logits_of, k
-        self.keeps_keys = False
+        self.keeps_keys, self.pass_overhead = False, 1 << 20  # whatever can go through a pass together does
         self.passes = self.fetches = self.rows = 0
         self.before_pass: Callable[[], None] = lambda: None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,21 +16,22 @@ from dream_edge_runtime.inference.network import KeyValues, Rows
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What it remembers of positions: which tokens stood there."""
+    """What it remembers of positions: which tokens stood there. Of a batch, they have two dimensions."""
 
     ids: IntArray
     positions: IntArray
+    """-1 for padding."""
 
     @property
     def count(self) -> int:
-        return len(self.ids)
+        return int(self.ids.shape[-1])
 
     @property
     def nbytes(self) -> int:
         return self.ids.nbytes + self.positions.nbytes
 
     def cut(self, start: int, stop: int) -> Snapshot:
-        return Snapshot(self.ids[start:stop], self.positions[start:stop])
+        return Snapshot(self.ids[..., start:stop], self.positions[..., start:stop])
 
     def append(self, *others: KeyValues) -> Snapshot:
         parts = [self, *(each for each in others if isinstance(each, Snapshot))]
@@ -38,18 +40,54 @@ class Snapshot:
             np.concatenate([each.ids for each in parts]), np.concatenate([each.positions for each in parts])
         )
 
+    def stack(self, sequences: Sequence[KeyValues | None]) -> Snapshot:
+        longest = max(each.count for each in sequences if each is not None)
+        ids = np.zeros((len(sequences), longest), np.int64)
+        positions = np.full_like(ids, -1)
+        for row, each in enumerate(sequences):
+            if each is not None:
+                assert isinstance(each, Snapshot)
+                ids[row, : each.count], positions[row, : each.count] = each.ids, each.positions
+        return Snapshot(ids, positions)
+
+    def split(self, counts: Sequence[int]) -> list[Snapshot]:
+        rows = zip(np.atleast_2d(self.ids), np.atleast_2d(self.positions), counts, strict=True)
+        return [Snapshot(ids[:count], positions[:count]) for ids, positions, count in rows]
+
+
+def rows_of_batch(
+    ids: IntArray, positions: IntArray, mask: BoolArray, logit_rows: IntArray, past: KeyValues | None
+) -> Iterator[tuple[Snapshot, Snapshot, BoolArray, IntArray]]:
+    """Of each sequence of a pass: what is active, all keys, which of them each query sees, and its own `logit_rows`.
+
+    Rows must be asked for in the order of the sequences, and nobody may see padding.
+    """
+    batch, active = ids.shape
+    assert positions.shape == ids.shape
+    assert (np.diff(logit_rows // active) >= 0).all()
+    assert past is None or isinstance(past, Snapshot)
+    for row in range(batch):
+        own = Snapshot(ids[row], positions[row])
+        keys = own
+        if past is not None:
+            keys = Snapshot(np.atleast_2d(past.ids)[row], np.atleast_2d(past.positions)[row]).append(own)
+        assert mask[row].shape in [(queries, len(keys.ids)) for queries in (1, active)]
+        assert not mask[row][:, keys.positions < 0].any()
+        yield own, keys, mask[row], logit_rows[logit_rows // active == row] % active
+
 
 class RememberingNetwork:
     """Logits that depend on every token that is seen, active or remembered, and on where it stands."""
 
     def __init__(self, config: ModelConfig, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        self.config, self.keeps_keys = config, True
+        self.config, self.keeps_keys, self.pass_overhead = config, True, 0
         self._tokens = rng.standard_normal((config.vocab_size, 16))
         self._places = rng.standard_normal((config.max_position_embeddings, 16))
         self._head = rng.standard_normal((16, config.vocab_size)) * 0.75
         self.active: list[list[int]] = []
-        """The positions that each pass computed."""
+        """The positions that each pass computed, of each sequence."""
+        self.passes = 0
 
     def logits(self, ids: IntArray, positions: IntArray, seen: Snapshot) -> FloatArray:
         """fp32 [active, vocab]; the mask is never proposed."""
@@ -72,26 +110,16 @@ class RememberingNetwork:
         past: KeyValues | None = None,
         keep: bool = False,
     ) -> Rows:
-        assert len(input_ids) == 1
-        active = Snapshot(input_ids[0], position_ids[0])
-        seen = active
-        if isinstance(past, Snapshot):
-            seen = Snapshot(np.append(past.ids, active.ids), np.append(past.positions, active.positions))
-        assert attention_mask.shape == (1, 1, len(seen.ids))
-        (real,) = attention_mask[0]
-        real = Snapshot(seen.ids[real], seen.positions[real])
-        assert len(set(real.positions.tolist())) == len(real.positions)  # none stands twice
-        self.active.append(position_ids[0].tolist())
-        rows = Rows.from_logits(self.logits(active.ids, active.positions, real)[logit_rows], temperature)
-        return Rows(
-            rows.top_logits,
-            rows.top_ids,
-            rows.top_probs,
-            rows.log_normalizer,
-            rows.neg_entropy,
-            rows.fetch_logits,
-            active if keep else None,
-        )
+        logits = []
+        for active, keys, (seen,), asked in rows_of_batch(input_ids, position_ids, attention_mask, logit_rows, past):
+            real = Snapshot(keys.ids[seen], keys.positions[seen])
+            assert len(set(real.positions.tolist())) == len(real.positions)  # none stands twice
+            self.active.append(sorted(set(active.positions.tolist())))
+            logits.append(self.logits(active.ids, active.positions, real)[asked])
+        self.passes += 1
+        rows = Rows.from_logits(np.concatenate(logits), temperature)
+        kept = Snapshot(input_ids, position_ids) if len(input_ids) > 1 else Snapshot(input_ids[0], position_ids[0])
+        return replace(rows, key_values=kept if keep else None)
 
 
 def denoise_plainly(

@@ -50,7 +50,7 @@ class GatedNetwork:
 
     def __init__(self, network: Network) -> None:
         self._network, self.gate, self.passes = network, threading.Event(), 0
-        self.keeps_keys = network.keeps_keys
+        self.keeps_keys, self.pass_overhead = network.keeps_keys, network.pass_overhead
         self.entered = threading.Event()
         self.cancelled = threading.Event()
 

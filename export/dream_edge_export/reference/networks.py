@@ -31,6 +31,7 @@ class ReferenceNetwork:
     """
 
     keeps_keys = False
+    pass_overhead = 8
 
     def __init__(self, network: Dream) -> None:
         self._network = network
@@ -73,6 +74,7 @@ class LayerwiseNetwork:
 
     checkpoint: Checkpoint
     keeps_keys: bool = field(default=False, init=False)
+    pass_overhead: int = field(default=1 << 20, init=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -90,7 +92,7 @@ class LayerwiseNetwork:
         past: KeyValues | None = None,
         keep: bool = False,
     ) -> Rows:
-        """One pass over whole canvases, padded on the left; see `Network.forward`. `logit_rows` ascend."""
+        """One pass over whole canvases, with or without padding; see `Network.forward`. `logit_rows` ascend."""
         if past is not None:
             raise TypeError("the reference keeps no keys and values: decode without a cache")
         length = input_ids.shape[1]
@@ -99,7 +101,7 @@ class LayerwiseNetwork:
         queries = real if attention_mask.shape[1] > 1 else np.ones((len(real), 1), np.bool_)
         masks = [mask[np.ix_(*each)] for mask, *each in zip(attention_mask, queries, real, strict=True)]
         asked = [
-            logit_rows[logit_rows // length == row] % length - (length - len(ids)) for row, ids in enumerate(sequences)
+            (valid.cumsum() - 1)[logit_rows[logit_rows // length == row] % length] for row, valid in enumerate(real)
         ]
         with tempfile.TemporaryDirectory(prefix="dream-edge-") as directory:
             reference = StagedReference(self.checkpoint, sequences, asked, Path(directory), masks=masks)

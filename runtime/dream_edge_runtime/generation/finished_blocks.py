@@ -16,6 +16,7 @@ import numpy as np
 
 from ..arrays import IntArray
 from ..inference.network import KeyValues, Network, Rows, attended_keys
+from ..inference.together import PassRequest, forward_together
 from .canvas import Canvas
 from .schedule import BlockStep
 
@@ -47,8 +48,17 @@ class _Kept:
     """None = of no block."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a pass computes of one sequence: what is not `kept` of `ids` [length], finished blocks up to `finished`."""
+
+    kept: _Kept
+    ids: IntArray
+    finished: int
+
+
 class FinishedBlocks:
-    """One pass a sequence, over what is not kept up to the block that is denoised. A long prompt takes more of them.
+    """Computes what is not kept up to the block that is denoised. A long prompt takes several passes.
 
     Args:
         network: block-causal.
@@ -74,28 +84,53 @@ class FinishedBlocks:
         temperature: float,
         cancel: threading.Event | None,
     ) -> dict[int, Rows]:
-        return {
-            row: self._compute(canvas, row, canvas.logit_rows(row, positions), temperature, cancel)
-            for row, positions in asked.items()
-        }
+        needed = {row: canvas.logit_rows(row, positions) - canvas.first[row] for row, positions in asked.items()}
+        results: dict[int, Rows] = {}
+        while len(results) < len(asked):
+            parts = self._choose(canvas, {row: rows for row, rows in needed.items() if row not in results}, cancel)
+            requests = [self._request(row, part, needed[row], temperature) for row, part in parts.items()]
+            made = forward_together(self._network, requests, cancel)
+            for (row, part), rows in zip(parts.items(), made, strict=True):
+                self._keep(row, part, rows)
+                results[row] = rows
+        return results
 
     def forget(self, row: int) -> None:
         pass  # what is kept is exact
 
-    def _compute(
-        self, canvas: Canvas, row: int, needed: IntArray, temperature: float, cancel: threading.Event | None
-    ) -> Rows:
-        ids, needed = canvas.sequence(row), needed - canvas.first[row]
-        finished = self._begin_block(row, int(canvas.sequence_masked(row).argmax()))
-        kept = self._recall(row, ids[:finished], int(needed[0]))
-        stop = min(self._begin_block(row, int(needed[-1]) + self._block), len(ids))
+    def _choose(
+        self, canvas: Canvas, needed: Mapping[int, IntArray], cancel: threading.Event | None
+    ) -> dict[int, _Part]:
+        """What is left to compute of each sequence; not of those that go on as an earlier one does for a block, which
+        the store will have by the next time."""
+        parts: dict[int, _Part] = {}
+        begun: set[tuple[int, bytes]] = set()
+        for row, rows in needed.items():
+            ids, offset = canvas.sequence(row), self._offsets[row]
+            finished = self._begin_block(row, int(canvas.sequence_masked(row).argmax()))
+            kept = self._recall(row, ids[:finished], int(rows[0]))
+            end = self._begin_block(row, len(kept.ids) + self._block)
+            if self._store and end <= finished:
+                if (offset, ids[:end].tobytes()) in begun:
+                    continue
+                begun.add((offset, ids[:end].tobytes()))
+            self.found.setdefault(row, len(kept.ids))
+            stop = min(self._begin_block(row, int(rows[-1]) + self._block), len(ids))
+            kept = self._prefill(row, kept, ids[:stop], cancel)
+            parts[row] = _Part(kept, ids[:stop], min(finished, stop))
+        return parts
+
+    def _prefill(self, row: int, kept: _Kept, ids: IntArray, cancel: threading.Event | None) -> _Kept:
+        """Compute and keep blocks of `ids` [length] until the rest is short enough for a pass."""
         most = max(MOST_AT_ONCE, self._block)
-        while stop - len(kept.ids) > most:
+        while len(ids) - len(kept.ids) > most:
             end = self._begin_block(row, len(kept.ids) + most)
-            self._forward(row, kept, ids[:end], end, np.array([end - 1]), temperature, cancel)  # it must ask for a row
+            part = _Part(kept, ids[:end], end)
+            (rows,) = forward_together(self._network, [self._request(row, part, np.array([end - 1]), 0.0)], cancel)
+            self._keep(row, part, rows)
             kept = self._kept[row]
             self.prefills[row] = self.prefills.get(row, 0) + 1
-        return self._forward(row, kept, ids[:stop], min(finished, stop), needed, temperature, cancel)
+        return kept
 
     def _begin_block(self, row: int, position: int) -> int:
         """Where the block of `position` begins."""
@@ -112,39 +147,28 @@ class FinishedBlocks:
         size = self._begin_block(row, min(needed, int(changed[0]) if changed.size else size))
         if kept.key_values is not None and size < len(kept.ids):
             kept = _Kept(kept.ids[:size], kept.key_values.cut(0, size) if size else None)
-        self.found.setdefault(row, len(kept.ids))
         return kept
 
-    def _forward(
-        self,
-        row: int,
-        kept: _Kept,
-        ids: IntArray,
-        finished: int,
-        needed: IntArray,
-        temperature: float,
-        cancel: threading.Event | None,
-    ) -> Rows:
-        """Compute what is not `kept` of `ids` [length], and keep it up to `finished`."""
-        begin, offset = len(kept.ids), self._offsets[row]
-        active, keys = (np.arange(start, len(ids), dtype=np.int64)[None] for start in (begin, 0))
-        mask = attended_keys(self._network.config, active + offset, keys + offset, np.ones(keys.shape, np.bool_))
+    def _request(self, row: int, part: _Part, needed: IntArray, temperature: float) -> PassRequest:
+        """A pass over `part`, which must ask for a row."""
+        begin, offset = len(part.kept.ids), self._offsets[row]
+        active, keys = (np.arange(start, len(part.ids), dtype=np.int64) for start in (begin, 0))
+        places, seen = (active[None] + offset, keys[None] + offset), np.ones((1, len(keys)), np.bool_)
+        (mask,) = attended_keys(self._network.config, *places, seen)
         if mask.all():
-            mask = mask[:, :1]
-        rows = self._network.forward(
-            ids[None, begin:],
-            active,
-            mask,
-            needed - begin,
-            temperature,
-            cancel,
-            past=kept.key_values,
-            keep=finished > begin,
+            mask = mask[:1]
+        keep = part.finished > begin
+        return PassRequest(
+            part.ids[begin:], active, mask, needed - begin, temperature, past=part.kept.key_values, keep=keep
         )
-        if finished > begin and rows.key_values is not None:
-            added = rows.key_values.cut(0, finished - begin)
-            both = added if kept.key_values is None else kept.key_values.append(added)
-            self._kept[row] = _Kept(ids[:finished], both)
-            if self._store:
-                self._store.keep(ids[:finished], offset, both)
-        return rows
+
+    def _keep(self, row: int, part: _Part, rows: Rows) -> None:
+        """Keep what `rows` have of finished blocks."""
+        kept, finished = part.kept, part.finished
+        if finished <= len(kept.ids) or rows.key_values is None:
+            return
+        added = rows.key_values.cut(0, finished - len(kept.ids))
+        both = added if kept.key_values is None else kept.key_values.append(added)
+        self._kept[row] = _Kept(part.ids[:finished], both)
+        if self._store:
+            self._store.keep(part.ids[:finished], self._offsets[row], both)

@@ -15,15 +15,15 @@ stale keys.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Protocol
 
 import numpy as np
 
 from ..arrays import BoolArray, IntArray
 from ..inference.network import KeyValues, Network, Rows, attended_keys
+from ..inference.together import PassRequest, forward_together
 from .canvas import Canvas
 from .config import CacheKind
 from .schedule import BlockStep
@@ -53,7 +53,7 @@ class KvCache(Protocol):
 
 
 class NoCache:
-    """Compute everything at each step, as upstream: one pass over all sequences that ask.
+    """Compute everything at each step, as upstream.
 
     Args:
         offsets: of each sequence of a block-causal network, how many positions before its first token the first block
@@ -71,34 +71,18 @@ class NoCache:
         temperature: float,
         cancel: threading.Event | None,
     ) -> dict[int, Rows]:
-        length, asking = canvas.ids.shape[1], list(asked)
-        logit_rows = [canvas.logit_rows(row, asked[row]) + index * length for index, row in enumerate(asking)]
-        positions = canvas.position_ids[asking]
-        places = positions + (np.array(self._offsets)[asking, None] if self._offsets else 0)
-        rows = self._network.forward(
-            canvas.ids[asking],
-            positions,
-            attended_keys(self._network.config, places, places, canvas.valid[asking]),
-            np.concatenate(logit_rows),
-            temperature,
-            cancel,
-        )
-        return dict(zip(asking, split_rows(rows, [asked[row].size for row in asking]), strict=True))
+        requests = [self._request(canvas, row, positions, temperature) for row, positions in asked.items()]
+        return dict(zip(asked, forward_together(self._network, requests, cancel), strict=True))
 
     def forget(self, row: int) -> None:
         pass  # nothing is remembered
 
-
-def split_rows(rows: Rows, sizes: list[int]) -> Iterator[Rows]:
-    """Cut `rows` into pieces of `sizes`, which fetch the full logits together, at most once."""
-    if len(sizes) == 1:
-        yield rows
-        return
-    shared = replace(rows, fetch_logits=cache(rows.fetch_logits))
-    start = 0
-    for size in sizes:
-        yield shared.take(slice(start, start + size))
-        start += size
+    def _request(self, canvas: Canvas, row: int, asked: IntArray, temperature: float) -> PassRequest:
+        first, needed = canvas.first[row], canvas.logit_rows(row, asked)
+        positions = canvas.position_ids[row, first:]
+        places = positions[None] + (self._offsets[row] if self._offsets else 0)
+        (mask,) = attended_keys(self._network.config, places, places, np.ones(places.shape, np.bool_))
+        return PassRequest(canvas.sequence(row), positions, mask, needed - first, temperature)
 
 
 @dataclass(frozen=True)
@@ -120,7 +104,7 @@ class _Memory:
 
 
 class BlockCache:
-    """One pass a sequence: everything at the start of a block, its active positions after that.
+    """Computes everything at the start of a block, its active positions after that.
 
     Args:
         kind: "prefix" remembers what stands before the block; "dual" what stands after it too.
@@ -140,36 +124,43 @@ class BlockCache:
         temperature: float,
         cancel: threading.Event | None,
     ) -> dict[int, Rows]:
-        return {
-            row: self._compute(canvas, row, block_steps[row], positions, temperature, cancel)
-            for row, positions in asked.items()
-        }
+        requests = [self._request(canvas, row, block_steps[row], asked[row], temperature) for row in asked]
+        results = zip(asked, requests, forward_together(self._network, requests, cancel), strict=True)
+        return {row: self._settle(canvas, row, block_steps[row], request, rows) for row, request, rows in results}
 
     def forget(self, row: int) -> None:
         self._memories.pop(row, None)
 
-    def _compute(
-        self,
-        canvas: Canvas,
-        row: int,
-        block_step: BlockStep,
-        asked: IntArray,
-        temperature: float,
-        cancel: threading.Event | None,
-    ) -> Rows:
-        needed = canvas.logit_rows(row, asked)
-        memory = self._memories.get(row)
-        current = (block_step.block, canvas.rearranged)
-        if memory is not None and memory.of == current and _holds(memory, canvas.ids[row], needed):
-            rows = self._forward(canvas, row, memory.active, memory, needed, temperature, cancel)
+    def _request(
+        self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray, temperature: float
+    ) -> PassRequest:
+        needed, memory = canvas.logit_rows(row, asked), self._memories.get(row)
+        if memory is not None and memory.of == _current(canvas, block_step) and _holds(memory, canvas.ids[row], needed):
+            active, past = memory.active, memory.key_values
+            attended = np.append(memory.remembered, np.ones(len(active), dtype=bool))
+        else:
+            active, past = self._seen(canvas, row, block_step), None
+            attended = np.ones(len(active), dtype=bool)
+        return PassRequest(
+            canvas.ids[row, active],
+            canvas.position_ids[row, active],
+            attended[None],
+            np.searchsorted(active, needed),
+            temperature,
+            past,
+            keep=past is None and self._kind != "none",
+        )
+
+    def _settle(self, canvas: Canvas, row: int, block_step: BlockStep, request: PassRequest, rows: Rows) -> Rows:
+        """`rows`, and whether they are fresh; what is to be remembered of a pass that computed everything is."""
+        if request.past is not None:
             return replace(rows, fresh=False)
-        seen = self._seen(canvas, row, block_step)
-        rows = self._forward(canvas, row, seen, None, needed, temperature, cancel)
         if self._kind != "none" and rows.key_values is not None:
+            seen = self._seen(canvas, row, block_step)
             active = self._active(canvas, row, block_step, seen)
             remembered: BoolArray = ~np.isin(seen, active)
-            ids: IntArray = canvas.ids[row, seen]
-            self._memories[row] = _Memory(current, active, seen, remembered, ids, rows.key_values)
+            current = _current(canvas, block_step)
+            self._memories[row] = _Memory(current, active, seen, remembered, request.input_ids, rows.key_values)
         return rows
 
     def _seen(self, canvas: Canvas, row: int, block_step: BlockStep) -> IntArray:
@@ -190,29 +181,10 @@ class BlockCache:
         active: IntArray = seen[np.isin(seen, block_step.positions) | np.isin(seen, before)]
         return active
 
-    def _forward(
-        self,
-        canvas: Canvas,
-        row: int,
-        active: IntArray,
-        memory: _Memory | None,
-        needed: IntArray,
-        temperature: float,
-        cancel: threading.Event | None,
-    ) -> Rows:
-        seen = np.ones(len(active), dtype=bool)
-        if memory is not None:
-            seen = np.append(memory.remembered, seen)
-        return self._network.forward(
-            canvas.ids[row, active][None],
-            canvas.position_ids[row, active][None],
-            seen[None, None],
-            np.searchsorted(active, needed),
-            temperature,
-            cancel,
-            past=None if memory is None else memory.key_values,
-            keep=memory is None and self._kind != "none",
-        )
+
+def _current(canvas: Canvas, block_step: BlockStep) -> tuple[int, int]:
+    """What a memory is of; see `_Memory.of`."""
+    return block_step.block, canvas.rearranged
 
 
 def _holds(memory: _Memory, ids: IntArray, needed: IntArray) -> bool:

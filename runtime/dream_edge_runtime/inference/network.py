@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -37,6 +37,15 @@ class KeyValues(Protocol):
 
     def append(self, *others: KeyValues) -> KeyValues:
         """These, and `others` of the same network after them: a copy, unless there are none."""
+        ...
+
+    def stack(self, sequences: Sequence[KeyValues | None]) -> KeyValues:
+        """Those of `sequences` of the same network (None: without any), each of one sequence, as those of a batch: a
+        copy, in which zeros are appended to all but the longest."""
+        ...
+
+    def split(self, counts: Sequence[int]) -> Sequence[KeyValues]:
+        """The first so many of each sequence of the batch: copies."""
         ...
 
 
@@ -137,6 +146,11 @@ class Network(Protocol):
     @property
     def keeps_keys(self) -> bool:
         """Whether a pass can go on from the keys and values of earlier ones (`past`), and keep its own (`keep`)."""
+        ...
+
+    @property
+    def pass_overhead(self) -> int:
+        """How many positions cost as much as a pass costs besides its positions; see `together`."""
         ...
 
     def forward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ from .self_check import check_products, saturates
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.02
+_PASS_OVERHEAD: dict[Target, int] = {"cpu": 8, "cuda": 256}  # positions; the first is measured, the second is not
 _WEIGHTS_DIRECTORY = "session.model_external_initializers_file_folder_path"
 
 
@@ -95,6 +96,29 @@ class OnnxKeyValues:
                 for layer in zip(*parts, strict=True)
             ]
         )
+
+    def stack(self, sequences: Sequence[KeyValues | None]) -> OnnxKeyValues:
+        """Through the host's memory, as `append`."""
+        longest = max(each.count for each in sequences if each is not None)
+        _, heads, _, width = self.values[0].shape()
+        stacked = []
+        for index, layer in enumerate(self.values):
+            own = layer.numpy()
+            joined = np.zeros((len(sequences), heads, longest, width), own.dtype)
+            for row, each in zip(joined, sequences, strict=True):
+                if each is not None:
+                    assert isinstance(each, OnnxKeyValues)
+                    row[:, : each.count] = each.values[index].numpy()[0, :, : each.count]
+            stacked.append(_move(layer, joined))
+        return OnnxKeyValues(stacked)
+
+    def split(self, counts: Sequence[int]) -> list[OnnxKeyValues]:
+        """Through the host's memory, as `append`."""
+        layers = [(value, value.numpy()) for value in self.values]
+        return [
+            OnnxKeyValues([_move(value, array[row : row + 1, :, :count].copy()) for value, array in layers])
+            for row, count in enumerate(counts)
+        ]
 
 
 def _move(value: Any, array: NDArray[Any]) -> Any:
@@ -162,6 +186,10 @@ class OnnxNetwork:
     def device(self) -> Target:
         """Where it runs."""
         return self._device
+
+    @property
+    def pass_overhead(self) -> int:
+        return _PASS_OVERHEAD[self._device]
 
     def _create(self, graph: bytes, directory: str = "") -> Any:
         """A session of `graph`, whose weights lie in files in `directory`."""

@@ -155,7 +155,7 @@ def test_a_cached_pass_computes_the_block_only(random_artifact: Path) -> None:
     seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     class Watched:
-        config, keeps_keys = network.config, True
+        config, keeps_keys, pass_overhead = network.config, True, network.pass_overhead
 
         def forward(self, *given: Any, **named: Any) -> Rows:
             seen.append((given, named))
