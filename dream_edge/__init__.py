@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .quality.sensitivity.effects import Sensitivity
     from .quality.sensitivity.measure import sensitivity
     from .recommendation.recommend import Recommendation, recommend
+    from .scoring.score import Score, score
     from .sweeping import Sweep, sweep
 
     __version__: str
@@ -52,6 +53,7 @@ __all__ = [
     "OnProgress",
     "Progress",
     "Recommendation",
+    "Score",
     "Sensitivity",
     "Step",
     "Sweep",
@@ -65,6 +67,7 @@ __all__ = [
     "recommend",
     "resolve_artifact",
     "resolve_checkpoint",
+    "score",
     "sensitivity",
     "sweep",
     "verify",
@@ -84,6 +87,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "dream_edge.quality.sensitivity.measure": "sensitivity",
         "dream_edge.recommendation.recommend": "Recommendation recommend",
         "dream_edge.sweeping": "Sweep sweep",
+        "dream_edge.scoring.score": "Score score",
         "dream_edge_runtime.artifact": "Artifact",
         "dream_edge_runtime.errors": "Cancelled DreamEdgeError",
         "dream_edge_runtime.generation.config": "ALGORITHMS GenerationConfig",

@@ -42,7 +42,7 @@ FLOORS = """
     dream_edge.models
     dream_edge.openai dream_edge.tasks
     dream_edge.quality
-    dream_edge.comparing
+    dream_edge.comparing dream_edge.scoring
     dream_edge.exporting dream_edge.sweeping dream_edge.description
     dream_edge.batches dream_edge.server dream_edge.evaluation dream_edge.benchmark
     dream_edge.recommendation

@@ -1,24 +1,19 @@
-"""The file of results: a line is in it whole or not at all, whenever the program is killed."""
+"""The file of results: which requests it answers, and a line for each answer."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
-from dream_edge_runtime.errors import NotWritable
-from dream_edge_runtime.files.lock import hold_lock
-from dream_edge_runtime.files.writing import explain_write_errors
+from dream_edge_runtime.files.lines import Lines, open_lines
 
 from .answers import Answer
 from .errors import MismatchedResults
 from .requests import Line
 
 _ID = "batch_req_"
-_REMEDY = "What it holds stays; run the same command again."
 
 
 class Results:
@@ -28,18 +23,12 @@ class Results:
         MismatchedResults: it holds something else.
     """
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path: Path = path
+    def __init__(self, lines: Lines) -> None:
+        self.path: Path = lines.path
         self.done: dict[int, str | None] = {}
-        self._file = file
-        whole = 0
-        for number, data in enumerate(file, 1):
-            if not data.endswith(b"\n"):  # it was not written to its end, and is cut off
-                break
+        self._lines = lines
+        for number, data in enumerate(lines.there, 1):
             self._read(number, data)
-            whole += len(data)
-        file.truncate(whole)
-        file.seek(whole)
 
     def check(self, line: Line) -> None:
         """Raises MismatchedResults where the answer to this line is an answer to another request."""
@@ -55,10 +44,7 @@ class Results:
             "response": {"status_code": answer.status, "request_id": f"req_{answer.number}", "body": answer.body},
             "error": None,
         }
-        with explain_write_errors(self.path, _REMEDY):
-            self._file.write(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        self._lines.add(json.dumps(result, ensure_ascii=False, separators=(",", ":")).encode())
         self.done[answer.number] = answer.custom_id
 
     def _read(self, number: int, data: bytes) -> None:
@@ -82,12 +68,5 @@ def open_results(path: Path) -> Iterator[Results]:
         MismatchedResults: it holds something else.
         NotWritable: the place or the disk does not allow it.
     """
-    if path.exists() and not path.is_file():
-        raise NotWritable(path, "it is no file, to which another run could add", "Name a file.")
-    lock = path.with_name(f".{path.name}.lock")
-    with ExitStack() as opened:
-        with explain_write_errors(path, _REMEDY):
-            opened.enter_context(hold_lock(lock, path))
-            opened.callback(lock.unlink, missing_ok=True)
-            results = Results(path, opened.enter_context(path.open("r+b" if path.exists() else "x+b")))
-        yield results
+    with open_lines(path) as lines:
+        yield Results(lines)

@@ -21,6 +21,7 @@ from .infill import infill
 from .info import info
 from .pull import pull
 from .recommend import recommend
+from .score import score
 from .sensitivity import sensitivity
 from .serve import serve
 from .sweep import sweep
@@ -74,6 +75,7 @@ for _verb in (
     compare,
     sweep,
     sensitivity,
+    score,
     bench,
     info,
     verify,

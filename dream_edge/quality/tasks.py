@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dream_edge.tasks import TASKS
-from dream_edge.tasks.scoring import OFFICIAL, SHOTS, Options, solve
+from dream_edge.tasks.scoring import OFFICIAL, Options, solve
+from dream_edge.tasks.task import SHOTS
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.option import Integer
 from dream_edge_runtime.progress import Meter, OnProgress, silent

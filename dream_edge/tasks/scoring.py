@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .task import Case, Task
+from .asking import write_question
+from .task import SHOTS, Case, Task
 
 if TYPE_CHECKING:
     from dream_edge_runtime.generation.results import Generation
     from dream_edge_runtime.model import DreamModel
-
-SHOTS = 8
-"""Examples before a question, as many as in Dream's own planning evaluation."""
 
 Options = Mapping[str, Any]
 """Keywords of `DreamModel.generate`; the task says how many tokens are new."""
@@ -71,17 +69,17 @@ def solve(
     """
     cases = task.generate(np.random.default_rng(task.seed), count, held_out=True)
     examples = fit_examples(model, task, cases, shots)
-    prompts = [model.tokenizer.encode(task.write_prompt(case, examples)) for case in cases]
+    prompts = [write_question(model.tokenizer, task, case, examples) for case in cases]
     results = complete(model, prompts, task.new_tokens, options, progress, together=together)
     return Scores.of(results, [task.solves(case.prompt, each.text) for case, each in zip(cases, results, strict=True)])
 
 
-def fit_examples(model: DreamModel, task: Task, cases: Sequence[Case], shots: int) -> list[Case]:
+def fit_examples(model: DreamModel, task: Task, cases: Sequence[Case], shots: int, *, chat: bool = False) -> list[Case]:
     """The first `shots` examples of `task`, without those that the context does not hold before every question."""
     examples = task.draw_examples(shots)
     longest = max(cases, key=lambda case: len(case.prompt))
     room = model.config.context - task.new_tokens
-    while examples and len(model.tokenizer.encode(task.write_prompt(longest, examples))) > room:
+    while examples and len(write_question(model.tokenizer, task, longest, examples, chat=chat)) > room:
         examples.pop()
     return examples
 

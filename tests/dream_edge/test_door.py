@@ -15,7 +15,9 @@ from dream_edge import door
 from dream_edge.door import SystemRefusal
 from dream_edge_runtime.errors import ArtifactNotFound, DreamEdgeError, InvalidOption
 
-VERBS = "batch bench compare export info load pull resolve_artifact resolve_checkpoint sensitivity sweep verify".split()
+VERBS = (
+    "batch bench compare export info load pull resolve_artifact resolve_checkpoint score sensitivity sweep verify"
+).split()
 LONG = "x" * 5000
 
 

@@ -103,6 +103,15 @@ def low_confidence(least: float) -> Rule:
     return rule
 
 
+def count(most: float) -> Rule:
+    """As many as it says, the best ones."""
+
+    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+        return best_first[: int(most)]
+
+    return rule
+
+
 def without_echoes(revealed: list[Candidate], exempt: int) -> list[Candidate]:
     """Of two neighbours with the same token only the one that comes first in `revealed`; any number of `exempt`."""
     kept = []

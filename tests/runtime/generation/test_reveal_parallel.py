@@ -27,12 +27,14 @@ KNOBS: dict[str, tuple[float, ...]] = {
     "factor": (0.1, 1.0, 3.0, 40.0),
     "entropy_bound": (0.0, 0.1, 1.0, 20.0),
     "low_confidence": (0.05, 0.5, 0.9, 1.0),
+    "count": (1, 2, 3.9, 40),
 }
 RULES: dict[str, Callable[[float], parallel.Rule]] = {
     "threshold": parallel.threshold,
     "factor": parallel.factor,
     "entropy_bound": parallel.entropy_bound,
     "low_confidence": parallel.low_confidence,
+    "count": parallel.count,
 }
 CASES = [(name, value) for name, values in KNOBS.items() for value in values]
 PROMPTS = [[9, 2], [5, 3, 5, 8]]
@@ -84,7 +86,7 @@ def test_every_step_is_that_of_the_restatement(name: str, value: float, plan: di
     for seed, scale in ((0, 3.0), (1, 9.0)):
         network = unmaskable(tiny_vocabulary(), seed=seed, scale=scale, k=8)
         found = steps_of(network, PROMPTS, 13, reveal=f"{name}:{value}", **plan)
-        plainly: dict[str, Any] = {**plan, "echoes": name == "low_confidence"}
+        plainly: dict[str, Any] = {**plan, "echoes": STRATEGIES[name].as_published}
         for prompt, steps in zip(PROMPTS, found, strict=True):
             assert steps == parallel.denoise_in_parallel(network, prompt, 13, lambda: RULES[name](value), **plainly)
 
@@ -180,8 +182,8 @@ PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=12)
 def test_at_least_one_and_everything_at_the_last_step(name: str, probability: list[float], data: st.DataObject) -> None:
     count = len(probability)
     entropy = data.draw(st.lists(st.floats(0, 10, width=32), min_size=count, max_size=count))
-    most = STRATEGIES[name].within.high
-    options: dict[str, Any] = {"reveal": f"{name}:{data.draw(st.floats(1e-6, min(most, 100)))}"}
+    within = STRATEGIES[name].within
+    options: dict[str, Any] = {"reveal": f"{name}:{data.draw(st.floats(max(1e-6, within.low), min(within.high, 100)))}"}
     look = proposal(probability, entropy)
     some, everything = (chosen(look, timestep, **options) for timestep in (MIDDLE, LAST))
     assert 1 <= len(some) == len(set(some)) <= count

@@ -96,6 +96,24 @@ class LowConfidence(ParallelReveal):
         return sure if sure.size >= least else best_first[:least]
 
 
+@register("count")
+class Count(ParallelReveal):
+    """Reveal the first `value` positions, rounded down, however sure they are.
+
+    Static parallel decoding: what it breaks is what `dream-edge score` measures. Kang et al., "ParallelBench" (arXiv
+    2510.04767).
+    """
+
+    within = Real(1, 1e6)
+    default = 2.0
+    help = "X tokens, however sure they are, also neighbours that are the same"
+    source = "ParallelBench, arXiv 2510.04767"
+    as_published = True
+
+    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+        return best_first[: int(self.value)]
+
+
 @dataclass(frozen=True)
 class Unrepeated:
     """What `reveal` chooses, but of two neighbours with the same token only the first in order, up to the last step.

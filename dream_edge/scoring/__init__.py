@@ -1,0 +1,1 @@
+"""What revealing several tokens at once breaks: tasks that an artifact solves at one token a step, and at others."""
