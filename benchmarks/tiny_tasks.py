@@ -21,7 +21,7 @@ from dream_edge.tasks.scoring import Scores
 from dream_edge_export.checkpoint.checkpoint import Checkpoint
 from dream_edge_export.export import export
 from dream_edge_runtime.format.recipe import SCHEMES, Recipe
-from tools.tiny.tasks import TASKS
+from tools.tiny.tasks import SHORT, TASKS
 
 ONE_TOKEN_A_STEP = {"exact": True, "temperature": 0.0, "steps": None, "reveal": None}
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1000, help="held-out cases of each task")
     parser.add_argument("--checkpoint", default="tiny")
     parser.add_argument("--block-size", type=int, help="groups of the 4-bit matrices")
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=SHORT)
     parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES, help="the first is compared with")
     options = parser.parse_args()
     tasks, first = {name: TASKS[name] for name in options.tasks}, options.schemes[0]

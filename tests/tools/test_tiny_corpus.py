@@ -32,8 +32,9 @@ def test_the_first_step_sees_the_same_masked_canvases() -> None:
     config = read_checkpoint_config(directory)
     corpus = Corpus(load_tokenizer(directory), config)
     rng, digest = np.random.default_rng([0, 0]), hashlib.sha256()
-    for name, draw in corpus.tasks().items():
-        for batch in draw(rng, STAGES["dream"][0][name]):
+    draws = corpus.tasks()
+    for name, tokens in STAGES["dream"][0].items():
+        for batch in draws[name](rng, tokens):
             digest.update(digest_of(batch))
     assert digest.hexdigest() == FIRST_STEP
 

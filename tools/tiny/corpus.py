@@ -5,6 +5,7 @@ Everything is a function of the random generator that is passed in.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from dream_edge.tasks import countdown, sudoku
+from dream_edge.tasks.task import Generator
 from dream_edge_runtime.format.model_config import ModelConfig
 from tools.tiny import lexicon, questions, sentences
+from tools.tiny.long_tasks import BEGINNINGS, LONG_TASKS
 from tools.tiny.tokenizer import END
 
 IntArray = NDArray[np.int64]
@@ -27,6 +30,9 @@ COMPUTE_SHARE = 0.7
 """How many of the rows with arithmetic hide a result and all that follows, and are asked for the result alone.
 
 Masks drawn at random mostly leave a copy of the result in sight, or spend their weight on what is easily copied."""
+
+NEXT_SHARE = 0.4
+"""How many of the rows of a long task hide all from some place on, and are asked for the rest of its line alone."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Corpus:
         self.tokenizer = tokenizer
         self.config = config
         self.end_id = config.eos_token_id
+        self.line_end = tokenizer.encode("\n").ids[0]
         names = {name: tokenizer.encode(name).ids[0] for name in ("=", ",", " is", ".", " plus", " minus")}
         self.equations = (
             (names["="], names[","], [names["="]]),
@@ -74,7 +81,22 @@ class Corpus:
             "countdown": self.countdown,
             "sentences": self.sentences,
             "questions": self.questions,
+            **{task.name: partial(self.long, task.generate) for task in LONG_TASKS},
+            **{name: partial(self.long, generate) for name, generate in BEGINNINGS.items()},
         }
+
+    def long(self, generate: Generator, rng: np.random.Generator, tokens: int) -> list[Batch]:
+        """Two batches, each of similar length."""
+        [example] = generate(rng, 1)
+        usual = len(self.tokenizer.encode(example.prompt + example.answer).ids)
+        cases = generate(rng, max(2, tokens // (usual + 16)))
+        cases.sort(key=lambda case: len(case.prompt + case.answer))
+        middle = len(cases) // 2
+        layouts = [
+            self.layout([(case.prompt, case.answer) for case in half], _room(rng, usual=16, most=150))
+            for half in (cases[:middle], cases[middle:])
+        ]
+        return [self.batch(rng, layout, self.next_lines) for layout in layouts]
 
     def sudoku(self, rng: np.random.Generator, tokens: int) -> list[Batch]:
         room = _room(rng, usual=8, most=100)
@@ -142,7 +164,7 @@ class Corpus:
         answer_places = (place >= start) & (place <= end)
         return _Layout(tokens, answer_places, place > end, np.ones_like(tokens, dtype=bool))
 
-    def results(self, layout: _Layout) -> BoolArray:
+    def results(self, rng: np.random.Generator, layout: _Layout) -> BoolArray:
         """The places of the number that a row has to work out first, and of what ends it."""
         places = np.zeros_like(layout.answer)
         for start, end, operators in self.equations:
@@ -151,9 +173,24 @@ class Corpus:
             ended = (inside & (layout.tokens == end) & (begun > 0)).cumsum(-1)
             from_start = inside & (begun > 0) & ~(inside & (layout.tokens == start) & (begun == 1))
             places |= from_start & ((ended == 0) | ((ended == 1) & (layout.tokens == end)))
-        return places
+        asked: BoolArray = places & (rng.random((len(places), 1)) < COMPUTE_SHARE)
+        return asked
 
-    def batch(self, rng: np.random.Generator, layout: _Layout) -> Batch:
+    def next_lines(self, rng: np.random.Generator, layout: _Layout) -> BoolArray:
+        """From some place of the answer to the end of its line."""
+        line = ((layout.tokens == self.line_end) & layout.answer).cumsum(-1)
+        line -= (layout.tokens == self.line_end) & layout.answer
+        first = np.where(layout.answer, rng.random(layout.answer.shape), -1.0).argmax(-1)[:, None]
+        rest = layout.answer & (np.arange(line.shape[1]) >= first) & (line == np.take_along_axis(line, first, -1))
+        asked: BoolArray = rest & (rng.random((len(line), 1)) < NEXT_SHARE)
+        return asked
+
+    def batch(
+        self,
+        rng: np.random.Generator,
+        layout: _Layout,
+        asked: Callable[[np.random.Generator, _Layout], BoolArray] | None = None,
+    ) -> Batch:
         """Mask the layout: each row's answer at a ratio of its own, its tail likewise, wholly or not at all."""
         if self.config.causal_block is not None:
             layout = self.cut(rng, layout, self.config.causal_block)
@@ -166,7 +203,7 @@ class Corpus:
         masked_tail = layout.tail & (rng.random(layout.tail.shape) < tail_ratio)
         weights = masked_answer / count
         weights += TAIL_WEIGHT * masked_tail / np.maximum(1, masked_tail.sum(-1, keepdims=True))
-        result = self.results(layout) & (rng.random((rows, 1)) < COMPUTE_SHARE)
+        result = (asked or self.results)(rng, layout)
         computed = result.any(-1, keepdims=True)
         after = layout.answer & (result.cumsum(-1) > 0)
         masked_answer = np.where(computed, after, masked_answer)

@@ -24,6 +24,7 @@ GEOMETRY = {
 }
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dream": ("DreamModel", "AutoModel", {}),
+    "long": ("DreamModel", "AutoModel", {}),
     "blocks": (
         "DreamForCausalLM",
         "AutoModelForCausalLM",
@@ -31,6 +32,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
 }
 """Dream's form and its block-causal successor's: architecture, class to load it by, what else config.json has."""
+_OLD = {"sudoku": 350, "countdown": 300, "sentences": 150, "questions": 350}
 STAGES: dict[str, dict[int, dict[str, int]]] = {
     "dream": {
         0: {"sudoku": 3000, "countdown": 3000, "sentences": 2000, "questions": 2400},
@@ -43,11 +45,22 @@ STAGES: dict[str, dict[int, dict[str, int]]] = {
         0: {"sudoku": 3000, "countdown": 3000, "sentences": 2000, "questions": 2400},
         400: {"sudoku": 4000, "countdown": 2600, "sentences": 1500, "questions": 2200},
     },
+    "long": {
+        0: {**_OLD, "short chains": 1300, "short sorting": 1000, "short stories": 1200},
+        120: {**_OLD, "short chains": 500, "chains": 1200, "sorting": 900, "stories": 900},
+    },
 }
 """From which step on a step of a network's training holds about how many tokens of each task.
 
 Dream learns Sudoku first, arithmetic last. Without seeing the rest of the answer Sudoku is what is hardest.
 """
+
+
+def amounts(network: str, step: int) -> dict[str, int]:
+    """About how many tokens of each task `step` holds. What the long one knows already is rehearsed at every other."""
+    stages = STAGES[network]
+    found = stages[max(start for start in stages if start <= step)]
+    return {name: tokens for name, tokens in found.items() if network != "long" or step % 2 or name not in _OLD}
 
 
 def config_json(network: str, tokenizer_size: int, special: dict[str, int]) -> dict[str, Any]:

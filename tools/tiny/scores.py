@@ -8,7 +8,8 @@ are final, later ones do not exist yet.
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,17 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from dream_edge.tasks import countdown, sudoku
+from dream_edge.tasks.task import Task
 from dream_edge_export.checkpoint.config import read_checkpoint_config
 from dream_edge_export.reference.model import Dream, shift
 from tools.tiny import questions, sentences
+from tools.tiny.long_tasks import LONG_TASKS
 from tools.tiny.tokenizer import load_tokenizer
 
 EPS = 1e-3
 BATCH = 100
+SHORT = ("sudoku", "countdown", "sentences", "questions")
+LONG = tuple(task.name for task in LONG_TASKS)
 
 
 class Scorer:
@@ -69,6 +74,11 @@ class Scorer:
         right = np.array([sentences.solves(text) for text in texts])
         by_holes = {f"sentences, {n} masked": float(right[np.array(holes) == n].mean()) for n in sorted(set(holes))}
         return {"sentences": float(right.mean()), **by_holes}
+
+    def long(self, task: Task, rng: np.random.Generator, count: int) -> dict[str, float]:
+        cases = task.generate(rng, count, held_out=True)
+        texts = self.complete([case.prompt for case in cases], task.new_tokens)
+        return {task.name: sum(task.solves(case.prompt, text) for case, text in zip(cases, texts, strict=True)) / count}
 
     def complete(self, prompts: Sequence[str], new_tokens: int) -> list[str]:
         """What follows each prompt, up to the first end-of-text token, one token a step.
@@ -160,18 +170,22 @@ def official_counts(masked: int) -> list[int]:
     return [*counts[:-1], counts[-1] + masked] if counts else []
 
 
-def score(dream: Dream, tokenizer: Tokenizer, cases: int, seed: int) -> dict[str, float]:
-    """Every score of a network, each from `cases` held-out cases."""
+def score(
+    dream: Dream, tokenizer: Tokenizer, cases: int, seed: int, tasks: Collection[str] = SHORT
+) -> dict[str, float]:
+    """Every score of a network in `tasks`, each from `cases` held-out cases."""
     scorer = Scorer(dream, tokenizer)
-    measures: tuple[Callable[[np.random.Generator, int], dict[str, float]], ...] = (
-        scorer.sudoku,
-        scorer.countdown,
-        scorer.sentences,
-        scorer.questions,
-    )
+    measures: dict[str, Callable[[np.random.Generator, int], dict[str, float]]] = {
+        "sudoku": scorer.sudoku,
+        "countdown": scorer.countdown,
+        "sentences": scorer.sentences,
+        "questions": scorer.questions,
+        **{task.name: partial(scorer.long, task) for task in LONG_TASKS},
+    }
     scores: dict[str, float] = {}
-    for index, measure in enumerate(measures):
-        scores |= measure(np.random.default_rng([seed, index]), cases)
+    for index, (name, measure) in enumerate(measures.items()):
+        if name in tasks:
+            scores |= measure(np.random.default_rng([seed, index]), cases)
     return scores
 
 
@@ -187,10 +201,11 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--cases", type=int, default=1000, help="held-out cases of each task")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tasks", nargs="+", choices=SHORT + LONG, default=SHORT)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for name, share in score(*load(options.checkpoint), options.cases, options.seed).items():
+    for name, share in score(*load(options.checkpoint), options.cases, options.seed, options.tasks).items():
         print(f"{name:28s} {share:7.1%}")
 
 

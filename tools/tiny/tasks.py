@@ -1,4 +1,4 @@
-"""The four tasks of the tiny Dream, scored through the runtime: held-out cases, asked as they were trained."""
+"""The tasks of the tiny networks, scored through the runtime: held-out cases, asked as they were trained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dream_edge.tasks.task import Task
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import chat_ids
 from tools.tiny import questions, sentences
+from tools.tiny.long_tasks import LONG_TASKS
 from tools.tiny.texts import messages_of
 
 OnDone = Callable[[int], object]
@@ -64,7 +65,12 @@ TASKS: Mapping[str, Solve] = {
     "Countdown": _solve(COUNTDOWN),
     "sentences": solve_sentences,
     "questions": solve_questions,
+    **{task.name: _solve(task) for task in LONG_TASKS},
 }
+LONG = tuple(task.name for task in LONG_TASKS)
+"""Texts of 100 to 250 tokens."""
+SHORT = tuple(name for name in TASKS if name not in LONG)
+"""What the bundled networks have learnt."""
 
 
 def with_holes(model: DreamModel, text: str, holes: int, rng: np.random.Generator) -> str:
