@@ -193,6 +193,15 @@ class OnnxNetwork:
 
     def _create(self, graph: bytes, directory: str = "") -> Any:
         """A session of `graph`, whose weights lie in files in `directory`."""
+        options = self._options(directory)
+        providers = cuda.choose_providers() if self._device == "cuda" else ["CPUExecutionProvider"]
+        try:
+            # its fallback would print to stdout and go on without CUDA
+            return self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
+        except Exception as error:  # ONNX Runtime has no common base class for its errors
+            raise self._explain_refusal(error) from None
+
+    def _options(self, directory: str) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 4  # errors reach the caller as exceptions, warnings nobody
         options.intra_op_num_threads = self._threads
@@ -200,12 +209,7 @@ class OnnxNetwork:
         if self._device == "cuda":
             self._ort.set_default_logger_severity(3)  # it warns of a plugin that nobody asked for
             cuda.configure(options)
-        providers = cuda.choose_providers() if self._device == "cuda" else ["CPUExecutionProvider"]
-        try:
-            # its fallback would print to stdout and go on without CUDA
-            return self._ort.InferenceSession(graph, options, providers=providers, enable_fallback=0)
-        except Exception as error:  # ONNX Runtime has no common base class for its errors
-            raise self._explain_refusal(error) from None
+        return options
 
     def _explain_refusal(self, error: Exception) -> DreamEdgeError:
         said = str(error)
