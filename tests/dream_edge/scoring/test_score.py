@@ -20,7 +20,7 @@ from dream_edge.scoring.score import Plan, TaskScore, make_plan, score_model
 from dream_edge.scoring.settings import Setting
 from dream_edge.tasks import PARALLEL, Task
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.generation.options import PRESETS
+from dream_edge_runtime.generation.options import DEFAULT_PRESET, PRESETS
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.progress import Progress
 from support.answering import answering_network
@@ -136,6 +136,29 @@ def test_tokens_revealed_together_contradict_each_other_where_several_answers_ar
     assert found["0.99"].passes < found["1"].passes
 
 
+def test_what_comes_after_an_answer_in_plain_text_does_not_count(model: DreamModel) -> None:
+    task = replace(PARALLEL["line/copy"], new_tokens=ROOM)
+    plan = Plan((task,), 2, (Setting.parse("1"),), shots=1, holes=False)
+    questions = write_questions(model, task, 2, 1, chat=False, holes=False)
+    encode = model.tokenizer.encode
+    texts = {each.prompt: [encode(f"{each.case.answer}\n\n{each.case.prompt}")[:ROOM]] for each in questions}
+    knowing = replace(model, network=answering_network(model.config, texts))
+    (row,) = score_model(knowing, "knowing", "", plan, Kept(None), raw=True).rows
+    assert row.solved == 1
+    kept = sum(len(encode(each.case.answer)) for each in questions)
+    assert row.tokens_per_pass == pytest.approx(kept / (2 * row.passes), rel=0.05)
+
+
+def test_random_order_is_replaced_where_no_preset_is_named(model: DreamModel) -> None:
+    for algorithm, order in (("origin", "entropy"), ("maskgit_plus", "maskgit_plus")):
+        asked = replace(model, defaults=model.defaults.replace(algorithm=algorithm, temperature=0.5))
+        for name in ("2", "0.9", "factor:0.5"):
+            config = Setting.parse(name).settle(asked)
+            assert (config.algorithm, config.temperature, config.cache) == (order, 0, "none")
+        exact = Setting.parse("exact").settle(asked)
+        assert (exact.algorithm, exact.temperature, exact.reveal) == (algorithm, 0, None)
+
+
 # --- of a model ------------------------------------------------------------------------------------------------------
 
 
@@ -143,10 +166,17 @@ def test_tokens_revealed_together_contradict_each_other_where_several_answers_ar
 @pytest.mark.parametrize("holes", [False, True])
 def test_the_tiny_models_solve_the_sudokus_they_have_learnt(name: str, holes: bool) -> None:
     found = dream_edge.score(
-        name, tasks=["puzzle/sudoku"], cases=4, settings=[*PRESETS, "2"], shots=0, raw=True, holes=holes, threads=1
+        name,
+        tasks=["puzzle/sudoku"],
+        cases=4,
+        settings=["exact", DEFAULT_PRESET, "2"],
+        shots=0,
+        raw=True,
+        holes=holes,
+        threads=1,
     )
     assert (found.artifact, found.chat, found.holes) == (name, False, holes)
-    assert [row.setting for row in found.rows] == ["1", *PRESETS, "2"]
+    assert [row.setting for row in found.rows] == ["1", "exact", DEFAULT_PRESET, "2"]
     assert found.rows[0].solved == 1
     assert found.rows[0].passes == (4 if holes else 24)
     assert found.rows[-1].passes < found.rows[0].passes
@@ -202,7 +232,7 @@ def test_bad_values_are_refused_before_the_model_is_looked_for(options: dict[str
 def test_a_setting_that_does_not_go_with_the_model_is_refused_before_the_first_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(PRESETS, "suffix", replace(PRESETS["fast"], settings={"suffix_window": 4}))
+    monkeypatch.setitem(PRESETS, "suffix", replace(PRESETS[DEFAULT_PRESET], settings={"suffix_window": 4}))
     seen: list[Progress] = []
     with pytest.raises(InvalidOption, match="suffix_window"):
         dream_edge.score("tiny-blocks", settings=["2", "suffix"], threads=1, progress=seen.append)
