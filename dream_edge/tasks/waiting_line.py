@@ -19,13 +19,14 @@ from .task import Case, Task, draw_one_by_one
 
 FEWEST, MOST = 3, 6
 
+# each is one token of Dream's vocabulary where it stands, so that all holes of a form have the same size
 _FIRST = (
-    "Anna Ben Clara David Emma Frank Grace Henry Irene Jack Karen Leo Maria Nora Oscar Paul Rachel Simon Tina Victor "
-    "Alice Bruno Carmen Diana Eric Fiona George Helen Ivan Julia Kevin Laura Martin Nina Oliver Peter Rosa Sarah "
-    "Thomas Walter"
+    "Alice Amy Andrew Anna Ben Brian Carl Charles Daniel David Emily Emma Eric Frank George Grace Henry Jack James "
+    "Jane John Karen Kate Kevin Laura Leo Lisa Luke Maria Martin Mary Paul Peter Rachel Richard Sarah Simon Susan Thomas "
+    "Tom"
 ).split()
 _LAST = (
-    "Adams Baker Carter Dixon Evans Foster Grant Hughes Irwin Jones Kelly Lewis Mason Nolan Owens Parker Quinn Reed "
+    "Adams Baker Carter Dixon Evans Foster Grant Hughes Hunter Jones Kelly Lewis Mason Nolan Owens Parker Quinn Reed "
     "Stone Turner Allen Brooks Cooper Davis Ellis Fisher Green Hall Jordan King Lane Miller Norton Palmer Rogers Scott "
     "Taylor Walker Young Price"
 ).split()
@@ -151,7 +152,7 @@ def _make_task(name: str, operation: _Operation, seed: int) -> Task:
     return Task(
         name=f"line/{name}",
         instruction=f"{operation.instruction} Write the whole list in the same form, and nothing else.",
-        new_tokens=40,
+        new_tokens=32,
         seed=seed,
         generate=draw_one_by_one(draw),
         solves=solves,
