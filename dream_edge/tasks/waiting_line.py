@@ -22,8 +22,8 @@ FEWEST, MOST = 3, 6
 # each is one token of Dream's vocabulary where it stands, so that all holes of a form have the same size
 _FIRST = (
     "Alice Amy Andrew Anna Ben Brian Carl Charles Daniel David Emily Emma Eric Frank George Grace Henry Jack James "
-    "Jane John Karen Kate Kevin Laura Leo Lisa Luke Maria Martin Mary Paul Peter Rachel Richard Sarah Simon Susan Thomas "
-    "Tom"
+    "Jane John Karen Kate Kevin Laura Leo Lisa Luke Maria Martin Mary Paul Peter Rachel Richard Sarah Simon Susan "
+    "Thomas Tom"
 ).split()
 _LAST = (
     "Adams Baker Carter Dixon Evans Foster Grant Hughes Hunter Jones Kelly Lewis Mason Nolan Owens Parker Quinn Reed "
