@@ -126,8 +126,10 @@ def bench(
         raise InvalidOption(*wrong, "must be at least 1")
     if PROMPT_TOKENS + new_tokens > context:
         raise CanvasTooLong(PROMPT_TOKENS + new_tokens, context)
-    cached = [size for size in sizes if size > DEFAULT_BLOCK]
-    caches: Sequence[CacheKind] = CACHES if artifact.manifest.config.causal_block is None else ("auto",)
+    causal_block = artifact.manifest.config.causal_block
+    block = causal_block or DEFAULT_BLOCK
+    cached = [size for size in sizes if size > block]
+    caches: Sequence[CacheKind] = CACHES if causal_block is None else ("auto",)
     total = (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(caches) * new_tokens
     if as_int8:
         artifact = find_or_make_int8(artifact, target, threads=threads, memory_check=memory_check, progress=progress)
@@ -148,7 +150,7 @@ def bench(
         speed = operations(model.config, active, canvas) / seconds
         return Pass(canvas, active, seconds, speed / peaks[kind] if kind in peaks else None)
 
-    passes = [timed(size, None) for size in sizes] + [timed(size, DEFAULT_BLOCK) for size in cached]
+    passes = [timed(size, None) for size in sizes] + [timed(size, block) for size in cached]
     generations = tuple(_generate(model, cache, new_tokens, count) for cache in caches)
     return Bench(
         artifact=artifact.path,

@@ -124,7 +124,10 @@ def _place(machine: Machine, model: PublishedModel, scheme: Scheme, device: Targ
         needed, free = estimate_gpu_memory(model.config, recipe, canvas=canvas), machine.free_gpu_memory
         memory = needed.total - CONTEXT
     else:
-        memory, free = estimate_memory(model.config, recipe.targets[device], canvas=canvas).total, machine.free_memory
+        # the default asks for a block's logits, but on a canvas that is too short for a cache
+        rows = canvas if canvas < _CACHING * BLOCK and model.config.causal_block is None else BLOCK
+        memory = estimate_memory(model.config, recipe.targets[device], canvas=canvas, rows=rows).total
+        free = machine.free_memory
     return Candidate(
         model=model,
         scheme=scheme,

@@ -33,28 +33,31 @@ class MemoryEstimate:
         return self.weights + max(self.loading, self.working)
 
 
-def estimate_memory(config: ModelConfig, formats: Formats, *, canvas: int = CANVAS) -> MemoryEstimate:
-    """What loading takes, and a pass over `canvas` tokens that asks for all their logits."""
-    matrices = [(name, formats.of(name), rows, columns) for name, (rows, columns) in matrix_shapes(config).items()]
-    weights = sum(_loaded_bytes(name, format_, rows * columns) for name, format_, rows, columns in matrices)
+def estimate_memory(
+    config: ModelConfig, formats: Formats, *, canvas: int = CANVAS, rows: int | None = None
+) -> MemoryEstimate:
+    """What loading takes, and a pass over `canvas` tokens that asks for the logits of `rows` of them; None = of all."""
+    matrices = [(name, formats.of(name), *shape) for name, shape in matrix_shapes(config).items()]
+    weights = sum(_loaded_bytes(name, format_, outputs * inputs) for name, format_, outputs, inputs in matrices)
     # a matrix is mapped until it is packed, and one at a time; what is turned round is there twice
     loading = max(
-        (1 + format_.table) * format_.stored_bytes(rows, columns)
-        for name, format_, rows, columns in matrices
+        (1 + format_.table) * format_.stored_bytes(outputs, inputs)
+        for name, format_, outputs, inputs in matrices
         if name != EMBEDDING
     )
     # fp16 is widened first, all of it, and stays in fp32 until it is packed
     loading += sum(
-        4 * rows * columns for name, format_, rows, columns in matrices if name != EMBEDDING and format_ == HALF
+        4 * outputs * inputs for name, format_, outputs, inputs in matrices if name != EMBEDDING and format_ == HALF
     )
     tokens = min(canvas, config.context)
+    asked = tokens if rows is None else min(rows, tokens)
     attention = config.num_attention_heads * tokens * tokens
     layer = tokens * (4 * config.hidden_size + 3 * config.intermediate_size)
     # of the logits there are four at once: as they are, scaled, exponentiated and as probabilities
     return MemoryEstimate(
         weights=int(weights) + 4 * sum(vector_sizes(config).values()),
         loading=loading,
-        working=4 * (max(attention, 4 * tokens * config.vocab_size) + layer),
+        working=4 * (max(attention, 4 * asked * config.vocab_size) + layer),
     )
 
 

@@ -20,7 +20,7 @@ from .cuda import TRIED_ROWS, multiplies_packed
 BLOCK = 256
 """Rows of logits that the GPU's estimate is for, unless the canvas is shorter: of tokens that a step may reveal."""
 
-_CHECKED_CANVAS = 256  # tokens for whose pass there must be memory on a CPU
+_CHECKED_CANVAS, _CHECKED_ROWS = 256, 128  # tokens of a pass for which there must be memory on a CPU; of their logits
 CONTEXT = 500_000_000  # bytes of CUDA's context, loaded kernels and cuBLAS's workspaces: an allowance
 _SLACK = 1.25  # for an arena whose pieces do not fit each other: an allowance
 _PAGE = 2 << 20  # what the driver gives, of which pieces up to half of it share one
@@ -35,7 +35,7 @@ def check_memory(path: Path, manifest: Manifest, target: Target, device: Target 
     def estimate(recipe: Recipe) -> int:
         if on_cuda:
             return estimate_gpu_memory(config, recipe).total - CONTEXT  # it exists already
-        return estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS).total
+        return estimate_memory(config, recipe.targets[target], canvas=_CHECKED_CANVAS, rows=_CHECKED_ROWS).total
 
     needed, free = estimate(manifest.recipe), free_gpu_memory() if on_cuda else free_memory()
     if free is None or needed <= free:

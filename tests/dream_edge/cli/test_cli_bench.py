@@ -57,10 +57,12 @@ def test_one_json_object_holds_every_figure(random_artifact: Path) -> None:
         assert each["tokens_per_second"] == pytest.approx(6 / each["seconds"])
 
 
-def test_a_block_causal_model_has_one_cache(tmp_path: Path) -> None:
+def test_a_block_causal_model_has_one_cache_and_its_own_block(tmp_path: Path) -> None:
     checkpoint = write_family_checkpoint(tmp_path / "checkpoint", **FAMILY["DreamReasoner-8B"])
     made = export(checkpoint, tmp_path / "artifact", Recipe.for_scheme("int8", layers=2))
-    assert [each.cache for each in bench(made.path, canvases=[40], new_tokens=6, repeats=1).generations] == ["auto"]
+    found = bench(made.path, canvases=[40], new_tokens=6, repeats=1)
+    assert [each.cache for each in found.generations] == ["auto"]
+    assert [each.active for each in found.passes] == [40, made.manifest.config.causal_block]
 
 
 def test_table_goes_to_stdout(random_artifact: Path) -> None:

@@ -53,7 +53,7 @@ LAPTOP, WORKSTATION = 300e9, 3e12
     ("here", "pace", "best", "scheme", "device"),
     [
         (machine(2.5), LAPTOP, "Fast_dLLM_v2_1.5B", "int8", "cpu"),  # a 4 GB laptop
-        (machine(1.2), LAPTOP, "Qwen3-0.6B-diffusion-bd3lm-v0.1", "int4", "cpu"),
+        (machine(0.8), LAPTOP, "Qwen3-0.6B-diffusion-bd3lm-v0.1", "int4", "cpu"),
         (machine(5.5), LAPTOP, "Fast_dLLM_v2_1.5B", "int8", "cpu"),  # 8 GB: a 7B fits in 4 bits, and takes too long
         (machine(28), WORKSTATION, "Dream-v0-Instruct-7B", "int8", "cpu"),
         (machine(28), LAPTOP, "Fast_dLLM_v2_1.5B", "int8", "cpu"),
