@@ -77,17 +77,18 @@ def write_questions(
 class Kept:
     """The answers that a file holds, each by a digest of all that it depends on."""
 
-    def __init__(self, lines: Lines | None) -> None:
+    def __init__(self, lines: Lines | None = None) -> None:
         self._lines = lines
         self._answers: dict[str, Answer] = {}
-        for number, data in enumerate(lines.there if lines else (), 1):
+        if lines is None:
+            return
+        for number, data in enumerate(lines.there, 1):
             try:
                 entry = json.loads(data)
-                self._answers[str(entry["key"])] = Answer(
-                    str(entry["text"]), int(entry["passes"]), int(entry["tokens"])
-                )
+                answer = Answer(str(entry["text"]), int(entry["passes"]), int(entry["tokens"]))
+                self._answers[str(entry["key"])] = answer
             except (ValueError, TypeError, KeyError):
-                raise UnreadableAnswers(lines.path if lines else Path(), number) from None
+                raise UnreadableAnswers(lines.path, number) from None
 
     def find(self, key: str) -> Answer | None:
         return self._answers.get(key)
@@ -109,7 +110,7 @@ def open_kept(path: Path | None) -> Iterator[Kept]:
         OutputBusy, NotWritable: as of `open_lines`.
     """
     if path is None:
-        yield Kept(None)
+        yield Kept()
         return
     with open_lines(path) as lines:
         yield Kept(lines)

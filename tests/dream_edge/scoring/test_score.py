@@ -87,7 +87,7 @@ def scores(model: DreamModel, task: Task, settings: list[str], *, holes: bool = 
     """Of a network that knows the answers, asked in conversations."""
     plan = Plan((replace(task, new_tokens=ROOM),), 3, tuple(map(Setting.parse, ["1", *settings])), shots=1, holes=holes)
     knowing = know(model, write_questions(model, plan.tasks[0], 3, 1, chat=True, holes=holes), task)
-    found = score_model(knowing, "knowing", "", plan, Kept(None))
+    found = score_model(knowing, "knowing", "", plan, Kept())
     assert {row.task for row in found.rows} == {task.name}
     return {row.setting: row for row in found.rows}
 
@@ -143,7 +143,7 @@ def test_what_comes_after_an_answer_in_plain_text_does_not_count(model: DreamMod
     encode = model.tokenizer.encode
     texts = {each.prompt: [encode(f"{each.case.answer}\n\n{each.case.prompt}")[:ROOM]] for each in questions}
     knowing = replace(model, network=answering_network(model.config, texts))
-    (row,) = score_model(knowing, "knowing", "", plan, Kept(None), raw=True).rows
+    (row,) = score_model(knowing, "knowing", "", plan, Kept(), raw=True).rows
     assert row.solved == 1
     kept = sum(len(encode(each.case.answer)) for each in questions)
     assert row.tokens_per_pass == pytest.approx(kept / (2 * row.passes), rel=0.05)
