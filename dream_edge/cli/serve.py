@@ -41,6 +41,10 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Let web pages of this origin ask. May be repeated.")
     ] = None,
+    parallel: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Requests computed at once.  [default: as the memory allows, at most 8]"),
+    ] = None,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
     max_tokens: Annotated[
         int,
@@ -72,6 +76,7 @@ def serve(
         api_key=api_key or os.environ.get(_KEY) or None,
         allowed_hosts=tuple(each.lower() for each in allow_host or ()),
         allowed_origins=tuple(allow_origin or ()),
+        parallel=parallel,
         queue=queue,
         max_tokens=max_tokens,
     )

@@ -1,6 +1,6 @@
 """A Dream over HTTP: OpenAI's API, with the denoising as it happens for those who ask.
 
-Request ──middleware──▶ routes (parsed, checked) ──▶ service ──▶ engine (one worker, a bounded queue) ──▶ JSON, streams
+Request ──middleware──▶ routes (parsed, checked) ──▶ service ──▶ engine (workers, a bounded queue) ──▶ JSON, streams
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""One worker computes; everybody else waits in a bounded queue. Between event loop and worker nothing blocks."""
+"""A few workers compute at once, their passes together; everybody else waits in a bounded queue. Between event loop and
+workers nothing blocks."""
 
 from __future__ import annotations
 
@@ -7,13 +8,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dream_edge_runtime.errors import Cancelled
+from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.generation.prefix_store import PrefixStore
 from dream_edge_runtime.generation.results import Generation, Step
+from dream_edge_runtime.host import free_gpu_memory, free_memory
+from dream_edge_runtime.inference.joined_network import JoinedNetwork
+from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 
 from .errors import NotLoaded, QueueFull, ShuttingDown
@@ -25,6 +30,8 @@ State = Literal["loading", "ready", "failed", "closed"]
 _TYPICAL_SECONDS = 5.0  # of a request, before one has been made
 _MOST_UNREAD = 256  # steps of one job; each holds a canvas, and a client may read slowly or not at all
 _LONGEST_WAIT = 600
+_MOST_AT_ONCE = 8
+_TYPICAL_TEXT = 2048  # positions
 
 
 @dataclass(eq=False)
@@ -43,7 +50,7 @@ class QueuedJob:
     _room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MOST_UNREAD))
 
     def put(self, event: Event | Exception | None) -> None:
-        """From the worker's thread. A step for which there is no room is left out: later ones hold all that it says."""
+        """From a worker's thread. A step for which there is no room is left out: later ones hold all that it says."""
         if _is_step(event) and not self._room.acquire(blocking=False):
             return
         if not self.loop.is_closed():
@@ -74,12 +81,13 @@ def _is_step(event: Event | Exception | None) -> bool:
 
 
 class Engine:
-    """Loads the model in its own thread, then makes one job after the other.
+    """Loads the model in its own thread, then makes some jobs at once, those that came first.
 
     Args:
-        load: gives the model; called in the worker's thread.
+        load: gives the model; called in a worker's thread.
         capacity: jobs that may wait.
-        on_failure: called in the worker's thread with what `load` raised.
+        on_failure: called in a worker's thread with what `load` raised.
+        parallel: jobs that are made at once; None = as many as `suggest_parallel` says.
     """
 
     def __init__(
@@ -87,19 +95,20 @@ class Engine:
         load: Callable[[], DreamModel],
         capacity: int,
         on_failure: Callable[[BaseException], None] = lambda _error: None,
+        parallel: int | None = None,
     ) -> None:
-        self._load, self._capacity, self._on_failure = load, capacity, on_failure
+        self._load, self._capacity, self._on_failure, self._parallel = load, capacity, on_failure, parallel
         self._model: DreamModel | None = None
         self._waiting: deque[QueuedJob] = deque()
-        self._current: QueuedJob | None = None
+        self._running: set[QueuedJob] = set()
         self._changed = threading.Condition()
         self._typical = _TYPICAL_SECONDS
-        self._thread = threading.Thread(target=self._work, name="dream-edge engine", daemon=True)
+        self._threads: list[threading.Thread] = []
         self.state: State = "loading"
 
     def start(self) -> None:
         """Begin to load."""
-        self._thread.start()
+        self._begin(self._load_and_work)
 
     @property
     def model(self) -> DreamModel:
@@ -116,9 +125,9 @@ class Engine:
         return None if self._model is None else self._model.prefixes
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a job is being made."""
-        return self._current is not None
+    def running(self) -> int:
+        """Jobs that are being made."""
+        return len(self._running)
 
     @property
     def waiting(self) -> int:
@@ -134,7 +143,8 @@ class Engine:
             if self.state == "closed":
                 raise ShuttingDown
             if len(self._waiting) >= self._capacity:
-                seconds = min(_LONGEST_WAIT, max(1, round(self._typical * (len(self._waiting) + 1))))
+                rounds = 1 + len(self._waiting) // (self._parallel or 1)
+                seconds = min(_LONGEST_WAIT, max(1, round(self._typical * rounds)))
                 raise QueueFull(len(self._waiting), seconds)
             self._waiting.append(job)
             self._changed.notify()
@@ -149,33 +159,49 @@ class Engine:
         job.put(Cancelled())
 
     def close(self, seconds: float) -> None:
-        """Refuse what is waiting, give the job under way `seconds` to end, then stop it. May be called again."""
+        """Refuse what is waiting, give the jobs under way `seconds` to end, then stop them. May be called again."""
         with self._changed:
             self.state = "closed"
             refused, self._waiting = [*self._waiting], deque()
-            self._changed.notify()
+            self._changed.notify_all()
         for job in refused:
             job.put(ShuttingDown())
         if self._model is None:
             return  # nothing stops the loading; the thread ends with the process
-        self._thread.join(seconds)
-        current = self._current
-        if current is not None:
-            current.cancel.set()
-            self._thread.join()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            for job in self._running:
+                job.cancel.set()
+        for thread in self._threads:
+            thread.join()
 
-    # --- the worker's thread -----------------------------------------------------------------------------------------
+    # --- the workers' threads ----------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _begin(self, work: Callable[[], None]) -> None:
+        self._threads.append(threading.Thread(target=work, name="dream-edge engine", daemon=True))
+        self._threads[-1].start()
+
+    def _load_and_work(self) -> None:
         try:
-            self._model = self._load()
+            model = self._load()
         except BaseException as error:  # whatever it is, the server must hear of it
             self.state = "failed"
             self._on_failure(error)
             return
+        on_gpu = isinstance(model.network, OnnxNetwork) and model.network.device == "cuda"
+        free = free_gpu_memory() if on_gpu else free_memory()
+        self._parallel = self._parallel or suggest_parallel(model.config, free)
+        self._model = replace(model, network=JoinedNetwork(model.network))
         with self._changed:
             if self.state == "loading":
                 self.state = "ready"
+                for _ in range(self._parallel - 1):
+                    self._begin(self._work)
+        self._work()
+
+    def _work(self) -> None:
         while (job := self._next()) is not None:
             started = time.perf_counter()
             job.queued_seconds = started - job.submitted
@@ -193,12 +219,22 @@ class Engine:
                 job.put(error)
             except BaseException as error:  # a panic of the tokenizer is no Exception, and the next job is waiting
                 job.put(RuntimeError(type(error).__name__).with_traceback(error.__traceback__))
-            self._current = None
+            with self._changed:
+                self._running.remove(job)
 
     def _next(self) -> QueuedJob | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.state == "closed")
             if not self._waiting:
                 return None
-            self._current = self._waiting.popleft()
-            return self._current
+            job = self._waiting.popleft()
+            self._running.add(job)
+            return job
+
+
+def suggest_parallel(config: ModelConfig, free: int | None) -> int:
+    """How many texts may be made at once where so many bytes are free: the keys and values of a long one, kept and
+    copied for a pass, of each, in a quarter of them. Not more than 8, which fill a pass."""
+    tokens = min(_TYPICAL_TEXT, config.context)
+    each = 2 * tokens * 2 * 4 * config.kv_size * config.num_hidden_layers
+    return _MOST_AT_ONCE if free is None else max(1, min(_MOST_AT_ONCE, free // 4 // each))

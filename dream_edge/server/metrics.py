@@ -41,8 +41,8 @@ class Metrics:
         self._gone = Counter("dream_edge_disconnects", "Clients that went before the end.", registry=self._registry)
         waiting = Gauge("dream_edge_waiting", "Requests in the queue.", registry=self._registry)
         waiting.set_function(lambda: engine.waiting)
-        busy = Gauge("dream_edge_busy", "1 while a request is computed.", registry=self._registry)
-        busy.set_function(lambda: engine.is_busy)
+        busy = Gauge("dream_edge_busy", "Requests that are computed.", registry=self._registry)
+        busy.set_function(lambda: engine.running)
         self._registry.register(_Kept(engine))
 
     def count_answer(self, route: str, status: int) -> None:

@@ -120,7 +120,7 @@ async def health(service: Here) -> Response:
     engine = service.engine
     if engine.state != "ready":
         return JSONResponse({"status": engine.state, "waiting": 0}, 503)
-    return JSONResponse({"status": "busy" if engine.is_busy else "ready", "waiting": engine.waiting})
+    return JSONResponse({"status": "busy" if engine.running else "ready", "waiting": engine.waiting})
 
 
 @state.get("/metrics", **describe("Counts, as Prometheus reads them.", media_type="text/plain"))

@@ -36,7 +36,7 @@ def serve(
     version: str,
     on_listening: Callable[[str, Callable[[], None]], None] = lambda _url, _stop: None,
 ) -> None:
-    """Serve until the process is told to stop (SIGINT, SIGTERM); the request under way may end.
+    """Serve until the process is told to stop (SIGINT, SIGTERM); the requests under way may end.
 
     Args:
         load: gives the model, in another thread: the server answers that it is loading meanwhile.
@@ -56,7 +56,9 @@ def serve(
         failures.append(error)
         stop()
 
-    engine = Engine(lambda: replace(load(), longest_answer=settings.max_tokens), settings.queue, fail)
+    engine = Engine(
+        lambda: replace(load(), longest_answer=settings.max_tokens), settings.queue, fail, parallel=settings.parallel
+    )
     config = uvicorn.Config(
         build_app(engine, served, settings, version),
         http=_protocol(settings.request_seconds),
@@ -102,7 +104,7 @@ def listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Stops the engine at the signal, so that those who wait hear of it, and not after the last connection.
 
-    A second Ctrl-C gives the request under way no more time.
+    A second Ctrl-C gives the requests under way no more time.
     """
 
     def __init__(self, config: uvicorn.Config, engine: Engine, seconds: float) -> None:

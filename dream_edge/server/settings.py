@@ -31,8 +31,10 @@ class ServerSettings:
     whose name is made to point here (DNS rebinding) is not among them."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages of other origins (https://example.org) whose scripts may ask and read (CORS)."""
+    parallel: int | None = None
+    """Requests computed at once; None = as many as the free memory suggests, at most 8."""
     queue: int = 16
-    """Requests that wait while one is computed; one more is refused with 429."""
+    """Requests that wait while others are computed; one more is refused with 429."""
     max_tokens: int = 4096
     """Of an answer whose request names no length, where the model is block-causal: other answers have room for 128."""
     body_bytes: int = 4 << 20
@@ -44,14 +46,14 @@ class ServerSettings:
     idle_seconds: float = 15.0
     """That a connection without a request is kept; and between two keep-alive comments of a stream."""
     shutdown_seconds: float = 10.0
-    """For the request that is computed when the server is told to stop."""
+    """For the requests that are computed when the server is told to stop."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidOption("port", self.port, "must lie in 0 to 65535")
-        for name in ("queue", "max_tokens", "body_bytes", "connections"):
-            if getattr(self, name) < 1:
-                raise InvalidOption(name, getattr(self, name), "must be at least 1")
+        for name in ("parallel", "queue", "max_tokens", "body_bytes", "connections"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InvalidOption(name, value, "must be at least 1")
         if self.api_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", self.api_key):
             raise InvalidOption("api_key", "…", f"must be 1 to {_LONGEST_KEY} printable ASCII characters, no spaces")
         if self.api_key is None and self.host not in LOOPBACK:

@@ -1,4 +1,4 @@
-"""One worker and its queue: order, refusals, cancellation, failure, and the end."""
+"""Workers and their queue: order, refusals, cancellation, failure, and the end."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ ASKED: dict[str, Any] = {"prompt": "The old man", "max_tokens": 8, "exact": True
 
 
 @pytest.fixture
-def gate() -> Iterator[tuple[str, GatedNetwork]]:
+def gate(request: pytest.FixtureRequest) -> Iterator[tuple[str, GatedNetwork]]:
+    """One request at a time, or as many as a test asks for."""
     model, network = gated()
-    with served(lambda: model, queue=2, shutdown_seconds=1) as url:
+    with served(lambda: model, parallel=getattr(request, "param", 1), queue=2, shutdown_seconds=1) as url:
         while httpx.get(f"{url}/health").status_code == 503:
             time.sleep(0.01)
         try:
@@ -158,7 +159,7 @@ def test_the_request_under_way_may_end_before_the_server_does() -> None:
 def test_whoever_waits_hears_that_the_server_stops() -> None:
     model, network = gated()
     with ThreadPoolExecutor(2) as pool:
-        with served(lambda: model, shutdown_seconds=1) as url:
+        with served(lambda: model, parallel=1, shutdown_seconds=1) as url:
             while httpx.get(f"{url}/health").status_code == 503:
                 time.sleep(0.01)
             asked: Any = {"url": f"{url}/v1/completions", "timeout": 60}
