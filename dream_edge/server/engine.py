@@ -142,8 +142,10 @@ class Engine:
         with self._changed:
             if self.state == "closed":
                 raise ShuttingDown
-            if len(self._waiting) >= self._capacity:
-                rounds = 1 + len(self._waiting) // (self._parallel or 1)
+            at_once = self._parallel or 1
+            idle = at_once - len(self._running) if self._model else 0  # workers about to take one
+            if len(self._waiting) >= self._capacity + idle:
+                rounds = 1 + len(self._waiting) // at_once
                 seconds = min(_LONGEST_WAIT, max(1, round(self._typical * rounds)))
                 raise QueueFull(len(self._waiting), seconds)
             self._waiting.append(job)

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 import dream_edge
 from dream_edge.server import ServerSettings, serve
+from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.inference.network import Network, Rows
@@ -67,6 +70,24 @@ class GatedNetwork:
                 self.cancelled.set()
                 raise Cancelled
         return self._network.forward(*args, **keywords)
+
+
+class SpoilingNetwork:
+    """A network that says NaN of sequences with a certain token."""
+
+    def __init__(self, network: Network, token: int) -> None:
+        self._network, self._token = network, token
+        self.keeps_keys, self.pass_overhead = network.keeps_keys, network.pass_overhead
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._network.config
+
+    def forward(self, input_ids: IntArray, *args: Any, **keywords: Any) -> Rows:
+        rows = self._network.forward(input_ids, *args, **keywords)
+        sequence = args[2] // input_ids.shape[1]
+        spoilt = (input_ids == self._token).any(axis=1)[sequence]
+        return replace(rows, log_normalizer=np.where(spoilt, np.float32(np.nan), rows.log_normalizer))
 
 
 def gated() -> tuple[DreamModel, GatedNetwork]:

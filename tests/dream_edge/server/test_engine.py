@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,12 +17,12 @@ import pytest
 
 import dream_edge
 from dream_edge.server import Engine, ServerSettings, serve
-from dream_edge.server.engine import QueuedJob
+from dream_edge.server.engine import QueuedJob, suggest_parallel
 from dream_edge.server.errors import NotLoaded, QueueFull, ShuttingDown
 from dream_edge_runtime.errors import ArtifactNotFound, Cancelled
 from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
-from support.serving import GatedNetwork, gated, served
+from support.serving import GatedNetwork, SpoilingNetwork, gated, served
 
 ASKED: dict[str, Any] = {"prompt": "The old man", "max_tokens": 8, "exact": True}
 
@@ -37,6 +38,13 @@ def gate(request: pytest.FixtureRequest) -> Iterator[tuple[str, GatedNetwork]]:
             yield url, network
         finally:
             network.gate.set()
+
+
+def busy(url: str, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while f"dream_edge_busy {count}.0" not in httpx.get(f"{url}/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def waiting(url: str, count: int) -> None:
@@ -88,6 +96,67 @@ def test_a_client_that_goes_leaves_the_queue(gate: tuple[str, GatedNetwork]) -> 
         network.gate.set()
         made = first.result().json()["diffusion"]["passes"]
     assert network.passes == made  # of the first alone
+
+
+@pytest.mark.parametrize("gate", [3], indirect=True)
+def test_some_are_made_at_once_and_the_others_wait(gate: tuple[str, GatedNetwork]) -> None:
+    url, network = gate
+    with ThreadPoolExecutor(5) as pool:
+        running = [pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60) for _ in range(5)]
+        waiting(url, 2)
+        busy(url, 3)
+        assert httpx.post(f"{url}/v1/completions", json=ASKED).status_code == 429
+        assert network.passes == 1  # the other two wait for it
+        network.gate.set()
+        answers = [each.result().json() for each in running]
+    assert len({answer["choices"][0]["text"] for answer in answers}) == 1
+    assert network.passes < sum(answer["diffusion"]["passes"] for answer in answers)
+    assert b"dream_edge_busy 0.0" in httpx.get(f"{url}/metrics").content
+
+
+@pytest.mark.parametrize("gate", [2], indirect=True)
+def test_a_client_that_goes_leaves_the_others_alone(gate: tuple[str, GatedNetwork]) -> None:
+    url, network = gate
+    with ThreadPoolExecutor(1) as pool:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+            connection.sendall(request(ASKED))
+            assert network.entered.wait(10)
+            other = pool.submit(httpx.post, f"{url}/v1/completions", json=ASKED, timeout=60)
+            busy(url, 2)
+        assert network.cancelled.wait(5)
+        busy(url, 1)
+        network.gate.set()
+        answer = other.result().json()
+    assert network.passes == 1 + answer["diffusion"]["passes"]
+    alone = dream_edge.load("tiny", threads=1).generate("The old man", raw=True, max_new_tokens=8, exact=True)
+    assert answer["choices"][0]["text"] == alone.text
+
+
+def test_logits_that_are_no_numbers_fail_their_own_request_only() -> None:
+    model = dream_edge.load("tiny", threads=1)
+    network = SpoilingNetwork(model.network, model.tokenizer.encode(" dog")[0])
+    with served(lambda: replace(model, network=network), parallel=4) as url, ThreadPoolExecutor(4) as pool:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.01)
+        prompts = ["The old man", "The old dog", "The cat", "The boys"]
+        bodies = [ASKED | {"prompt": prompt} for prompt in prompts]
+        answers = [*pool.map(lambda body: httpx.post(f"{url}/v1/completions", json=body, timeout=60), bodies)]
+    assert [answer.status_code for answer in answers] == [200, 500, 200, 200]
+    for prompt, answer in zip(prompts, answers, strict=True):
+        if answer.status_code == 200:
+            alone = model.generate(prompt, raw=True, max_new_tokens=8, exact=True)
+            assert answer.json()["choices"][0]["text"] == alone.text
+
+
+def test_how_many_are_made_at_once_follows_from_the_memory() -> None:
+    """Of a 7B, a text of 2,048 tokens holds 235 MB of keys and values, and as much again while it is computed."""
+    config = dream_edge.load("tiny", threads=1).config
+    big = replace(
+        config, num_hidden_layers=28, num_key_value_heads=4, head_dim=128, max_position_embeddings=4096, context=4096
+    )
+    each = 2048 * 28 * 2 * 4 * 128 * 4
+    found = [suggest_parallel(big, free) for free in (0, 16 * each - 1, 16 * each, 40 * each, 1 << 60, None)]
+    assert found == [1, 1, 2, 5, 8, 8]
 
 
 def test_answers_under_load_are_the_same() -> None:

@@ -107,7 +107,8 @@ def expected(ids: list[int]) -> list[list[int]]:
     rows = RememberingNetwork(CONFIG).forward(
         one, places, np.ones((1, 1, len(ids)), np.bool_), np.arange(len(ids)), 0.0
     )
-    return rows.top_ids.tolist()
+    found: list[list[int]] = rows.top_ids.tolist()
+    return found
 
 
 def test_those_who_come_during_a_pass_go_through_the_next_together(crowd: Crowd) -> None:
