@@ -129,7 +129,7 @@ def bench(
     causal_block = artifact.manifest.config.causal_block
     block = causal_block or DEFAULT_BLOCK
     cached = [size for size in sizes if size > block]
-    caches: Sequence[CacheKind] = CACHES if causal_block is None else ("auto",)
+    caches: Sequence[CacheKind] = CACHES if causal_block is None else ("none",)
     total = (len(sizes) + len(cached)) * (repeats + 1) + len(cached) + len(caches) * new_tokens
     if as_int8:
         artifact = find_or_make_int8(artifact, target, threads=threads, memory_check=memory_check, progress=progress)

@@ -230,7 +230,8 @@ class DreamModel:
     def _resolve(
         self, config: GenerationConfig | None, options: Mapping[str, Any]
     ) -> tuple[GenerationConfig, RunOptions]:
-        settled, run_options = resolve(self.defaults, config, options)
+        block_causal = self.config.causal_block is not None
+        settled, run_options = resolve(self.defaults, config, options, block_causal=block_causal)
         check_attention(settled, self.config)
         return settled, replace(run_options, store=self.prefixes)
 

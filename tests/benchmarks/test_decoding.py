@@ -13,7 +13,7 @@ DECODING = Path(__file__).parents[2] / "benchmarks" / "decoding.py"
 
 def test_decoding_compares_settings_with_the_official_loop(tmp_path: Path) -> None:
     figures, plot = tmp_path / "figures.json", tmp_path / "plots" / "plot.png"
-    chosen = ["--cases", "6", "--tasks", "Sudoku", "sentences", "--settings", "preset", "preset, room for 128"]
+    chosen = ["--cases", "6", "--tasks", "Sudoku", "sentences", "--settings", "fast", "--new-tokens", "40"]
     chosen += ["--json", str(figures), "--plot", str(plot)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
@@ -24,11 +24,12 @@ def test_decoding_compares_settings_with_the_official_loop(tmp_path: Path) -> No
         timeout=120,
         check=True,
     )
-    official, _, preset, _, roomy = json.loads(figures.read_text("utf-8"))["rows"]  # a hole has no room but its own
-    assert (official["setting"], preset["setting"]) == ("official", "preset")
-    assert (roomy["setting"], roomy["task"]) == ("preset, room for 128", "Sudoku")
-    assert official["passes"] == 23
-    assert preset["fewer_passes"] >= 3
-    assert preset["computed_tokens"] < official["computed_tokens"] / 3
-    assert "| preset | Sudoku |" in run.stdout
+    official, fast = json.loads(figures.read_text("utf-8"))["rows"]  # a hole has no room but its own
+    assert [(row["setting"], row["task"]) for row in (official, fast)] == [("exact", "Sudoku"), ("fast", "Sudoku")]
+    assert official["passes"] == 39
+    assert fast["fewer_passes"] >= 3
+    assert 39 * 62 < official["positions"] < 39 * 66  # a prompt of 26 tokens or less, padded, and 40 new ones
+    assert fast["positions"] == sum(active * count for active, _, count in fast["passes_by_size"])
+    assert fast["positions_per_token"] < official["positions_per_token"] / 3
+    assert "| fast | Sudoku |" in run.stdout
     assert plot.read_bytes().startswith(b"\x89PNG")

@@ -53,15 +53,24 @@ CONFIDENCE: dict[str, Callable[[Candidate], float]] = {
     "entropy": lambda candidate: -candidate.entropy,
     "left_to_right": lambda candidate: -candidate.position,
 }
-Rule = Callable[[list[Candidate], float, int], list[Candidate]]
-"""(candidates, best first; which share of the block's steps is made; how many it has) → which are revealed."""
+Rule = Callable[[list[Candidate], float], list[Candidate]]
+"""(candidates, best first; which share of the block's masks is left) → which are revealed."""
 
 
 def threshold(least: float) -> Rule:
     """Fast-dLLM's, in any order: those before the first that is less probable; the best where none is."""
 
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _left: float) -> list[Candidate]:
         return list(takewhile(lambda each: each.probability >= least, best_first)) or best_first[:1]
+
+    return rule
+
+
+def falling_threshold(first: float) -> Rule:
+    """Streaming-dLLM's with alpha 0.3, over the masks of the block."""
+
+    def rule(best_first: list[Candidate], left: float) -> list[Candidate]:
+        return threshold(first * (1 - 0.3 * (1 - left)))(best_first, left)
 
     return rule
 
@@ -69,7 +78,7 @@ def threshold(least: float) -> Rule:
 def factor(f: float) -> Rule:
     """Fast-dLLM: the largest n for which (n + 1)(1 - c) < f, c the lowest confidence among the n first."""
 
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _left: float) -> list[Candidate]:
         count = 1
         for n in range(1, len(best_first) + 1):
             if (n + 1) * (1 - min(each.probability for each in best_first[:n])) < f:
@@ -83,7 +92,7 @@ def entropy_bound(gamma: float) -> Rule:
     """EB-sampler: the largest prefix whose entropies sum to at most gamma more than the largest of them; the first
     alone where its own is more than gamma."""
 
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _left: float) -> list[Candidate]:
         count = 1
         for n in range(1, len(best_first) + 1):
             entropies = [each.entropy for each in best_first[:n]]
@@ -97,7 +106,7 @@ def entropy_bound(gamma: float) -> Rule:
 def low_confidence(least: float) -> Rule:
     """The published loops of block-causal models: all that are more probable, wherever they stand; or the best."""
 
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _left: float) -> list[Candidate]:
         return [each for each in best_first if each.probability > least] or best_first[:1]
 
     return rule
@@ -151,7 +160,7 @@ def denoise_in_parallel(
             best_first = sorted(candidates, key=lambda each: -CONFIDENCE[algorithm](each))
             revealed = best_first
             if step < share - 1:
-                revealed = rule(best_first, step / share, share)
+                revealed = rule(best_first, len(masked) / len(block))
                 if not echoes:
                     revealed = without_echoes(revealed, network.config.pad_token_id)
             for each in revealed:

@@ -135,8 +135,8 @@ def denoise_plainly(
 ) -> list[IntArray]:
     """The canvas after each step of `maskgit_plus`: one sequence, everything spelt out.
 
-    Inside a block, tokens that are remembered are those that stood there when the block began. With a `threshold`, a
-    step that finds nothing to reveal among remembered tokens forgets them and looks again.
+    Inside a block, tokens that are remembered are those that stood there when everything was computed last. With a
+    `threshold` and the cache "auto", a step that finds nothing to reveal among them forgets them and looks again.
     """
     ids, masked, history = ids.copy(), masked.copy(), []
     places = np.flatnonzero(masked)
@@ -144,15 +144,10 @@ def denoise_plainly(
     for index, block in enumerate(blocks):
         share = steps // len(blocks) + (index < steps % len(blocks))
         later = places[places > block[-1]]
-        hidden = set() if suffix_window is None else set(later[suffix_window:].tolist())
+        hidden = set() if suffix_window is None else set(later[suffix_window:-1].tolist())
         seen = np.array([place for place in range(len(ids)) if place not in hidden])
         before = [max(place - 1, 0) for place in block]
-        if cache == "none":
-            active = seen
-        elif cache == "prefix":
-            active = seen[seen >= before[0]]
-        else:
-            active = np.array(sorted({*block.tolist(), *before}))
+        published = {"prefix": seen[seen >= before[0]].tolist(), "dual": [*block.tolist(), *before]}
         remembered = None
         for timestep in Schedule(steps=max(share, 1)):
             left = block[masked[block]]
@@ -160,13 +155,17 @@ def denoise_plainly(
                 break
             count = timestep.quota(left.size) if threshold is None else left.size
             while count:
-                view, fresh = ids.copy(), remembered is None
-                if remembered is None:
-                    remembered = ids.copy()
+                view, wanted = ids.copy(), np.maximum(left - 1, 0)
+                active = {*wanted.tolist(), *published.get(cache, [])}
+                if remembered is not None and cache == "auto":
+                    active |= {place for place in seen.tolist() if ids[place] != remembered[place]}
+                    if 4 * len(active) > len(seen):
+                        remembered = None
+                if remembered is None or cache == "none":
+                    remembered, fresh = ids.copy(), True
                 else:
-                    outside = np.setdiff1d(seen, active)
-                    view[outside] = remembered[outside]
-                wanted = np.maximum(left - 1, 0)
+                    outside = np.array([place for place in seen.tolist() if place not in active], np.int64)
+                    view[outside], fresh = remembered[outside], cache != "auto"
                 logits = network.logits(ids[wanted], wanted, Snapshot(view[seen], seen))
                 probs = np.exp(logits - logits.max(axis=1, keepdims=True))
                 probs /= probs.sum(axis=1, keepdims=True)

@@ -96,7 +96,7 @@ class GenerationConfig:
         None,
         Integer(1, MOST_TOKENS),
         "Fill the masks in blocks of this many, from left to right.",
-        default_help=f"all at once, or {DEFAULT_BLOCK} with a cache; the block of a block-causal model",
+        default_help=f"all at once, {DEFAULT_BLOCK} with a cache or a suffix window; a block-causal model's own",
     )
     align: Alignment = option(  # noqa: RUF009 - a field, as the others
         "prompt",
@@ -107,16 +107,16 @@ class GenerationConfig:
     cache: CacheKind = option(  # noqa: RUF009 - a field, as the others
         "none",
         Choice(get_args(CacheKind)),
-        "Inside a block, compute again only the block (dual), or it and what follows (prefix); auto is dual where a "
-        "block is at most a quarter of the canvas.",
-        source="Fast-dLLM, arXiv 2505.22618",
+        "Inside a block, compute again only the block (dual), or it and what follows (prefix), as published; or only "
+        "what changed and what is asked about, where that is little, to reveal what is sure (auto).",
+        source="dual and prefix: Fast-dLLM, arXiv 2505.22618",
     )
     suffix_window: int | None = option(
         None,
         Integer(0, MOST_TOKENS),
-        "How many of the masks after the block are seen.",
+        "How many of the masks after the block are seen, beside the last one.",
         default_help="all of them",
-        source="DPad, arXiv 2508.14148",
+        source="DPad, arXiv 2508.14148; Streaming-dLLM, arXiv 2601.17917",
     )
     max_hole_tokens: int = option(
         64,
@@ -148,7 +148,7 @@ class GenerationConfig:
         if others:
             requirement = f"contradicts {first}={getattr(self, first)}: name one"
             raise InvalidOption(others[0], getattr(self, others[0]), requirement)
-        if self.block_length is None and self.cache in ("prefix", "dual"):
+        if self.block_length is None and (self.cache != "none" or self.suffix_window is not None):
             object.__setattr__(self, "block_length", DEFAULT_BLOCK)
 
     @property

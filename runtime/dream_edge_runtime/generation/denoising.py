@@ -28,7 +28,6 @@ from .strategies import (
     create_elastic_reveal,
     create_reveal,
     create_sampler,
-    fit_cache,
     plan_blocks,
     plan_elastic_blocks,
 )
@@ -84,7 +83,6 @@ class DenoisingRun:
         model = self._network.config
         if model.causal_block is None:
             self._grow()
-            self._config = fit_cache(self._config, self.canvas)
         schedules = plan_blocks(self._config, self.canvas, model)
         self._plans = [self._plan(row, task, schedules[row]) for row, task in enumerate(self._tasks)]
         self._cache = create_cache(self._network, self._config, self.canvas, self._run_options.store)

@@ -1,15 +1,14 @@
 """What one step asks of the network: which positions are computed, and whose keys and values are remembered.
 
-When a sequence enters a block, one pass computes everything it can see; until the block is done, only the block (and
-what else the kind of cache keeps fresh) is computed again. No token outside of it changes meanwhile, but the remembered
-keys and values are those of a canvas whose block was still masked, so this is an approximation: Wu et al., "Fast-dLLM"
-(arXiv 2505.22618), section 3.2.
+When a sequence enters a block, one pass computes everything it can see; until the block is done, a part of it is
+computed again. No token outside the block changes meanwhile, but the remembered keys and values are those of a canvas
+whose block was still masked, so this is an approximation: Wu et al., "Fast-dLLM" (arXiv 2505.22618), section 3.2.
 
 The hidden state that predicts a position is the one before it. It is computed with the block, so that the shift is
 exact; the reference implementation commits the first token of a block unconditionally instead.
 
-Logits of a pass that took something from memory are marked (`Rows.fresh`), so that callers can decline to reveal from
-stale keys.
+A pass of the kind "auto" that took something from memory is marked (`Rows.fresh`): what is not sure is then not
+revealed, and the step is made again with everything computed.
 """
 
 from __future__ import annotations
@@ -27,6 +26,9 @@ from ..inference.together import PassRequest, forward_together
 from .canvas import Canvas
 from .config import CacheKind
 from .schedule import BlockStep
+
+MOST_CHANGED = 4
+"""A cache of the kind "auto" is used where at most one in so many of the positions that are seen is computed again."""
 
 
 class KvCache(Protocol):
@@ -91,29 +93,30 @@ class _Memory:
 
     of: tuple[int, int]
     """The block, and `Canvas.rearranged`: it holds no longer once positions move."""
-    active: IntArray
-    """[active] positions computed at every step, ascending."""
     seen: IntArray
-    """[seen] positions of the pass at the block's start, ascending: the active ones, and those that are remembered."""
-    remembered: BoolArray
-    """[seen] which of them are remembered."""
+    """[seen] positions of the pass at the block's start, ascending."""
     ids: IntArray
     """[seen] their tokens in that pass."""
     key_values: KeyValues
     """Of all that was seen: leaving the stale ones out of attention is cheaper than copying the others."""
+    always: IntArray
+    """Which positions every pass computes, whether or not they changed."""
 
 
 class BlockCache:
-    """Computes everything at the start of a block, its active positions after that.
+    """Computes everything at the start of a block, and after that the part that its kind says.
 
     Args:
-        kind: "prefix" remembers what stands before the block; "dual" what stands after it too.
-        tail: how many masks after the block are seen at all; None = all of them. Far masks carry little
-            (Chen et al., "DPad", arXiv 2508.14148) and cost as much as any token.
+        kind: "prefix" computes the block and all that stands after it, "dual" the block, both as published; "auto" what
+            has changed and what is asked about, where that is at most a quarter of what is seen, and marks its rows as
+            not fresh; "none" computes everything at every step.
+        window: how many masks after the block are seen, beside the last one, which shows where the text has to end;
+            None = all of them. Far masks carry little and cost as much as any token: Chen et al., "DPad" (arXiv
+            2508.14148); Xiao et al., "Streaming-dLLM" (arXiv 2601.17917), section 3.2.
     """
 
-    def __init__(self, network: Network, kind: CacheKind, tail: int | None = None) -> None:
-        self._network, self._kind, self._tail = network, kind, tail
+    def __init__(self, network: Network, kind: CacheKind, window: int | None = None) -> None:
+        self._network, self._kind, self._window = network, kind, window
         self._memories: dict[int, _Memory] = {}
 
     def compute(
@@ -135,12 +138,13 @@ class BlockCache:
         self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray, temperature: float
     ) -> PassRequest:
         needed, memory = canvas.logit_rows(row, asked), self._memories.get(row)
-        if memory is not None and memory.of == _current(canvas, block_step) and _holds(memory, canvas.ids[row], needed):
-            active, past = memory.active, memory.key_values
-            attended = np.append(memory.remembered, np.ones(len(active), dtype=bool))
-        else:
+        active = None if memory is None else self._recall(memory, canvas, row, block_step, needed)
+        if memory is None or active is None:
             active, past = self._seen(canvas, row, block_step), None
             attended = np.ones(len(active), dtype=bool)
+        else:
+            past = memory.key_values
+            attended = np.append(~np.isin(memory.seen, active), np.ones(len(active), dtype=bool))
         return PassRequest(
             canvas.ids[row, active],
             canvas.position_ids[row, active],
@@ -148,46 +152,48 @@ class BlockCache:
             np.searchsorted(active, needed),
             temperature,
             past,
-            keep=past is None and self._kind != "none",
+            keep=past is None and self._pays(needed, active),
         )
+
+    def _pays(self, needed: IntArray, seen: IntArray) -> bool:
+        """Whether a later pass over `needed` rows [asked] could go on from one over all that is `seen` [seen]."""
+        return self._kind in ("prefix", "dual") or (self._kind == "auto" and len(needed) * MOST_CHANGED <= len(seen))
+
+    def _recall(
+        self, memory: _Memory, canvas: Canvas, row: int, block_step: BlockStep, needed: IntArray
+    ) -> IntArray | None:
+        """Which positions [active] a pass over `needed` rows computes if it goes on from `memory`; None = it cannot."""
+        if memory.of != (block_step.block, canvas.rearranged) or not np.isin(needed, memory.seen).all():
+            return None
+        changed = memory.seen[canvas.ids[row, memory.seen] != memory.ids]
+        active: IntArray = np.unique(np.concatenate([memory.always, changed, needed]))
+        return None if self._kind == "auto" and len(active) * MOST_CHANGED > len(memory.seen) else active
 
     def _settle(self, canvas: Canvas, row: int, block_step: BlockStep, request: PassRequest, rows: Rows) -> Rows:
         """`rows`, and whether they are fresh; what is to be remembered of a pass that computed everything is."""
         if request.past is not None:
-            return replace(rows, fresh=False)
-        if self._kind != "none" and rows.key_values is not None:
-            seen = self._seen(canvas, row, block_step)
-            active = self._active(canvas, row, block_step, seen)
-            remembered: BoolArray = ~np.isin(seen, active)
-            current = _current(canvas, block_step)
-            self._memories[row] = _Memory(current, active, seen, remembered, request.input_ids, rows.key_values)
+            return replace(rows, fresh=self._kind != "auto")
+        if request.keep and rows.key_values is not None:
+            seen, of = self._seen(canvas, row, block_step), (block_step.block, canvas.rearranged)
+            always = self._always(canvas, row, block_step, seen)
+            self._memories[row] = _Memory(of, seen, request.input_ids, rows.key_values, always)
         return rows
 
     def _seen(self, canvas: Canvas, row: int, block_step: BlockStep) -> IntArray:
-        """Every valid position, but of the masks after the block only the nearest."""
+        """Every valid position, but of the masks after the block only the nearest and the last."""
         seen: BoolArray = canvas.valid[row].copy()
-        if self._tail is not None:
+        if self._window is not None:
             later = np.flatnonzero(canvas.masked[row])
             later = later[later > block_step.positions[-1]]
-            seen[later[self._tail :]] = False
+            seen[later[self._window : -1]] = False
         return np.flatnonzero(seen)
 
-    def _active(self, canvas: Canvas, row: int, block_step: BlockStep, seen: IntArray) -> IntArray:
-        """The block, the positions before its own, and with a prefix cache everything after them."""
+    def _always(self, canvas: Canvas, row: int, block_step: BlockStep, seen: IntArray) -> IntArray:
+        """The block and the positions before its own, and with a prefix cache everything after them."""
+        if self._kind == "auto":
+            return seen[:0]
         before = canvas.logit_rows(row, block_step.positions)
         if self._kind == "prefix":
             later: IntArray = seen[seen >= before[0]]
             return later
-        active: IntArray = seen[np.isin(seen, block_step.positions) | np.isin(seen, before)]
-        return active
-
-
-def _current(canvas: Canvas, block_step: BlockStep) -> tuple[int, int]:
-    """What a memory is of; see `_Memory.of`."""
-    return block_step.block, canvas.rearranged
-
-
-def _holds(memory: _Memory, ids: IntArray, needed: IntArray) -> bool:
-    """Whether all that is asked is computed, and no hook has rewritten what is remembered."""
-    unchanged = (ids[memory.seen] == memory.ids) | ~memory.remembered
-    return bool(np.isin(needed, memory.active).all() and unchanged.all())
+        return np.union1d(block_step.positions, before)

@@ -76,6 +76,10 @@ class Preset:
     excludes: tuple[str, ...] = ()
     """Options that do not go with it."""
 
+    def values(self, *, block_causal: bool) -> dict[str, Any]:
+        """Its settings; those of `SAVING` are for full attention, a block-causal model saves as much without them."""
+        return {name: value for name, value in self.settings.items() if not (block_causal and name in SAVING)}
+
 
 PRESETS: dict[str, Preset] = {
     "exact": Preset(
@@ -84,22 +88,47 @@ PRESETS: dict[str, Preset] = {
         settings={},
         excludes=(*PARALLEL, *SAVING),
     ),
-    "fast": Preset(
-        help="Every token at least 0.98 probable at once, and a cache on long canvases.",
-        source="the fastest within a point of exact on the tiny Dream's tasks (benchmarks/decoding.py)",
+    "careful": Preset(
+        help="Every token at least 0.98 probable at once, in sight of the whole canvas.",
+        source="nowhere a point below exact on the tiny Dream's own tasks (benchmarks/decoding.py)",
         settings={"threshold": 0.98, "cache": "auto", "align": "prompt", "stop_at_end": True},
+    ),
+    "fast": Preset(
+        help="As careful, in sight of the block and the 32 masks after it.",
+        source="the fewest positions a token within a point of exact, on short and long texts (benchmarks/decoding.py)",
+        settings={"threshold": 0.98, "cache": "auto", "suffix_window": 32, "align": "prompt", "stop_at_end": True},
+    ),
+    "streaming": Preset(
+        help="A falling threshold from 0.9, a prefix cache, in sight of the 32 masks after the block.",
+        source="Streaming-dLLM, arXiv 2601.17917, as evaluated on Dream-Base",
+        settings={
+            "reveal": "falling_threshold:0.9",
+            "cache": "prefix",
+            "suffix_window": 32,
+            "align": "prompt",
+            "stop_at_end": True,
+        },
+    ),
+    "turbo": Preset(
+        help="As fast, but every token at least 0.9 probable at once.",
+        source="Fast-dLLM, arXiv 2505.22618, section 3.3: its threshold",
+        settings={"threshold": 0.9, "cache": "auto", "suffix_window": 32, "align": "prompt", "stop_at_end": True},
     ),
 }
 DEFAULT_PRESET = "fast"
 
 
 def resolve(
-    defaults: GenerationConfig, config: GenerationConfig | None, options: Mapping[str, Any]
+    defaults: GenerationConfig,
+    config: GenerationConfig | None,
+    options: Mapping[str, Any],
+    *,
+    block_causal: bool = False,
 ) -> tuple[GenerationConfig, RunOptions]:
     """The configuration and the run options that `options` describe.
 
     A `config` is taken at its word: the options change its fields and nothing else. Without one, what they leave open
-    is up to the preset, on top of the checkpoint's `defaults`.
+    is up to the preset, on top of the checkpoint's `defaults`, for a model that is `block_causal` or not.
 
     Raises:
         UnknownOption: a keyword that does not exist.
@@ -120,8 +149,9 @@ def resolve(
         raise InvalidOption("cancel", cancel, "must be a threading.Event")
     hooks = Hooks(options.get("logits_hook"), options.get("token_hook"))
     run_options = RunOptions(cancel=cancel, history=bool(options.get("history")), hooks=hooks)
-    settled = config.replace(**fields) if config is not None else apply_preset(preset, defaults, fields)
-    return settled, run_options
+    if config is not None:
+        return config.replace(**fields), run_options
+    return apply_preset(preset, defaults, fields, block_causal=block_causal), run_options
 
 
 def name_preset(options: Mapping[str, Any]) -> str | None:
@@ -140,7 +170,9 @@ def name_preset(options: Mapping[str, Any]) -> str | None:
     return "exact" if exact else preset
 
 
-def apply_preset(preset: str | None, defaults: GenerationConfig, named: Mapping[str, Any]) -> GenerationConfig:
+def apply_preset(
+    preset: str | None, defaults: GenerationConfig, named: Mapping[str, Any], *, block_causal: bool
+) -> GenerationConfig:
     """What a call does that names the fields `named`, on top of the checkpoint's `defaults`.
 
     Without a preset it is `DEFAULT_PRESET`, or the official schedule where one of `SCHEDULE` is named.
@@ -157,5 +189,6 @@ def apply_preset(preset: str | None, defaults: GenerationConfig, named: Mapping[
     for name in PRESETS[preset].excludes:
         if named.get(name) not in (None, "none"):
             raise InvalidOption(name, named[name], f"does not go with {preset}: the official loop has none")
-    settings = {name: value for name, value in PRESETS[preset].settings.items() if not (parallel and name in PARALLEL)}
+    settings = PRESETS[preset].values(block_causal=block_causal)
+    settings = {name: value for name, value in settings.items() if not (parallel and name in PARALLEL)}
     return defaults.replace(**{**settings, **named})

@@ -9,7 +9,7 @@ counts are truncated.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
 
@@ -32,6 +32,8 @@ class Timestep:
     """t: where the step begins, from 1 at the start down to eps."""
     masks: int | None = None
     """How many masks the steps share out evenly among them; None: the noise says how many."""
+    left: float = 1.0
+    """The share of the block's masks that are left."""
 
     @property
     def last(self) -> bool:
@@ -127,6 +129,7 @@ class BlockSchedule:
         self._schedules = [list(Schedule(steps=max(share, 1), eps=eps)) for share in shares]
         self.steps = sum(map(len, self._schedules))
         self._made = [0] * blocks
+        self._most: dict[int, int] = {}
 
     def follow(self, source: IntArray) -> None:
         """Each of the new positions belongs to the block of the one it comes from."""
@@ -142,7 +145,9 @@ class BlockSchedule:
         schedule = self._schedules[block]
         timestep = schedule[min(self._made[block], len(schedule) - 1)]
         self._made[block] += 1
-        return BlockStep(block, positions[blocks == block], timestep)
+        mine = positions[blocks == block]
+        self._most[block] = max(self._most.get(block, 0), mine.size)
+        return BlockStep(block, mine, replace(timestep, left=mine.size / self._most[block]))
 
 
 def number_blocks(places: IntArray, block: int, shift: int, length: int) -> IntArray:
@@ -204,4 +209,4 @@ class CausalBlocks:
         schedule = self._schedules[block]
         timestep = schedule[min(self._made[block], len(schedule) - 1)]
         self._made[block] += 1
-        return BlockStep(block, mine, timestep)
+        return BlockStep(block, mine, replace(timestep, left=min(1.0, mine.size / (timestep.masks or mine.size))))

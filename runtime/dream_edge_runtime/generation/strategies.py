@@ -8,7 +8,7 @@ from ..errors import InvalidOption
 from ..format.model_config import ModelConfig
 from ..inference.network import Network
 from .canvas import Canvas
-from .config import DEFAULT_BLOCK, ORIGIN, GenerationConfig
+from .config import ORIGIN, GenerationConfig
 from .finished_blocks import BlockStore, FinishedBlocks
 from .kv_cache import BlockCache, KvCache, NoCache
 from .length import ElasticHoles
@@ -31,7 +31,7 @@ def check_attention(config: GenerationConfig, model: ModelConfig) -> None:
     kept = "does not go with a block-causal model, which keeps finished blocks anyway, exactly: leave it out"
     unseen = "does not go with a block-causal model, which sees nothing after the block it is in: leave it out"
     grows = "does not go with a block-causal model, whose text grows block by block anyway: leave it out"
-    if config.cache in ("prefix", "dual"):
+    if config.cache != "none":
         raise InvalidOption("cache", config.cache, kept)
     for name, why in (("suffix_window", unseen), ("grow_from", grows)):
         if getattr(config, name) is not None:
@@ -63,20 +63,10 @@ def plan_blocks(config: GenerationConfig, canvas: Canvas, model: ModelConfig) ->
     ]
 
 
-def fit_cache(config: GenerationConfig, canvas: Canvas) -> GenerationConfig:
-    """Decide an "auto" cache: dual, in blocks, where a block is at most a quarter of the canvas."""
-    if config.cache != "auto":
-        return config
-    block = config.block_length or DEFAULT_BLOCK
-    if canvas.ids.shape[1] < 4 * block:
-        return config.replace(cache="none")
-    return config.replace(cache="dual", block_length=block)
-
-
 def create_cache(
     network: Network, config: GenerationConfig, canvas: Canvas, store: BlockStore | None = None
 ) -> KvCache:
-    """What one generation asks of the network at each step. `config` is fitted."""
+    """What one generation asks of the network at each step."""
     if network.config.causal_block is not None:
         offsets = align_sequences(config, canvas, network.config)
         return FinishedBlocks(network, offsets, store) if network.keeps_keys else NoCache(network, offsets)

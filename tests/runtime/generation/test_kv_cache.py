@@ -13,7 +13,6 @@ from dream_edge_runtime.generation.config import CacheKind, GenerationConfig
 from dream_edge_runtime.generation.hooks import Hooks
 from dream_edge_runtime.generation.kv_cache import BlockCache, NoCache
 from dream_edge_runtime.generation.schedule import BlockSchedule
-from dream_edge_runtime.generation.strategies import fit_cache
 from dream_edge_runtime.model import DreamModel
 from support.loops import denoised
 from support.networks import tiny_vocabulary
@@ -25,8 +24,9 @@ LAYOUTS: dict[str, list[list[int] | int]] = {
     "all_masks": [13],
     "holes": [[3], 2, [1, 4], 5, [1], 1, [5, 9], 4],
     "a_fixed_end": [[3, 1], 12, [4, 1]],
+    "a_long_prompt": [[*range(1, 31)], 9],
 }
-CACHES: tuple[CacheKind, ...] = ("none", "prefix", "dual")
+CACHES: tuple[CacheKind, ...] = ("none", "prefix", "dual", "auto")
 
 
 def canvas_of(parts: list[list[int] | int]) -> Canvas:
@@ -57,7 +57,7 @@ def test_every_step_is_that_of_a_plain_restatement(
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_remembered_is_never_guessed_from(layout: str, cache: CacheKind, threshold: float) -> None:
-    """With a threshold, a step that is sure of nothing is made again with everything computed."""
+    """With a threshold and the cache "auto", a step that is sure of nothing is made again with everything computed."""
     for seed, steps in ((0, 20), (1, 20), (2, 5)):
         network, canvas = RememberingNetwork(CONFIG, seed), canvas_of(LAYOUTS[layout])
         options: dict[str, Any] = {"block_length": 4, "cache": cache, "threshold": threshold}
@@ -68,23 +68,33 @@ def test_what_is_remembered_is_never_guessed_from(layout: str, cache: CacheKind,
 
 
 def test_passes_that_were_made_again_are_counted() -> None:
-    network, canvas = RememberingNetwork(CONFIG), canvas_of([[3, 1, 4], 8])
-    config = GenerationConfig(algorithm="maskgit_plus", steps=8, block_length=8, cache="dual", threshold=1.0)
+    network, canvas = RememberingNetwork(CONFIG), canvas_of([[*range(1, 41)], 8])
+    config = GenerationConfig(algorithm="maskgit_plus", steps=8, block_length=8, cache="auto", threshold=1.0)
     made = [revealed.passes for (revealed,) in denoised(network, canvas, config, generator())]
     assert made == [1, *[2] * 6, 1]  # nothing is ever sure; the last step reveals what is left
     assert sum(made) == len(network.active)
-    assert [len(active) == 11 for active in network.active] == [True, *[False, True] * 6, False]
+    assert [len(active) == 48 for active in network.active] == [True, *[False, True] * 6, False]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "room", "cached"), [(95, 32, False), (96, 32, True), (0, 200, True), (8, 24, False)]
-)
-def test_auto_remembers_where_a_block_is_at_most_a_quarter(prompt: int, room: int, cached: bool) -> None:
-    config = GenerationConfig(cache="auto", threshold=0.9)
-    settled = fit_cache(config, canvas_of([[3] * prompt, room]))
-    assert (settled.cache, settled.block_length) == (("dual", 32) if cached else ("none", None))
-    shorter = fit_cache(config.replace(block_length=8), canvas_of([[3] * 8, 24]))
-    assert (shorter.cache, shorter.block_length) == ("dual", 8)
+@pytest.mark.parametrize(("prompt", "cached"), [(11, False), (12, True)])
+def test_auto_computes_what_changed_where_that_is_at_most_a_quarter(prompt: int, cached: bool) -> None:
+    """Of four masks one is revealed: it has changed, and the rows of the three others are asked about."""
+    network, canvas = RememberingNetwork(CONFIG), canvas_of([[3] * prompt, 4])
+    config = GenerationConfig(algorithm="left_to_right", threshold=0.9, steps=9, cache="auto")
+    list(denoised(network, canvas, config, generator()))
+    assert network.active[:2] == [
+        [*range(prompt + 4)],
+        [*range(prompt, prompt + 3)] if cached else [*range(prompt + 4)],
+    ]
+
+
+def test_the_last_mask_stays_in_sight_of_a_suffix_window() -> None:
+    network, canvas = RememberingNetwork(CONFIG), canvas_of([[3, 1], 12])
+    config = GenerationConfig(algorithm="maskgit_plus", steps=12, block_length=4, suffix_window=2)
+    list(denoised(network, canvas, config, generator()))
+    assert network.active[0] == [*range(8), 13]
+    assert network.active[4] == [*range(12), 13]
+    assert network.active[-1] == [*range(14)]
 
 
 def test_a_cached_step_computes_the_block_and_the_position_before_it() -> None:
@@ -98,8 +108,8 @@ def test_a_cached_step_computes_the_block_and_the_position_before_it() -> None:
     assert network.active[-1] == [6, 7, 8, 9, 10]
 
 
-def test_a_hook_that_rewrites_what_is_remembered_is_noticed() -> None:
-    """The prompt is changed in the middle of a block: the next pass computes everything."""
+def test_what_a_hook_rewrites_is_computed_again() -> None:
+    """The prompt is changed in the middle of a block."""
     network, canvas = RememberingNetwork(CONFIG), canvas_of([[3, 1, 4], 6])
 
     def rewrite(step: int | None, ids: Any) -> Any:
@@ -107,7 +117,8 @@ def test_a_hook_that_rewrites_what_is_remembered_is_noticed() -> None:
 
     config = GenerationConfig(algorithm="maskgit_plus", steps=6, cache="dual", block_length=6)
     list(denoised(network, canvas, config, generator(), Hooks(tokens=rewrite)))
-    assert [len(active) for active in network.active].count(9) == 2
+    assert [len(active) for active in network.active] == [9, 7, 8, 8, 8]
+    assert network.active[2] == [0, *range(2, 9)]
 
 
 # --- on a real graph -------------------------------------------------------------------------------------------------
@@ -118,7 +129,7 @@ def tiny() -> DreamModel:
     return dream_edge.load("tiny-fp32", threads=1)
 
 
-@pytest.mark.parametrize("kind", ["prefix", "dual"])
+@pytest.mark.parametrize("kind", ["prefix", "dual", "auto"])
 def test_what_has_not_changed_is_remembered_exactly(tiny: DreamModel, kind: CacheKind) -> None:
     """Two steps over one canvas, the second from the cache: the same logits, to the rounding of fp32."""
     config = tiny.config
@@ -137,7 +148,7 @@ def test_what_has_not_changed_is_remembered_exactly(tiny: DreamModel, kind: Cach
     assert np.abs(second - full).max() <= 1e-5 * np.abs(full).max()
 
 
-@pytest.mark.parametrize("cache", ["prefix", "dual"])
+@pytest.mark.parametrize("cache", ["prefix", "dual", "auto"])
 def test_batches_and_holes_are_filled_with_a_cache(tiny: DreamModel, cache: CacheKind) -> None:
     """Padding changes nothing: each prompt gets in the batch what it gets alone."""
     prompts = ["Input:\n1000\n0002\n4003\n0000\nOutput:\n", "Hi", "Input: 15,44,79,50\nOutput: "]
@@ -172,7 +183,9 @@ def test_stopping_at_the_end_saves_the_passes_behind_it(tiny: DreamModel) -> Non
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_cache_brings_blocks_with_it() -> None:
+@pytest.mark.parametrize("options", [{"cache": "auto"}, {"suffix_window": 0}], ids=str)
+def test_a_cache_and_a_suffix_window_bring_blocks_with_them(options: dict[str, Any]) -> None:
+    assert GenerationConfig(**options).block_length == 32
     assert GenerationConfig(cache="dual").block_length == 32
     assert GenerationConfig(cache="dual", block_length=7).block_length == 7
     assert GenerationConfig().block_length is None

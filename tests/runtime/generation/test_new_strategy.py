@@ -18,6 +18,7 @@ from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.option import Real
 from dream_edge_runtime.generation.reveal import STRATEGIES, ParallelReveal, register
 from dream_edge_runtime.generation.sampling import Proposal
+from dream_edge_runtime.generation.schedule import Timestep
 from tools.site_files import tabulate_options
 
 
@@ -30,7 +31,7 @@ def strategy() -> Iterator[None]:
         help = "the X most certain tokens"
         source = "here"
 
-        def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+        def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
             return best_first[: int(self.value)]
 
     yield

@@ -38,6 +38,16 @@ def test_a_threshold_makes_steps_and_order_parts_of_the_fast_preset() -> None:
     assert settled(**named) == CHECKPOINT.replace(**{**FAST, **named})
 
 
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "exact"])
+def test_a_preset_of_a_block_causal_model_leaves_out_what_saves_in_full_attention(name: str) -> None:
+    model = dream_edge.load("tiny-blocks", threads=1)
+    assert model.generate("What sound does the dog make?", preset=name).text == "A dog barks."
+    found = resolve(GenerationConfig(), None, {"preset": name}, block_causal=True)[0]
+    assert all(getattr(found, each) == getattr(GenerationConfig(), each) for each in SAVING)
+    asked = resolve(GenerationConfig(), None, {"preset": name, "block_length": 4}, block_causal=True)[0]
+    assert asked.block_length == 4
+
+
 def test_exact_is_what_the_checkpoint_says() -> None:
     assert settled(exact=True) == CHECKPOINT
     assert settled(exact=True, steps=9) == CHECKPOINT.replace(steps=9)
@@ -52,7 +62,8 @@ def test_exact_contradicts_whatever_saves(name: str) -> None:
 
 def test_presets_go_by_name() -> None:
     assert settled(preset="exact") == settled(exact=True)
-    assert settled(preset="fast", steps=9) == CHECKPOINT.replace(**FAST, steps=9)
+    for name in ("careful", "fast", "streaming", "turbo"):
+        assert settled(preset=name, steps=9) == CHECKPOINT.replace(**PRESETS[name].settings, steps=9)
     for named in ({"preset": "slow"}, {"preset": "fast", "exact": True}, {"preset": "exact", "threshold": 0.5}):
         with pytest.raises(InvalidOption, match=r"fast|exact"):
             settled(**named)

@@ -24,6 +24,7 @@ from support.networks import FakeNetwork, random_network, tiny_vocabulary
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "threshold": (0.05, 0.5, 0.9, 1.0),
+    "falling_threshold": (0.05, 0.5, 0.9, 1.0),
     "factor": (0.1, 1.0, 3.0, 40.0),
     "entropy_bound": (0.0, 0.1, 1.0, 20.0),
     "low_confidence": (0.05, 0.5, 0.9, 1.0),
@@ -31,6 +32,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
 }
 RULES: dict[str, Callable[[float], parallel.Rule]] = {
     "threshold": parallel.threshold,
+    "falling_threshold": parallel.falling_threshold,
     "factor": parallel.factor,
     "entropy_bound": parallel.entropy_bound,
     "low_confidence": parallel.low_confidence,

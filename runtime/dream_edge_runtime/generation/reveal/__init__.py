@@ -46,9 +46,9 @@ class ParallelReveal:
     network's own, whatever the temperature and the filters. A token that is sure but not yet its turn waits: filters
     make many confidences equal, the leftmost of equal ones is first, and on some tasks that order is what solves them.
 
-    Where the first is not sure it is guessed, as the official loop does. But nothing is guessed where some of what was
-    attended to came from an earlier pass: none is revealed, and the step is made again with everything computed. This
-    is ours: a guess from stale keys and values is often wrong (docs/decoding.md). The last step reveals what is left.
+    Where the first is not sure it is guessed, as the official loop does. But nothing is guessed from rows that are not
+    fresh, which an "auto" cache gives: none is revealed, and the step is made again with everything computed. This is
+    ours: a guess from stale keys and values is often wrong (docs/decoding.md). The last step reveals what is left.
 
     To add a strategy, derive from this, fill in the class attributes, say in `select` what is revealed, and `register`
     it by a name: it is then a value of the option `reveal` wherever options are given.
@@ -75,10 +75,10 @@ class ParallelReveal:
         best_first = self.ranking.best_first(proposal, positions, draws)
         if timestep.last:
             return best_first
-        sure = self.select(best_first, proposal.judged or proposal)
+        sure = self.select(best_first, proposal.judged or proposal, timestep)
         return sure if sure.size or not rows.fresh else best_first[:1]
 
-    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+    def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
         """Return the first of the indices `best_first` [asked], as many as are sure; it may be none."""
         raise NotImplementedError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,9 +27,32 @@ class ConfidenceThreshold(ParallelReveal):
     help = "tokens while each is at least X probable"
     source = "Fast-dLLM, arXiv 2505.22618"
 
-    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
-        enough = judged.probability[best_first] >= self.value
-        return best_first[: int(np.logical_and.accumulate(enough).sum())]
+    def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
+        return take_sure(best_first, judged, self.value)
+
+
+def take_sure(best_first: IntArray, judged: Proposal, threshold: float) -> IntArray:
+    """The first of the indices `best_first` [asked], as long as each token is at least `threshold` probable."""
+    enough = judged.probability[best_first] >= threshold
+    return best_first[: int(np.logical_and.accumulate(enough).sum())]
+
+
+@register("falling_threshold")
+class FallingThreshold(ParallelReveal):
+    """A threshold that falls from `value` by three tenths of it as the masks of the block become fewer.
+
+    Xiao et al., "Streaming-dLLM" (arXiv 2601.17917), section 3.3, with the alpha of its evaluation on Dream. (Its
+    program counts the masks that are seen after the block too, and so falls half as far.)
+    """
+
+    within = Real(0, 1, open_low=True)
+    default = 0.9
+    help = "as threshold, which falls from X to 0.7 X as the masks of the block become fewer"
+    source = "Streaming-dLLM, arXiv 2601.17917"
+    alpha: ClassVar[float] = 0.3
+
+    def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
+        return take_sure(best_first, judged, self.value * (1 - self.alpha * (1 - timestep.left)))
 
 
 @register("factor")
@@ -44,7 +68,7 @@ class ConfidenceFactor(ParallelReveal):
     help = "n tokens while (n + 1)(1 - the least probability among them) is below X"
     source = "Fast-dLLM, arXiv 2505.22618"
 
-    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+    def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
         lowest = np.minimum.accumulate(judged.probability[best_first].astype(np.float64))
         doubt = (np.arange(len(lowest)) + 2) * (1 - lowest)
         return best_first[: int((doubt < self.value).sum())]
@@ -64,7 +88,7 @@ class EntropyBound(ParallelReveal):
     help = "n tokens while their entropies, without the largest, sum to at most X nats"
     source = "EB-sampler, arXiv 2505.24857"
 
-    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+    def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
         entropy = np.maximum(-judged.neg_entropy[best_first].astype(np.float64), 0)
         excess = np.cumsum(entropy) - np.maximum.accumulate(entropy)
         return best_first[: int((excess <= self.value).sum()) if entropy[0] <= self.value else 0]
