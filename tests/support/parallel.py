@@ -115,7 +115,7 @@ def low_confidence(least: float) -> Rule:
 def count(most: float) -> Rule:
     """As many as it says, the best ones."""
 
-    def rule(best_first: list[Candidate], _progress: float, _steps: int) -> list[Candidate]:
+    def rule(best_first: list[Candidate], _left: float) -> list[Candidate]:
         return best_first[: int(most)]
 
     return rule

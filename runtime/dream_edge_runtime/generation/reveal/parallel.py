@@ -134,7 +134,7 @@ class Count(ParallelReveal):
     source = "ParallelBench, arXiv 2510.04767"
     as_published = True
 
-    def select(self, best_first: IntArray, judged: Proposal) -> IntArray:
+    def select(self, best_first: IntArray, judged: Proposal, timestep: Timestep) -> IntArray:
         return best_first[: int(self.value)]
 
 
