@@ -1,15 +1,18 @@
 """The same weights in this package, in llama.cpp and in PyTorch, measured in turns and printed as one table.
 
-    python benchmarks/peers.py                        # 4 layers of Dream 7B's geometry
-    python benchmarks/peers.py --layers 2 4           # and what a line through both says about all 28
-    python benchmarks/peers.py --layers 28 --clean    # all of it: 45 GB of disk while it runs
+    python benchmarks/peers.py                          # 7B and 0.5B, on this processor and with AVX2 alone
+    python benchmarks/peers.py --sizes 7b --layers 4    # a slice, where 45 GB of disk or 18 GB of memory are too much
+    python benchmarks/peers.py --seconds 90             # so much at a time; call it until it prints the tables
 
 Needs the extras cpu, export and dev, CMake and a C++ compiler: llama.cpp comes as the source distribution of
-llama-cpp-python and is built here, once, for this processor. The weights are random (tools/synthesize.py), so a text
-says nothing about how many passes a trained model needs: it is timed at one token per pass, and computed for other
-paces (--tokens-per-pass). llama.cpp and PyTorch have no cache for this model, and each of their passes is the same: a
-few are run and the rest is counted; so are ours without a cache, while a text with a cache is run whole. Loading is not
-in it.
+llama-cpp-python and is built here, once for this processor and once for AVX2 alone. Everyone takes turns, a process
+each, and medians over the rounds count; what has been measured stays in WORK/measured.jsonl.
+
+The weights are random (tools/synthesize.py), so a text says nothing about how many passes a trained model needs. What a
+text takes is reckoned: passes measured here, times how many a trained model was published to need (--tokens-per-pass),
+each over as many positions as the decoding computes (--mix: what benchmarks/decoding.py has counted). llama.cpp and
+PyTorch have no cache for this model, and each of their steps is the same: one token a step, as llama.cpp's manual has
+it. Loading is not in it.
 """
 
 from __future__ import annotations

@@ -1,26 +1,29 @@
-"""What is measured of a program, put together over rounds, and taken further: to more layers, to fewer passes."""
+"""What is measured of a program, put together over rounds, and what a text takes by it."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 Figures = dict[str, float]
 """Name → seconds or bytes."""
 
 LOAD, MEMORY, FILE = "load", "memory", "file"
+STEP = "step"
+"""One step of a text in a program that computes everything at every step, sampling included."""
 TEXT = "text"
-"""A text at one token per pass, in the program's fastest way."""
-UNCACHED_TEXT = "text without cache"
 
 
 def pass_over(tokens: int) -> str:
+    """All of so many positions computed and projected onto the vocabulary."""
     return f"pass over {tokens}"
 
 
-def text_at(tokens_per_pass: float) -> str:
-    return f"text at {tokens_per_pass:g} tokens per pass"
+def part_of(positions: int, canvas: int) -> str:
+    """So many positions of a text computed; the keys and values of the others are remembered."""
+    return f"{positions} of {canvas}"
 
 
 @dataclass(frozen=True)
@@ -52,47 +55,60 @@ class Samples:
         }
 
 
-def extrapolated(measured: Mapping[int, Figures], layers: int) -> Figures:
-    """Figures at `layers` layers from those at two counts: what is fixed, and what each layer adds.
+@dataclass(frozen=True)
+class Text:
+    """A text, and how it is decoded: the passes are those of a program that reveals what is sure, as published."""
+
+    prompt: int
+    new: int
+    block: int
+    """Positions that are projected onto the vocabulary in a pass that computes everything."""
+    tokens_per_pass: float
+    mix: Mapping[int, float]
+    """Positions computed in a pass → the share of the passes that compute so many. The shares make one."""
+
+    @property
+    def canvas(self) -> int:
+        return self.prompt + self.new
+
+    @property
+    def passes(self) -> float:
+        return self.new / self.tokens_per_pass
+
+    @property
+    def positions_per_pass(self) -> float:
+        return sum(positions * share for positions, share in self.mix.items())
+
+    def seconds(self, costs: Mapping[int, float]) -> float:
+        """All passes of the text, by what those over some counts of positions cost."""
+        return self.passes * sum(share * interpolate(costs, positions) for positions, share in self.mix.items())
+
+
+def interpolate(costs: Mapping[int, float], positions: float) -> float:
+    """Seconds of a pass over `positions`, on the straight line between the two measured counts around it.
+
+    Below the least count that was measured, a pass is taken to cost what that one does.
 
     Raises:
-        ValueError: not two counts.
+        ValueError: more positions than were measured.
     """
-    if len(measured) != 2:
-        raise ValueError("a line goes through two points")
-    (few, at_few), (many, at_many) = sorted(measured.items())
-    return {
-        name: low + (at_many[name] - low) * (layers - few) / (many - few)
-        for name, low in at_few.items()
-        if name in at_many
+    measured = sorted(costs.items())
+    if positions > measured[-1][0]:
+        raise ValueError(f"a pass over {positions} positions was not measured")
+    if positions <= measured[0][0]:
+        return measured[0][1]
+    (low, at_low), (high, at_high) = next(pair for pair in pairwise(measured) if pair[0][0] < positions <= pair[1][0])
+    return at_low + (at_high - at_low) * (positions - low) / (high - low)
+
+
+def with_text(figures: Figures, text: Text, steps: int) -> Figures:
+    """`figures` and what `text` takes: by the passes of its mix, or in `steps` equal steps."""
+    costs = {
+        count: figures[name] for count in range(text.canvas + 1) if (name := part_of(count, text.canvas)) in figures
     }
-
-
-def with_expected(figures: Figures, new: int, block: int, tokens_per_pass: list[float]) -> Figures:
-    """`figures` and the texts at other paces than one token per pass.
-
-    A program without a cache has no way to reveal more tokens in a pass by itself, so it stays at one.
-    """
-    expected = {}
-    for pace in tokens_per_pass:
-        if TEXT in figures:
-            seconds = figures[TEXT]
-            if UNCACHED_TEXT in figures:
-                seconds = cached_text(figures[UNCACHED_TEXT] / new, seconds, new, block, pace)
-            expected[text_at(pace)] = seconds
-    return figures | expected
-
-
-def cached_text(full: float, total: float, tokens: int, block: int, tokens_per_pass: float) -> float:
-    """Seconds for a text of `tokens` at another pace than the one token per pass at which it took `total`.
-
-    Each block begins with a `full` pass; the others are faster, and only of them there are fewer.
-    """
-    blocks = -(-tokens // block)
-    if tokens == blocks:
-        return total
-    cached = max(0.0, total - blocks * full) / (tokens - blocks)
-    return blocks * full + max(0.0, tokens / tokens_per_pass - blocks) * cached
+    if costs:
+        return figures | {TEXT: text.seconds(costs)}
+    return figures | {TEXT: steps * figures[STEP]} if STEP in figures else figures
 
 
 def ratios(theirs: Figures, ours: Figures) -> Figures:

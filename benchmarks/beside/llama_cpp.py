@@ -2,8 +2,8 @@
 
 What it does a step (examples/diffusion/diffusion.cpp): one batch of the whole canvas, every row projected, no cache;
 then it samples. Its fastest settings, used here: a canvas in one piece (-b, -ub and -c its length),
---diffusion-algorithm 0, which samples only what it reveals, and --diffusion-eps, whose schedule allows any number of
-steps.
+--diffusion-algorithm 0, which samples only what it reveals, --diffusion-eps, whose schedule allows any number of steps,
+and -lm none: its weights are memory of its own, as ours are, which the system cannot drop between two passes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,25 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .figures import Run
 
 SDIST = "llama-cpp-python==0.3.36"
 """Holds llama.cpp's own sources; the package index is where they are to be had without git."""
 
-SETTINGS = "-b -ub -c CANVAS --diffusion-algorithm 0 --diffusion-eps 0.001"
+SETTINGS = "-b -ub -c CANVAS -lm none --diffusion-algorithm 0 --diffusion-eps 0.001"
 QUANTIZATIONS = ("Q4_K_M", "Q8_0")
+Instructions = Literal["native", "avx2"]
+"""All that the processor offers, or AVX2 and nothing above it."""
+_REQUIRED: dict[Instructions, list[str]] = {
+    "native": ["CMAKE_BUILD_TYPE=Release", "GGML_NATIVE=ON"],
+    "avx2": [
+        "CMAKE_BUILD_TYPE=Release",
+        *(f"GGML_{name}=ON" for name in ("SSE42", "AVX", "AVX2", "FMA", "F16C", "BMI2")),
+        *(f"GGML_{name}=OFF" for name in ("NATIVE", "AVX512", "AVX512_VNNI", "AVX_VNNI")),
+    ],
+}
 _PROGRAMS = ("llama-diffusion-cli", "llama-quantize")
 _OFF = ("LLAMA_CURL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_SERVER", "LLAMA_BUILD_UI", "BUILD_SHARED_LIBS")
 _PROMPT = "Hello"  # what is not prompt is mask, and costs the same
@@ -46,14 +57,16 @@ class LlamaCpp:
     build: Path
 
     @classmethod
-    def obtain(cls, work: Path, sources: Path | None, build: Path | None) -> LlamaCpp:
+    def obtain(
+        cls, work: Path, sources: Path | None, build: Path | None, instructions: Instructions = "native"
+    ) -> LlamaCpp:
         """The program, downloaded and built under `work` unless it is there already."""
         sources = _sources(work, sources)
-        found = cls(sources, build or work / "llama.cpp-build")
+        found = cls(sources, build or work / f"llama.cpp-{instructions}")
         if not (found.build / "CMakeCache.txt").exists():
-            flags = ["CMAKE_BUILD_TYPE=Release", "GGML_NATIVE=ON", *(f"{name}=OFF" for name in _OFF)]
+            flags = [*_REQUIRED[instructions], *(f"{name}=OFF" for name in _OFF)]
             _call([_cmake(), "-S", sources, "-B", found.build, *(f"-D{flag}" for flag in flags)])
-        check_build((found.build / "CMakeCache.txt").read_text(errors="replace"))
+        check_build((found.build / "CMakeCache.txt").read_text(errors="replace"), instructions)
         if not all(found._program(name).exists() for name in _PROGRAMS):
             targets = [each for name in _PROGRAMS for each in ("--target", name)]
             _call([_cmake(), "--build", found.build, "--config", "Release", "-j", str(os.cpu_count()), *targets])
@@ -63,24 +76,30 @@ class LlamaCpp:
         return self.build / "bin" / (name + (".exe" if sys.platform == "win32" else ""))
 
     def write_ggufs(self, checkpoint: Path, directory: Path) -> dict[str, Path]:
-        """`checkpoint` in every quantization, by its name; what is there already stays."""
+        """`checkpoint` in every quantization, by its name; what is there already stays.
+
+        All is made from Q8_0, which spares the disk a copy in bf16: the speed is the same, what is said would not be.
+        """
         paths = {name: directory / f"{name.lower()}.gguf" for name in QUANTIZATIONS}
         missing = {name: path for name, path in paths.items() if not path.exists()}
         if not missing:
             return paths
-        whole, view = directory / "bf16.gguf", directory / "view"
+        view, eight = directory / "view", paths["Q8_0"]
         _view(checkpoint, view)
-        converter: list[str | Path] = [
-            sys.executable,
-            self.sources / "convert_hf_to_gguf.py",
-            view,
-            "--outtype",
-            "bf16",
-        ]
-        _call([*converter, "--outfile", whole], {"PYTHONPATH": str(self.sources / "gguf-py")})
+        if eight in missing.values():
+            partial = eight.with_suffix(".partial")
+            converter: list[str | Path] = [
+                sys.executable,
+                self.sources / "convert_hf_to_gguf.py",
+                view,
+                "--outtype",
+                "q8_0",
+            ]
+            _call([*converter, "--outfile", partial], {"PYTHONPATH": str(self.sources / "gguf-py")})
+            partial.rename(eight)
         for name, path in missing.items():
-            self.quantize(whole, path, name)
-        whole.unlink()
+            if path != eight:
+                self.quantize(eight, path, name, "--allow-requantize")
         shutil.rmtree(view)
         return paths
 
@@ -107,7 +126,7 @@ class LlamaCpp:
             size,
         ]
         command += ["-t", str(threads), "--diffusion-steps", str(steps), "--diffusion-eps", "0.001"]
-        command += ["--diffusion-algorithm", "0", "--seed", "1"]
+        command += ["--diffusion-algorithm", "0", "--seed", "1", "-lm", "none"]
         process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert process.stderr is not None
         log = process.stderr.read().decode(errors="replace")
@@ -138,11 +157,12 @@ def read_log(log: str, peak_memory: int) -> Run:
     return Run(load=marks[0], passes=[max(0.0, step - sampling) for step in steps], memory=peak_memory, steps=steps)
 
 
-def check_build(cache: str) -> None:
-    """Refuse a build that is slower than it could be."""
-    for wanted in ("CMAKE_BUILD_TYPE:STRING=Release", "GGML_NATIVE:BOOL=ON"):
-        if wanted not in cache.splitlines():
-            raise LlamaCppFailed("this build of llama.cpp is not a fast one", f"CMakeCache.txt lacks {wanted}")
+def check_build(cache: str, instructions: Instructions = "native") -> None:
+    """Refuse a build that is slower than it could be, or for another kind of processor."""
+    lines = [re.sub(":[A-Z]+=", "=", line) for line in cache.splitlines()]
+    for wanted in _REQUIRED[instructions]:
+        if wanted not in lines:
+            raise LlamaCppFailed(f"this build of llama.cpp is not a fast one ({instructions})", f"it lacks {wanted}")
 
 
 def _sources(work: Path, given: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""The programs that are compared, each behind the same two questions: how long is a pass, how long is a text."""
+"""The programs that are compared, each behind the same two questions: what full passes cost, what those of a text."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from .figures import TEXT, UNCACHED_TEXT, Figures, Run
+from .figures import LOAD, MEMORY, STEP, Figures, Text, part_of, pass_over
 from .llama_cpp import LlamaCpp
 
 _CHILD = Path(__file__).with_name("child.py")
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is generated: one token a pass."""
-
-    prompt: int
-    new: int
-    block: int
-    steps: int
-    """How many passes are run where all passes are the same; the rest is counted, not run."""
+_AVX2 = Path(__file__).parents[2] / "tools" / "machines" / "avx2.py"
+INSTRUCTIONS = ("native", "avx2")
+"""What the processor offers, or AVX2 alone."""
 
 
 class Subject(Protocol):
@@ -37,12 +30,12 @@ class Subject(Protocol):
         """The weights."""
         ...
 
-    def passes(self, canvas: int, count: int) -> Run:
-        """`count` full passes that project every row, after one that does not count."""
+    def passes(self, canvases: Sequence[int], count: int) -> Figures:
+        """Full passes that project every row: the median of `count`, after one that does not count."""
         ...
 
-    def text(self, text: Text) -> Figures:
-        """Seconds for a text, without loading."""
+    def text(self, text: Text, parts: Sequence[int], count: int) -> Figures:
+        """The passes of a text, or one of the equal steps that make it."""
         ...
 
 
@@ -54,23 +47,26 @@ class Ours:
     cache: Path
     """Where int8 copies go."""
     as_int8: bool = False
+    avx2: Path | None = None
+    """Where the ONNX Runtime lies that takes the processor for one of AVX2 alone; made there when it is not."""
 
-    def passes(self, canvas: int, count: int) -> Run:
-        return _run(self._child("--canvas", canvas, "--passes", count))
+    def passes(self, canvases: Sequence[int], count: int) -> Figures:
+        return _figures(self._child("--canvas", *canvases, "--passes", count))
 
-    def text(self, text: Text) -> Figures:
-        asked = ("--prompt", text.prompt, "--new", text.new, "--block", text.block)
-        uncached = self._child("--cache", "none", "--steps", text.steps + 1, *asked)  # the first step needs no pass
-        cached = self._child("--cache", "dual", *asked)
-        return {UNCACHED_TEXT: uncached["seconds"] / uncached["made"] * text.new, TEXT: cached["seconds"]}
+    def text(self, text: Text, parts: Sequence[int], count: int) -> Figures:
+        asked = ("--text", text.canvas, "--rows", text.block, "--passes", count, "--parts", *parts)
+        return _figures(self._child(*asked), text.canvas)
 
     def prepare(self) -> None:
         """Load once, so that an int8 copy is there."""
-        self._child()
+        if not self.cache.exists():
+            self._child()
 
     def _child(self, *arguments: object) -> Any:
         as_int8 = ["--as-int8"] if self.as_int8 else []
-        return _child(self.path, "--threads", self.threads, *as_int8, *arguments, cache=self.cache)
+        before = [sys.executable, _AVX2, self.avx2, "--"] if self.avx2 else []
+        given = (self.path, "--threads", self.threads, *as_int8, *arguments)
+        return _child(*given, before=before, environment={"XDG_CACHE_HOME": str(self.cache.resolve())})
 
 
 @dataclass(frozen=True)
@@ -79,17 +75,18 @@ class PyTorch:
     path: Path
     threads: int
     dtype: str
+    avx2: bool = False
 
-    def passes(self, canvas: int, count: int) -> Run:
-        return _run(self._child(canvas, count))
+    def passes(self, canvases: Sequence[int], count: int) -> Figures:
+        return _figures(self._child(canvases, count))
 
-    def text(self, text: Text) -> Figures:
-        (seconds,) = self._child(text.prompt + text.new, min(2, text.steps))["passes"]
-        return {TEXT: seconds * text.new}
+    def text(self, text: Text, parts: Sequence[int], count: int) -> Figures:  # it has no cache
+        return {STEP: self._child([text.canvas], count)["passes"][str(text.canvas)]}
 
-    def _child(self, canvas: int, count: int) -> Any:
-        asked = ("--dtype", self.dtype, "--canvas", canvas, "--passes", count)
-        return _child(self.path, "--threads", self.threads, *asked)
+    def _child(self, canvases: Sequence[int], count: int) -> Any:
+        asked = ("--dtype", self.dtype, "--passes", count, "--canvas", *canvases)
+        narrow = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+        return _child(self.path, "--threads", self.threads, *asked, environment=narrow if self.avx2 else {})
 
 
 @dataclass(frozen=True)
@@ -99,24 +96,27 @@ class Theirs:
     threads: int
     program: LlamaCpp
 
-    def passes(self, canvas: int, count: int) -> Run:
-        return self.program.run(self.path, canvas, count + 1, self.threads)
+    def passes(self, canvases: Sequence[int], count: int) -> Figures:
+        runs = {canvas: self.program.run(self.path, canvas, count + 1, self.threads) for canvas in canvases}
+        found = {pass_over(canvas): statistics.median(run.passes) for canvas, run in runs.items()}
+        loads, memory = [run.load for run in runs.values()], max(run.memory for run in runs.values())
+        return found | {LOAD: statistics.median(loads), MEMORY: memory}
 
-    def text(self, text: Text) -> Figures:
-        run = self.program.run(self.path, text.prompt + text.new, text.steps + 1, self.threads)
-        return {TEXT: statistics.median(run.steps) * text.new}
-
-
-def _run(found: Any) -> Run:
-    return Run(load=found["load"], passes=found["passes"], memory=found["memory"])
+    def text(self, text: Text, parts: Sequence[int], count: int) -> Figures:  # it has no cache
+        return {STEP: statistics.median(self.program.run(self.path, text.canvas, count + 1, self.threads).steps)}
 
 
-def _child(*arguments: object, cache: Path | None = None) -> Any:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    if cache:
-        environment["XDG_CACHE_HOME"] = str(cache.resolve())
-    command = [sys.executable, str(_CHILD), *map(str, arguments)]
-    run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+def _figures(found: Any, text: int = 0) -> Figures:
+    """Of what a child printed."""
+    named = {pass_over(int(canvas)): seconds for canvas, seconds in found["passes"].items()}
+    named |= {part_of(int(positions), text): seconds for positions, seconds in found.get("parts", {}).items()}
+    return named | {LOAD: found["load"], MEMORY: found["memory"]}
+
+
+def _child(*arguments: object, before: Sequence[object] = (), environment: dict[str, str] | None = None) -> Any:
+    command = [*map(str, before), sys.executable, str(_CHILD), *map(str, arguments)]
+    inherited = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})}
+    run = subprocess.run(command, env=inherited, stdout=subprocess.PIPE, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"{' '.join(command)} failed ({run.returncode})")
     return json.loads(run.stdout)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .figures import FILE, LOAD, MEMORY, TEXT, UNCACHED_TEXT, Figures, pass_over, ratios, text_at
+from .figures import FILE, LOAD, MEMORY, STEP, TEXT, Figures, part_of, pass_over, ratios
 
 PAIRS = (
     ("llama.cpp Q8_0", "int8"),
     ("llama.cpp Q4_K_M", "int4"),
     ("llama.cpp Q4_K_M", "int4 --as-int8"),
     ("llama.cpp Q4_K_M", "int8"),
-    ("PyTorch fp32", "int8"),
     ("PyTorch bf16", "int8"),
 )
 
 
-def columns(tokens: Sequence[int], tokens_per_pass: Sequence[float]) -> dict[str, tuple[str, float]]:
+def columns(tokens: Sequence[int], parts: Sequence[int], canvas: int) -> dict[str, tuple[str, float]]:
     """Name of a figure → its heading, and how many of its units are one."""
     found = {pass_over(count): (f"ms, {count}", 1000.0) for count in tokens}
-    found |= {UNCACHED_TEXT: ("text uncached, s", 1.0), TEXT: ("text, s", 1.0)}
-    found |= {text_at(pace): (f"at {pace:g} a pass, s", 1.0) for pace in tokens_per_pass if pace != 1}
+    found |= {part_of(count, canvas): (f"ms, {count} of {canvas}", 1000.0) for count in sorted({*parts, canvas})}
+    found |= {STEP: (f"ms, step of {canvas}", 1000.0), TEXT: ("text, s", 1.0)}
     return found | {LOAD: ("load, s", 1.0), MEMORY: ("peak, GB", 1e-9), FILE: ("files, GB", 1e-9)}
 
 
