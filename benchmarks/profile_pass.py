@@ -6,7 +6,7 @@
 The second form takes published models by name, as `benchmarks/scale.py` does: weights of noise, with `--layers` a
 slice. 32+256 is a block of 32 tokens against 256 cached ones; `--rows` of the tokens are projected onto the vocabulary,
 as in an answer. Times are the shortest of several passes, those of operators by ONNX Runtime's profiler, the whole
-without it.
+without it. With `--threads 1` the whole is processor time, which other programs do not lengthen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -85,12 +85,12 @@ def prepare_pass(network: OnnxNetwork, active: int, cached: int, rows: int) -> R
     return run
 
 
-def time_runs(run: Run, repeats: int) -> float:
-    times = []
+def time_runs(run: Run, repeats: int, threads: int | None) -> float:
+    times, clock = [], process_time if threads == 1 else perf_counter
     for _ in range(repeats):
-        start = perf_counter()
+        start = clock()
         run()
-        times.append(perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
 
 
@@ -121,10 +121,10 @@ def account(artifact: Path, name: str, given: argparse.Namespace) -> dict[str, A
     active, cached = (int(count) for count in f"{name}+0".split("+")[:2])
     opened = Artifact.open(artifact)
     network = OnnxNetwork(opened, threads=given.threads, memory_check=False, self_check=False)
-    whole = time_runs(prepare_pass(network, active, cached, given.rows), given.repeats)
+    whole = time_runs(prepare_pass(network, active, cached, given.rows), given.repeats, given.threads)
     del network
     profiled = ProfiledNetwork(opened, threads=given.threads, memory_check=False, self_check=False)
-    time_runs(prepare_pass(profiled, active, cached, given.rows), given.repeats)
+    time_runs(prepare_pass(profiled, active, cached, given.rows), given.repeats, given.threads)
     parts, operators = sort_operators(profiled.end(), given.repeats)
     parts[OUTSIDE] = whole - sum(parts.values())
     shapes = matrix_shapes(opened.manifest.config)
