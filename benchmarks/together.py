@@ -1,5 +1,6 @@
-"""What it saves to make several texts at once: a batch in this process, and clients of a server.
+"""What it saves to make several texts at once: single passes, a batch in this process, and clients of a server.
 
+    python benchmarks/together.py passes ARTIFACT [--texts 8] [--cached 200] [--rounds 3] [--threads N]
     python benchmarks/together.py batch ARTIFACT [--texts 8] [--tokens 64] [--pass-tokens 2] [--threads N]
     python benchmarks/together.py server ARTIFACT [--clients 8] [--requests 32] [--tokens 32] [--threads N]
 
@@ -17,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,7 @@ import numpy as np
 
 import dream_edge
 from dream_edge_runtime.host import describe_machine
+from dream_edge_runtime.inference.together import PassRequest, forward_group
 
 WORDS = "the old man saw a dog near his red house while two boys were singing in the garden after lunch".split()
 
@@ -49,6 +51,32 @@ def write_prompt(index: int) -> str:
 def describe(tokens: int, pass_tokens: int) -> dict[str, Any]:
     steps = max(1, tokens // pass_tokens)
     return {"steps": steps, "algorithm": "maskgit_plus", "cache": "dual", "block_length": min(32, tokens)}
+
+
+def measure_passes(given: argparse.Namespace) -> None:
+    """Cached passes of some positions, over each text by itself and over all of them."""
+    network: Any = dream_edge.load(given.artifact, threads=given.threads).network
+    rng, cached = np.random.default_rng(0), given.cached
+
+    def ask(active: int, before: int, **past: Any) -> PassRequest:
+        ids, mask = rng.integers(1000, size=active), np.ones((1, before + active), np.bool_)
+        return PassRequest(ids, np.arange(before, before + active), mask, np.arange(0, active, 4), 0.0, **past)
+
+    (rows,) = forward_group(network, [ask(cached, 0, keep=True)], None)
+    print(f"{given.artifact}; {describe_machine()}\n\n| positions | one | {given.texts} | faster |\n|---|---|---|---|")
+    for active in (1, 4, 8, 16, 33):
+        requests = [ask(active, cached, past=rows.key_values) for _ in range(given.texts)]
+        alone, joined = (
+            min(seconds(lambda: forward_group(network, asked, None)) for _ in range(given.rounds + 1))  # noqa: B023
+            for asked in (requests[:1], requests)
+        )
+        print(f"| {active} | {1000 * alone:.1f} ms | {1000 * joined:.1f} ms | {given.texts * alone / joined:.2f} × |")
+
+
+def seconds(act: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
 
 
 def measure_batch(given: argparse.Namespace) -> None:
@@ -137,17 +165,18 @@ def show(given: argparse.Namespace, found: dict[str, list[float]], texts: dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("batch", "server"))
+    parser.add_argument("what", choices=("passes", "batch", "server"))
     parser.add_argument("artifact", help='directory of an artifact, or "tiny"')
     parser.add_argument("--texts", type=int, default=8, help="of a batch")
     parser.add_argument("--clients", type=int, default=8, help="of the server, at once")
     parser.add_argument("--requests", type=int, default=32, help="to the server, of all clients together")
     parser.add_argument("--tokens", type=int, default=64, help="new ones of each text")
     parser.add_argument("--pass-tokens", type=int, default=2, help="revealed in a pass")
+    parser.add_argument("--cached", type=int, default=200, help="positions before those of a single pass")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    (measure_batch if given.what == "batch" else measure_server)(given)
+    {"passes": measure_passes, "batch": measure_batch, "server": measure_server}[given.what](given)
 
 
 if __name__ == "__main__":
