@@ -147,12 +147,12 @@ def find_answers(
 
 
 def _ask(model: DreamModel, task: Task, setting: Setting, questions: Sequence[Question]) -> list[Answer]:
-    options, prompts = setting.options(model), [list(question.prompt) for question in questions]
+    config, prompts = setting.settle(model), [list(question.prompt) for question in questions]
     forms = [question.form for question in questions if question.form is not None]
     if forms:
-        results = fill_forms(model, prompts, forms, options)
+        results = fill_forms(model, prompts, forms, config)
     else:
-        results = complete(model, prompts, task.new_tokens, options | {"stop": questions[0].stop})
+        results = complete(model, prompts, task.new_tokens, {"config": config, "stop": questions[0].stop})
     return [Answer(result.text, result.passes, result.new_tokens) for result in results]
 
 

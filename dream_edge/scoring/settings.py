@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dream_edge_runtime.errors import InvalidOption
 from dream_edge_runtime.generation.config import ORIGIN, GenerationConfig
@@ -47,32 +47,29 @@ class Setting:
             raise InvalidOption("settings", text, requirement) from None
         return cls(text, reveal)
 
-    def options(self, model: DreamModel) -> dict[str, Any]:
-        """Keywords of `DreamModel.generate`. A checkpoint that reveals at random (`origin`) gets the order of Dream's
-        own evaluations instead, but for its presets."""
-        if self.reveal is None:
-            return {"preset": self.name, "temperature": 0.0, "seed": 0}
-        order = model.defaults.algorithm
-        config = model.defaults.replace(
-            algorithm=OFFICIAL["algorithm"] if order == ORIGIN else order,
-            temperature=0.0,
-            threshold=None,
-            reveal=self.reveal,
-            cache="none",
-            steps=None,
-            stop_at_end=True,
-            seed=0,
-        )
-        return {"config": config}
-
     def settle(self, model: DreamModel) -> GenerationConfig:
-        """All that these options mean to `model`.
+        """What this means to `model`. A checkpoint that reveals at random (`origin`) gets the order of Dream's own
+        evaluations instead, but for its presets.
 
         Raises:
-            InvalidOption: they do not go with it.
+            InvalidOption: it does not go with the model.
         """
-        options = self.options(model)
-        config, _ = resolve(model.defaults, options.pop("config", None), options)
+        if self.reveal is None:
+            block_causal = model.config.causal_block is not None
+            greedy = {"preset": self.name, "temperature": 0.0, "seed": 0}
+            config, _ = resolve(model.defaults, None, greedy, block_causal=block_causal)
+        else:
+            order = model.defaults.algorithm
+            config = model.defaults.replace(
+                algorithm=OFFICIAL["algorithm"] if order == ORIGIN else order,
+                temperature=0.0,
+                threshold=None,
+                reveal=self.reveal,
+                cache="none",
+                steps=None,
+                stop_at_end=True,
+                seed=0,
+            )
         check_attention(config, model.config)
         return config
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dream_edge_runtime.generation.canvas import Draft
+from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.denoising import DenoisingRun
 from dream_edge_runtime.generation.denoising import Task as Denoised
-from dream_edge_runtime.generation.options import resolve
+from dream_edge_runtime.generation.options import RunOptions
 from dream_edge_runtime.generation.results import CanvasReader, Generation, gather_given
-from dream_edge_runtime.generation.strategies import check_attention
 from dream_edge_runtime.text.chat import Message, chat_ids
 from dream_edge_runtime.text.tokenizer import AlignedText, Tokenizer
 
@@ -68,17 +68,15 @@ class Form:
 
 
 def fill_forms(
-    model: DreamModel, prompts: Sequence[Sequence[int]], forms: Sequence[Form], options: dict[str, Any]
+    model: DreamModel, prompts: Sequence[Sequence[int]], forms: Sequence[Form], config: GenerationConfig
 ) -> list[Generation]:
     """The `forms` filled in after their `prompts`, in one batch; texts are those of the answers."""
-    settled, run_options = resolve(model.defaults, options.pop("config", None), options)
-    check_attention(settled, model.config)
     tasks = []
     for prompt, form in zip(prompts, forms, strict=True):
         laid = [part if isinstance(part, int) else part.ids for part in form.parts]
         draft = Draft.of([prompt, *laid], model.config.mask_token_id)
         tasks.append(Denoised(draft, CanvasReader(model.tokenizer, len(prompt), given=gather_given(form.parts))))
-    run = DenoisingRun(model.network, tasks, settled, replace(run_options, store=model.prefixes))
+    run = DenoisingRun(model.network, tasks, config, RunOptions(store=model.prefixes))
     for _ in run:
         pass
     return [run.generation(row) for row in range(len(tasks))]

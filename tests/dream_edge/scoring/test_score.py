@@ -232,10 +232,10 @@ def test_bad_values_are_refused_before_the_model_is_looked_for(options: dict[str
 def test_a_setting_that_does_not_go_with_the_model_is_refused_before_the_first_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(PRESETS, "suffix", replace(PRESETS[DEFAULT_PRESET], settings={"suffix_window": 4}))
+    monkeypatch.setitem(PRESETS, "aligned", replace(PRESETS[DEFAULT_PRESET], settings={"align": "answer"}))
     seen: list[Progress] = []
-    with pytest.raises(InvalidOption, match="suffix_window"):
-        dream_edge.score("tiny-blocks", settings=["2", "suffix"], threads=1, progress=seen.append)
+    with pytest.raises(InvalidOption, match="align"):
+        dream_edge.score("tiny", settings=["2", "aligned"], threads=1, progress=seen.append)
     assert not [each for each in seen if each.unit == "texts"]
 
 
