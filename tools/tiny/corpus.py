@@ -17,7 +17,7 @@ from dream_edge.tasks import countdown, sudoku
 from dream_edge.tasks.task import Generator
 from dream_edge_runtime.format.model_config import ModelConfig
 from tools.tiny import lexicon, questions, sentences
-from tools.tiny.long_tasks import BEGINNINGS, LONG_TASKS
+from tools.tiny.long_tasks import LONG_TASKS
 from tools.tiny.tokenizer import END
 
 IntArray = NDArray[np.int64]
@@ -82,7 +82,6 @@ class Corpus:
             "sentences": self.sentences,
             "questions": self.questions,
             **{task.name: partial(self.long, task.generate) for task in LONG_TASKS},
-            **{name: partial(self.long, generate) for name, generate in BEGINNINGS.items()},
         }
 
     def long(self, generate: Generator, rng: np.random.Generator, tokens: int) -> list[Batch]:
@@ -93,7 +92,7 @@ class Corpus:
         cases.sort(key=lambda case: len(case.prompt + case.answer))
         middle = len(cases) // 2
         layouts = [
-            self.layout([(case.prompt, case.answer) for case in half], _room(rng, usual=16, most=150))
+            self.layout([(case.prompt, case.answer) for case in half], _room(rng, usual=16, most=140))
             for half in (cases[:middle], cases[middle:])
         ]
         return [self.batch(rng, layout, self.next_lines) for layout in layouts]

@@ -1,194 +1,159 @@
-"""Three tasks in the words of the tiny Dream's world with answers of 100 to 250 tokens, whose lines need earlier ones.
+"""Three tasks in the words of the tiny Dream's world with answers of 100 to 150 tokens, whose lines need one another.
 
-Chains: each letter is worked out from one before it. Sorting: each line compares a thing with the next larger one.
-Stories: what happened is told in the order of the months, no verb and no adjective twice, and then looked back upon.
+Chains: running totals, each worked out from the one before. Grids: six Sudokus in one answer. Stories: seven sentences
+to complete, in which no verb, no adjective and no thing is told twice.
+
+A line of an answer is as long as that of its prompt, so that a tiny network soon learns where to look.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from dream_edge.tasks.task import Case, Generator, Task
+from dream_edge.tasks import sudoku
+from dream_edge.tasks.task import Case, Task
 from tools.tiny import lexicon
 from tools.tiny.facts import MONTHS
 from tools.tiny.holdout import text_held_out
 
 NEW_TOKENS = 256
-LARGEST_VALUE = 20
-REACH = 4
-"""How many letters back a letter of a chain may refer."""
-THINGS = tuple(noun.singular for noun in (*lexicon.ANIMALS, *lexicon.THINGS, *lexicon.PEOPLE))
+STEPS, LARGEST_TOTAL = 48, 9
+GRIDS = 6
+SENTENCES = len(lexicon.TRANSITIVE)
 VERBS = tuple(verb.past for verb in lexicon.TRANSITIVE)
 ADJECTIVES = lexicon.SHAPES + lexicon.COLORS
+THINGS = tuple(noun.singular for noun in lexicon.THINGS)
+ASKED = "In {} {} does some what it near the {}, because who liked it."
+TOLD = "In {} {} {} {} {} {} near the {}, because {} liked it."
 
-_DEFINITION = re.compile(r"([a-z]):(?:(\d+)|([a-z])([-+])(\d))")
-_SENTENCE = re.compile(
-    r"In (\w+) (\w+) (\w+) (an?) (\w+) (\w+) near the (\w+), because (he|she) liked it\."
-)  # fmt: skip
+_ASKED, _TOLD = (re.compile(re.escape(line).replace(r"\{\}", r"(\w+)")) for line in (ASKED, TOLD))
+
+
+def _prompt(given: str) -> str:
+    return f"Input:\n{given}\nOutput:\n"
+
+
+def given(prompt: str) -> str:
+    """What a prompt asks about."""
+    return prompt.split("Input:\n")[-1].split("\nOutput:")[0]
 
 
 @dataclass(frozen=True)
 class _Generator:
-    """Draws cases by `draw`, of so many lines. What is given is held out in any order."""
+    """Draws cases by `draw`; what is given says whether a case is held out."""
 
-    draw: Callable[[np.random.Generator, int], Case]
-    sizes: range
+    draw: Callable[[np.random.Generator], Case]
 
     def __call__(self, rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Case]:
         cases: list[Case] = []
         while len(cases) < count:
-            case = self.draw(rng, self.sizes[int(rng.integers(len(self.sizes)))])
-            if text_held_out("\n".join(sorted(_given(case.prompt)))) == held_out:
+            case = self.draw(rng)
+            if text_held_out(given(case.prompt)) == held_out:
                 cases.append(case)
         return cases
 
 
-def _prompt(rng: np.random.Generator, lines: list[str]) -> str:
-    shuffled = "\n".join(lines[index] for index in rng.permutation(len(lines)))
-    return f"Input:\n{shuffled}\nOutput:\n"
-
-
-def _given(prompt: str) -> list[str]:
-    return prompt.split("Input:\n")[-1].split("\nOutput:")[0].split("\n")
-
-
-def draw_chain(rng: np.random.Generator, size: int) -> Case:
-    """`b:a+3` in the prompt becomes `b:a+3,4+3,b=7`, after `a:4,a=4`."""
-    names = [chr(ord("a") + index) for index in range(size)]
-    values = [int(rng.integers(LARGEST_VALUE + 1))]
-    given, worked = [f"a:{values[0]}"], [f"a:{values[0]},a={values[0]}"]
-    for index in range(1, size):
-        source = int(rng.integers(max(0, index - REACH), index))
-        change = int(rng.integers(1, 10))
-        results = {"+": values[source] + change, "-": values[source] - change}
-        possible = [sign for sign, result in results.items() if 0 <= result <= LARGEST_VALUE]
-        sign = possible[int(rng.integers(len(possible)))]
-        values.append(results[sign])
-        given.append(f"{names[index]}:{names[source]}{sign}{change}")
-        worked.append(f"{given[-1]},{values[source]}{sign}{change},{names[index]}={values[-1]}")
-    return Case(_prompt(rng, given), "\n".join(worked))
+def draw_chain(rng: np.random.Generator) -> Case:
+    """`+7`, `-2`, … become `=7`, `=5`, …: totals from 0 to 9."""
+    total, changes, totals = 0, [], []
+    for _ in range(STEPS):
+        possible = [change for change in range(-9, 10) if change and 0 <= total + change <= LARGEST_TOTAL]
+        changes.append(possible[int(rng.integers(len(possible)))])
+        total += changes[-1]
+        totals.append(total)
+    return Case(_prompt("\n".join(f"{change:+d}" for change in changes)), "\n".join(f"={total}" for total in totals))
 
 
 def solves_chain(prompt: str, text: str) -> bool:
-    """Whether every letter is worked out once, by its own definition, from a letter worked out before."""
-    definitions = {line[0]: line for line in _given(prompt)}
-    values: dict[str, int] = {}
-    for line in text.strip("\n").split("\n"):
-        definition, *rest = line.split(",")
-        match = _DEFINITION.fullmatch(definition)
-        if match is None or definitions.get(match[1]) != definition or match[1] in values:
-            return False
-        name, number, source, sign, change = match.groups()
-        if number is not None:
-            values[name], steps = int(number), []
-        elif source in values:
-            values[name] = values[source] + int(f"{sign}{change}")
-            steps = [f"{values[source]}{sign}{change}"]
-        else:
-            return False
-        if rest != [*steps, f"{name}={values[name]}"]:
-            return False
-    return values.keys() == definitions.keys()
+    """Whether each line is the sum of all changes so far."""
+    changes = [int(line) for line in given(prompt).split("\n")]
+    lines = text.strip("\n").split("\n")
+    right = [f"={sum(changes[: index + 1])}" for index in range(len(changes))]
+    return lines == right
 
 
-def draw_sorting(rng: np.random.Generator, size: int) -> Case:
-    """Numbers of two digits, each with a thing: `17 cat<23 owl`, then `23 owl<31 hat`."""
-    numbers = np.sort(rng.choice(np.arange(10, 100), size=size, replace=False)).tolist()
-    things = rng.choice(THINGS, size=size, replace=False).tolist()
-    items = [f"{number} {thing}" for number, thing in zip(numbers, things, strict=True)]
-    return Case(_prompt(rng, items), "\n".join(f"{small}<{large}" for small, large in pairwise(items)))
-
-
-def solves_sorting(prompt: str, text: str) -> bool:
-    """Whether the lines lead from the smallest item to the largest by way of all others."""
-    pairs = [line.split("<") for line in text.strip("\n").split("\n")]
-    if any(len(pair) != 2 for pair in pairs):
-        return False
-    told = [pairs[0][0], *(large for _, large in pairs)]
-    linked = all(before[1] == after[0] for before, after in pairwise(pairs))
-    return linked and told == sorted(_given(prompt), key=lambda item: int(item.split()[0]))
-
-
-def draw_story(rng: np.random.Generator, size: int) -> Case:
-    """Who had to do with what, where, in which month; told by the year, then backwards: who was after whom."""
-    months = [MONTHS[index] for index in np.sort(rng.choice(len(MONTHS), size=size, replace=False))]
-    names = rng.choice(lexicon.MEN + lexicon.WOMEN, size=size, replace=False).tolist()
-    things = rng.choice([noun.singular for noun in lexicon.THINGS], size=size, replace=False).tolist()
-    places = rng.choice([noun.singular for noun in lexicon.PLACES], size=size).tolist()
-    verbs = rng.choice(VERBS, size=size, replace=False).tolist()
-    adjectives = rng.choice(ADJECTIVES, size=size, replace=False).tolist()
-    given, told = [], []
-    for month, name, thing, place, verb, adjective in zip(
-        months, names, things, places, verbs, adjectives, strict=True
-    ):
-        given.append(f"In {month}: {name}, {thing}, {place}")
-        article = "an" if lexicon.article_fits("an", adjective) else "a"
-        pronoun = "he" if name in lexicon.MEN else "she"
-        told.append(
-            f"In {month} {name} {verb} {article} {adjective} {thing} near the {place}, because {pronoun} liked it."
+def generate_grids(rng: np.random.Generator, count: int, *, held_out: bool = False) -> list[Case]:
+    """Six Sudokus in each case, all of them held out or none."""
+    single = sudoku.generate(rng, GRIDS * count, held_out=held_out)
+    groups = [single[start : start + GRIDS] for start in range(0, len(single), GRIDS)]
+    return [
+        Case(
+            _prompt("\n\n".join(given(case.prompt) for case in group)),
+            "\n\n".join(case.answer for case in group),
         )
-    told += [f"{later} was after {earlier}." for earlier, later in list(pairwise(names))[::-1]]
-    return Case(_prompt(rng, given), "\n".join(told))
+        for group in groups
+    ]
+
+
+def solves_grids(prompt: str, text: str) -> bool:
+    """Whether each grid is completed, in the order in which they are given."""
+    asked, told = given(prompt).split("\n\n"), text.strip("\n").split("\n\n")
+    return len(asked) == len(told) and all(
+        sudoku.solves(_prompt(puzzle), grid) for puzzle, grid in zip(asked, told, strict=True)
+    )
+
+
+def draw_story(rng: np.random.Generator) -> Case:
+    """Who, when and where is given; what was done to what is free, but nothing twice."""
+    months = [MONTHS[index] for index in np.sort(rng.choice(len(MONTHS), size=SENTENCES, replace=False))]
+    names = rng.choice(lexicon.MEN + lexicon.WOMEN, size=SENTENCES, replace=False).tolist()
+    places = rng.choice([noun.singular for noun in lexicon.PLACES], size=SENTENCES).tolist()
+    verbs, adjectives, things = (
+        rng.choice(words, size=SENTENCES, replace=False).tolist() for words in (VERBS, ADJECTIVES, THINGS)
+    )
+    articles = ["an" if lexicon.article_fits("an", adjective) else "a" for adjective in adjectives]
+    pronouns = ["he" if name in lexicon.MEN else "she" for name in names]
+    asked = map(ASKED.format, months, names, places)
+    told = map(TOLD.format, months, names, verbs, articles, adjectives, things, places, pronouns)
+    return Case(_prompt("\n".join(asked)), "\n".join(told))
 
 
 def solves_story(prompt: str, text: str) -> bool:
-    """Whether every fact is told once, by the year, in right sentences, no verb or adjective twice, and looked back."""
-    facts = [re.findall(r"\w+", line)[1:] for line in _given(prompt)]
-    facts.sort(key=lambda fact: MONTHS.index(fact[0]))
-    lines = text.strip("\n").split("\n")
-    matches = [_SENTENCE.fullmatch(line) for line in lines[: len(facts)]]
-    verbs, adjectives = [], []
-    for match, (month, name, thing, place) in zip(matches, facts, strict=False):
-        if match is None:
+    """Whether each sentence is completed rightly, and no verb, adjective or thing comes twice."""
+    asked = [_ASKED.fullmatch(line) for line in given(prompt).split("\n")]
+    told = [_TOLD.fullmatch(line) for line in text.strip("\n").split("\n")]
+    if len(asked) != len(told):
+        return False
+    free: list[tuple[str, ...]] = []
+    for fact, sentence in zip(asked, told, strict=True):
+        if fact is None or sentence is None:
             return False
-        told_month, told_name, verb, article, adjective, told_thing, told_place, pronoun = match.groups()
-        if [told_month, told_name, told_thing, told_place] != [month, name, thing, place]:
+        month, name, verb, article, adjective, thing, place, pronoun = sentence.groups()
+        if (month, name, place) != fact.groups() or pronoun != ("he" if name in lexicon.MEN else "she"):
             return False
-        if (article == "an") != (adjective[0] in "aeiou") or (pronoun == "he") != (name in lexicon.MEN):
+        if verb not in VERBS or adjective not in ADJECTIVES or thing not in THINGS:
             return False
-        verbs.append(verb)
-        adjectives.append(adjective)
-    right = set(verbs) <= set(VERBS) and set(adjectives) <= set(ADJECTIVES)
-    once = len(facts) == len(set(verbs)) == len(set(adjectives))
-    names = [fact[1] for fact in facts]
-    back = [f"{later} was after {earlier}." for earlier, later in pairwise(names)][::-1]
-    return right and once and lines[len(facts) :] == back
+        if article != ("an" if adjective[0] in "aeiou" else "a"):
+            return False
+        free.append((verb, adjective, thing))
+    return all(len(set(words)) == len(told) for words in zip(*free, strict=True))
 
 
-CHAINS = Task(
-    name="chains",
-    instruction="Work out each letter from the letter that it names, in alphabetical order.",
-    new_tokens=NEW_TOKENS,
-    seed=11,
-    generate=_Generator(draw_chain, range(8, 17)),
-    solves=solves_chain,
-)
-SORTING = Task(
-    name="sorting",
-    instruction="Sort the items by their numbers; each line compares one with the next.",
-    new_tokens=NEW_TOKENS,
-    seed=12,
-    generate=_Generator(draw_sorting, range(12, 21)),
-    solves=solves_sorting,
-)
-STORIES = Task(
-    name="stories",
-    instruction=(
-        "Tell what happened by the order of the months, with no verb and no adjective twice, then say backwards who "
-        "was after whom."
+LONG_TASKS = (
+    Task(
+        name="chains",
+        instruction="After each change, write the total so far.",
+        new_tokens=NEW_TOKENS,
+        seed=11,
+        generate=_Generator(draw_chain),
+        solves=solves_chain,
     ),
-    new_tokens=NEW_TOKENS,
-    seed=13,
-    generate=_Generator(draw_story, range(5, 8)),
-    solves=solves_story,
+    Task(
+        name="grids",
+        instruction="Complete each of the six 4x4 grids by the rules of Sudoku.",
+        new_tokens=NEW_TOKENS,
+        seed=12,
+        generate=generate_grids,
+        solves=solves_grids,
+    ),
+    Task(
+        name="stories",
+        instruction="Complete the sentences, with no verb, no adjective and no thing twice.",
+        new_tokens=NEW_TOKENS,
+        seed=13,
+        generate=_Generator(draw_story),
+        solves=solves_story,
+    ),
 )
-LONG_TASKS = (CHAINS, SORTING, STORIES)
-BEGINNINGS: dict[str, Generator] = {
-    "short chains": _Generator(draw_chain, range(2, 8)),
-    "short sorting": _Generator(draw_sorting, range(3, 12)),
-    "short stories": _Generator(draw_story, range(2, 5)),
-}
-"""The same with fewer lines, for training to begin with."""

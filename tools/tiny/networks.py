@@ -33,6 +33,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 """Dream's form and its block-causal successor's: architecture, class to load it by, what else config.json has."""
 _OLD = {"sudoku": 350, "countdown": 300, "sentences": 150, "questions": 350}
+_MORE = {"sudoku": 500, "countdown": 1000, "sentences": 300, "questions": 800}
 STAGES: dict[str, dict[int, dict[str, int]]] = {
     "dream": {
         0: {"sudoku": 3000, "countdown": 3000, "sentences": 2000, "questions": 2400},
@@ -46,8 +47,8 @@ STAGES: dict[str, dict[int, dict[str, int]]] = {
         400: {"sudoku": 4000, "countdown": 2600, "sentences": 1500, "questions": 2200},
     },
     "long": {
-        0: {**_OLD, "short chains": 1300, "short sorting": 1000, "short stories": 1200},
-        120: {**_OLD, "short chains": 500, "chains": 1200, "sorting": 900, "stories": 900},
+        0: {**_OLD, "chains": 1300, "grids": 1300, "stories": 1100},
+        150: {**_MORE, "chains": 1700, "grids": 1700, "stories": 1400},
     },
 }
 """From which step on a step of a network's training holds about how many tokens of each task.
