@@ -3,8 +3,9 @@
     python benchmarks/decoding.py --cases 1000
     python benchmarks/decoding.py --cases 1000 --new-tokens 256 --settings careful fast streaming turbo
 
-Every setting solves the same held-out cases, and is compared with the official loop on the same canvas case by case.
-`--new-tokens` gives texts more room than a task needs, as those who ask do not know the length of the answer.
+Every setting solves the same held-out cases, and is compared with the official loop case by case. `--new-tokens` gives
+texts more room than a task needs, as those who ask do not know the length of the answer; the official loop, which takes
+a step for each token of it, is always given what the task needs.
 `--workers` share the settings out among processes, each with one thread; scores and counts do not depend on it, seconds
 do.
 """
@@ -128,7 +129,8 @@ def measure(artifact: str, setting: str, task: str, cases: int, options: Mapping
     model = dream_edge.load(artifact, threads=1)
     network = Metered(model.network)
     start = time.perf_counter()
-    scores = TASKS[task](replace(model, network=network), cases, {**SETTINGS[setting], **options, "seed": 5})
+    given = {name: value for name, value in options.items() if (setting, name) != (OFFICIAL, "max_new_tokens")}
+    scores = TASKS[task](replace(model, network=network), cases, {**SETTINGS[setting], **given, "seed": 5})
     return Found(setting, task, scores, network.passes, time.perf_counter() - start)
 
 
