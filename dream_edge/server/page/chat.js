@@ -36,7 +36,7 @@ export class Chat {
     host.scrollIntoView({ block: "nearest" });
     const room = Number(byId("room").value); // 0 where nothing stands there: as much as the server gives
     const body = { messages: asked, max_tokens: room || null, end_with: byId("ending").value };
-    const answer = await this.generation.run("v1/chat/completions", body, room || 64, canvas);
+    const answer = await this.generation.run("v1/chat/completions", body, canvas);
     if (answer === null) { // the question may be asked again
       if (!mine.isConnected) return; // but not in a new conversation
       this.question.value ||= content;

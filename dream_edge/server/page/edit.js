@@ -72,10 +72,9 @@ export class Edit {
       alternatives: (before, after, signal) => this.generation.alternatives({ before, after }, signal),
     });
     const surprise = Number(byId("surprise").value);
-    const room = parts.reduce((sum, part) => sum + (part.hole ?? (part.rewrite ? part.rewrite.split(/\s+/).length : 0)), 0);
     const exactly = Number(this.generation.pace.value) === 3;
     const how = exactly || surprise === 0 ? {} : { temperature: surprise, top_p: 0.95 };
-    this.result = await this.generation.run("v1/fill", { pieces: parts, ...how }, room, canvas);
+    this.result = await this.generation.run("v1/fill", { pieces: parts, ...how }, canvas);
     byId("take").disabled = this.result === null;
   }
 
