@@ -72,7 +72,7 @@ def load(
         device: "auto", "cpu" or "cuda".
         threads: for one pass; None = one for each core that this process may use.
         verify: read every byte and compare its digest first; sizes and structure are always checked.
-        as_int8: run 4-bit weights as 8-bit ones, about twice as fast on a CPU, for 1.6 times the memory. The first load
+        as_int8: run 4-bit weights as 8-bit ones, 1.5 times as fast on a CPU, in 1.6 times the memory. The first load
             writes a copy with such weights into the user's cache; later ones find it. Nothing changes on a GPU.
         memory_check: refuse to load what the free memory cannot hold.
         self_check: try each kind of matrix product on this processor or GPU first, which takes milliseconds;

@@ -97,7 +97,7 @@ class Loading:
         bool,
         typer.Option(
             "--as-int8",
-            help="Run 4-bit weights as 8-bit ones: twice as fast on a CPU, 1.6 times the memory. A copy is cached.",
+            help="Run 4-bit weights as 8-bit ones: 1.5 times as fast on a CPU, 1.6 times the memory. A copy is cached.",
             rich_help_panel=RUNNING,
         ),
     ] = False

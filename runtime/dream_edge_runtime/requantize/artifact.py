@@ -1,7 +1,7 @@
 """Writes an artifact of 4-bit weights once more with 8-bit ones, for the fast integer product of processors.
 
 MatMulNBits keeps weights small, but multiplies at the speed of fp32. The same weights in 8 bits with one scale for each
-output take 1.6 times the memory and are multiplied as integers, twice as fast. So an artifact can be fetched small and
+output take 1.6 times the memory and are multiplied as integers, faster. So an artifact can be fetched small and
 run fast. The result is an artifact like any other; it needs neither the checkpoint nor the exporter.
 """
 
