@@ -4,9 +4,10 @@
     python benchmarks/peers.py --sizes 7b --layers 4    # a slice, where 45 GB of disk or 18 GB of memory are too much
     python benchmarks/peers.py --seconds 90             # so much at a time; call it until it prints the tables
 
-Needs the extras cpu, export and dev, CMake and a C++ compiler: llama.cpp comes as the source distribution of
-llama-cpp-python and is built here, once for this processor and once for AVX2 alone. Everyone takes turns, a process
-each, and medians over the rounds count; what has been measured stays in WORK/measured.jsonl.
+Needs the extras cpu, export and dev, sentencepiece (llama.cpp's converter imports it), CMake and a C++ compiler:
+llama.cpp comes as the source distribution of llama-cpp-python and is built here, once for this processor and once for
+AVX2 alone. Everyone takes turns, a process each, and medians over the rounds count; what has been measured stays in
+WORK/measured.jsonl.
 
 The weights are random (tools/synthesize.py), so a text says nothing about how many passes a trained model needs. What a
 text takes is reckoned: passes measured here, times how many a trained model was published to need (--tokens-per-pass),

@@ -95,7 +95,8 @@ class LlamaCpp:
                 "--outtype",
                 "q8_0",
             ]
-            _call([*converter, "--outfile", partial], {"PYTHONPATH": str(self.sources / "gguf-py")})
+            searched = os.pathsep.join([str(self.sources / "gguf-py"), os.environ.get("PYTHONPATH", "")])
+            _call([*converter, "--outfile", partial], {"PYTHONPATH": searched})
             partial.rename(eight)
         for name, path in missing.items():
             if path != eight:
