@@ -4,7 +4,7 @@
     python benchmarks/together.py batch ARTIFACT [--texts 8] [--tokens 64] [--pass-tokens 2] [--threads N]
     python benchmarks/together.py server ARTIFACT [--clients 8] [--requests 32] [--tokens 32] [--threads N]
 
-Both are measured in turns against one sequence after the other, as `--parallel 1` of the server has it. Prompts are
+Both are measured in turns against one sequence after the other, as the server does it without `--parallel`. Prompts are
 unequally long. Tokens per pass are fixed, since weights of noise are never sure of anything. Texts are compared too.
 """
 
@@ -106,7 +106,7 @@ def measure_server(given: argparse.Namespace) -> None:
         "temperature": 0,
         **describe(given.tokens, given.pass_tokens),
     }
-    with serving(given, "--parallel", "1") as apart, serving(given) as joined:
+    with serving(given) as apart, serving(given, "--parallel", str(given.clients)) as joined:
         for _ in range(given.rounds):
             for name, url in (("one by one", apart), ("together", joined)):
                 with ThreadPoolExecutor(given.clients) as pool:

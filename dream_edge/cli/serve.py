@@ -41,10 +41,7 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="Let web pages of this origin ask. May be repeated.")
     ] = None,
-    parallel: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Requests computed at once.  [default: as the memory allows, at most 8]"),
-    ] = None,
+    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Requests computed at once.")] = 1,
     queue: Annotated[int, typer.Option(metavar="N", min=1, help="Requests that may wait.")] = 16,
     max_tokens: Annotated[
         int,

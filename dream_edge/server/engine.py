@@ -12,13 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dream_edge_runtime.errors import Cancelled
-from dream_edge_runtime.format.model_config import ModelConfig
 from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.generation.prefix_store import PrefixStore
 from dream_edge_runtime.generation.results import Generation, Step
-from dream_edge_runtime.host import free_gpu_memory, free_memory
 from dream_edge_runtime.inference.joined_network import JoinedNetwork
-from dream_edge_runtime.inference.onnx_network import OnnxNetwork
 from dream_edge_runtime.model import DreamModel
 
 from .errors import NotLoaded, QueueFull, ShuttingDown
@@ -30,8 +27,6 @@ State = Literal["loading", "ready", "failed", "closed"]
 _TYPICAL_SECONDS = 5.0  # of a request, before one has been made
 _MOST_UNREAD = 256  # steps of one job; each holds a canvas, and a client may read slowly or not at all
 _LONGEST_WAIT = 600
-_MOST_AT_ONCE = 8
-_TYPICAL_TEXT = 2048  # positions
 
 
 @dataclass(eq=False)
@@ -87,7 +82,7 @@ class Engine:
         load: gives the model; called in a worker's thread.
         capacity: jobs that may wait.
         on_failure: called in a worker's thread with what `load` raised.
-        parallel: jobs that are made at once; None = as many as `suggest_parallel` says.
+        parallel: jobs that are made at once.
     """
 
     def __init__(
@@ -95,7 +90,7 @@ class Engine:
         load: Callable[[], DreamModel],
         capacity: int,
         on_failure: Callable[[BaseException], None] = lambda _error: None,
-        parallel: int | None = None,
+        parallel: int = 1,
     ) -> None:
         self._load, self._capacity, self._on_failure, self._parallel = load, capacity, on_failure, parallel
         self._model: DreamModel | None = None
@@ -142,10 +137,9 @@ class Engine:
         with self._changed:
             if self.state == "closed":
                 raise ShuttingDown
-            at_once = self._parallel or 1
-            idle = at_once - len(self._running) if self._model else 0  # workers about to take one
+            idle = self._parallel - len(self._running) if self._model else 0  # workers about to take one
             if len(self._waiting) >= self._capacity + idle:
-                rounds = 1 + len(self._waiting) // at_once
+                rounds = 1 + len(self._waiting) // self._parallel
                 seconds = min(_LONGEST_WAIT, max(1, round(self._typical * rounds)))
                 raise QueueFull(len(self._waiting), seconds)
             self._waiting.append(job)
@@ -192,9 +186,6 @@ class Engine:
             self.state = "failed"
             self._on_failure(error)
             return
-        on_gpu = isinstance(model.network, OnnxNetwork) and model.network.device == "cuda"
-        free = free_gpu_memory() if on_gpu else free_memory()
-        self._parallel = self._parallel or suggest_parallel(model.config, free)
         self._model = replace(model, network=JoinedNetwork(model.network))
         with self._changed:
             if self.state == "loading":
@@ -232,11 +223,3 @@ class Engine:
             job = self._waiting.popleft()
             self._running.add(job)
             return job
-
-
-def suggest_parallel(config: ModelConfig, free: int | None) -> int:
-    """How many texts may be made at once where so many bytes are free: the keys and values of a long one, kept and
-    copied for a pass, of each, in a quarter of them. Not more than 8, which fill a pass."""
-    tokens = min(_TYPICAL_TEXT, config.context)
-    each = 2 * tokens * 2 * 4 * config.kv_size * config.num_hidden_layers
-    return _MOST_AT_ONCE if free is None else max(1, min(_MOST_AT_ONCE, free // 4 // each))

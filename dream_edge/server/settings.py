@@ -31,8 +31,8 @@ class ServerSettings:
     whose name is made to point here (DNS rebinding) is not among them."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages of other origins (https://example.org) whose scripts may ask and read (CORS)."""
-    parallel: int | None = None
-    """Requests computed at once; None = as many as the free memory suggests, at most 8."""
+    parallel: int = 1
+    """Requests computed at once."""
     queue: int = 16
     """Requests that wait while others are computed; one more is refused with 429."""
     max_tokens: int = 4096
@@ -52,7 +52,7 @@ class ServerSettings:
         if not 0 <= self.port <= 65535:
             raise InvalidOption("port", self.port, "must lie in 0 to 65535")
         for name in ("parallel", "queue", "max_tokens", "body_bytes", "connections"):
-            if (value := getattr(self, name)) is not None and value < 1:
+            if (value := getattr(self, name)) < 1:
                 raise InvalidOption(name, value, "must be at least 1")
         if self.api_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", self.api_key):
             raise InvalidOption("api_key", "…", f"must be 1 to {_LONGEST_KEY} printable ASCII characters, no spaces")
