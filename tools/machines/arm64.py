@@ -32,8 +32,8 @@ TESTS_NEED = """pytest hypothesis onnx transformers safetensors sympy networkx j
     onnxruntime typer rich"""
 
 STARTER = """#!/bin/sh
-exec nice -n 19 "{work}/host/usr/bin/qemu-aarch64" -cpu {cpu} -L "{work}/root" -E PYTHONHOME="{work}/root/usr" \\
-  -0 "$0" "{work}/root/usr/bin/python{python}" "$@"
+exec nice -n 19 "{work}/host/usr/bin/qemu-aarch64" -cpu {cpu} -L "{work}/arm64" -E PYTHONHOME="{work}/arm64/usr" \\
+  -0 "$0" "{work}/arm64/usr/bin/python{python}" "$@"
 """
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     given = parser.parse_args()
     work: Path = given.work.resolve()
     unpack(work / "host", "qemu-user")
-    unpack(work / "root", "python3,libstdc++6", "--arch=arm64")
+    unpack(work / "arm64", "python3,libstdc++6", "--arch=arm64")
     for cpu in given.cpu:
         starter = work / f"python-{cpu}"
         starter.write_text(STARTER.format(work=work, cpu=cpu, python=PYTHON))

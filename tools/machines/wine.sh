@@ -14,8 +14,8 @@ checkout=$(cd "$(dirname "$0")/../.." && pwd)
 python=3.13 abi=cp313
 
 command -v mmdebstrap >/dev/null || { apt-get update && apt-get install -y mmdebstrap; }
-[ -e "$build/root/usr/bin/wine" ] || mmdebstrap --variant=minbase --aptopt='Apt::Install-Recommends "false"' \
-  --include=wine,wine64,ca-certificates trixie "$build/root" http://deb.debian.org/debian
+[ -e "$build/debian/usr/bin/wine" ] || mmdebstrap --variant=minbase --aptopt='Apt::Install-Recommends "false"' \
+  --include=wine,wine64,ca-certificates trixie "$build/debian" http://deb.debian.org/debian
 
 if [ ! -e "$build/python/python.exe" ]; then
   mkdir -p "$build/wheels"
@@ -56,11 +56,11 @@ in_wine() {
     exec chroot "$root" env -i HOME=/root PATH=/usr/bin:/bin LANG=C.UTF-8 WINEPREFIX=/build/prefix WINEDEBUG=-all \
       WINEPATH="Z:\\build\\python" PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
       PYTHONPATH="Z:\\code;Z:\\code\\runtime;Z:\\code\\export;Z:\\code\\tests;Z:\\build\\site" \
-      wine "Z:\\build\\python\\python.exe" "$@"' bash "$build/root" "$checkout" "$build" "$@"
+      wine "Z:\\build\\python\\python.exe" "$@"' bash "$build/debian" "$checkout" "$build" "$@"
 }
 
 status=0
-chroot "$build/root" wine --version 2>/dev/null || true
+chroot "$build/debian" wine --version 2>/dev/null || true
 in_wine 'Z:\code\tools\machines\smoke.py' 'Z:\build\prepared' 'Z:\build\smoke' || status=1
 in_wine -m pytest -p no:cacheprovider -q --continue-on-collection-errors -c 'Z:\code\pyproject.toml' "${@:-Z:\\code\\tests\\runtime}" || status=1
 exit $status

@@ -31,8 +31,8 @@ class Activations:
             levels, zero = declare_rounding(op)
             highest = op.ReduceMax(self.value, [-1], keepdims=0)
             lowest = op.ReduceMin(self.value, [-1], keepdims=0)
-            largest = op.Max(highest, op.Neg(lowest), 1e-30)  # a row of zeros must not divide by zero
-            scale = op.Div(largest, levels)
+            largest = op.Max(highest, op.Neg(lowest))
+            scale = op.Max(op.Div(largest, levels), 1e-30)  # a row of zeros must not divide by zero
             zero_point = op.Expand(zero, op.Shape(scale))
             self._rows = op.QuantizeLinear(self.value, scale, zero_point, axis=0), op.Unsqueeze(scale, [-1])
         return self._rows
