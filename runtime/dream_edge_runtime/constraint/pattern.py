@@ -1,0 +1,91 @@
+"""What a text must look like, as a tree: characters, one part after the other, one of several, repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Ranges = tuple[tuple[int, int], ...]
+"""First and last code point of each range, both inside; ascending, without overlap."""
+
+SURROGATES = (0xD800, 0xDFFF)
+LARGEST = 0x10FFFF
+
+
+@dataclass(frozen=True)
+class Chars:
+    """One character of a set. An empty set matches nothing."""
+
+    ranges: Ranges
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One part after the other; without any, the empty text."""
+
+    parts: tuple[Pattern, ...] = ()
+
+
+@dataclass(frozen=True)
+class Either:
+    """One of `options`."""
+
+    options: tuple[Pattern, ...]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """`part`, `least` to `most` times (None: any number), with `separator` between each and the next."""
+
+    part: Pattern
+    least: int = 0
+    most: int | None = None
+    separator: Pattern = Sequence()
+
+
+Pattern = Chars | Sequence | Either | Repeat
+
+
+def literal(text: str) -> Sequence:
+    """Just `text`."""
+    return Sequence(tuple(Chars(((ord(character), ord(character)),)) for character in text))
+
+
+def sequence(*parts: Pattern | str) -> Sequence:
+    """`parts` in this order; text is a `literal`."""
+    return Sequence(tuple(literal(part) if isinstance(part, str) else part for part in parts))
+
+
+def either(*options: Pattern | str) -> Either:
+    """One of `options`; text is a `literal`."""
+    return Either(tuple(literal(option) if isinstance(option, str) else option for option in options))
+
+
+def optional(part: Pattern | str) -> Pattern:
+    """`part`, or nothing."""
+    return either(part, "")
+
+
+def chars(*ranges: tuple[str, str] | str) -> Chars:
+    """One character of `ranges`: each a first and a last character, or a text of single ones."""
+    pairs = [(ord(each[0]), ord(each[1])) for each in ranges if isinstance(each, tuple)]
+    pairs += [(ord(character), ord(character)) for each in ranges if isinstance(each, str) for character in each]
+    return Chars(normalize(pairs))
+
+
+def normalize(pairs: list[tuple[int, int]]) -> Ranges:
+    """`pairs` in order, joined where they touch, without surrogates, which no text has."""
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(pairs):
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        elif low <= high:
+            merged.append((low, high))
+    first, last = SURROGATES
+    split = [part for low, high in merged for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
+    return tuple((low, high) for low, high in split if low <= high)
+
+
+def complement(ranges: Ranges) -> Ranges:
+    """All characters but those of `ranges`."""
+    edges = [-1, *(edge for pair in ranges for edge in pair), LARGEST + 1]
+    return normalize([(low + 1, high - 1) for low, high in zip(edges[::2], edges[1::2], strict=True)])
