@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
+from .constraint.rule import Rule
 from .errors import CanvasTooLong, InvalidOption
 from .format.model_config import ModelConfig
 from .generation.canvas import Draft
@@ -18,7 +19,7 @@ from .generation.strategies import align_blocks, check_attention
 from .inference.network import Network
 from .text.chat import Message, chat_ids, end_ids
 from .text.prompts import Prompt, align_argument, prompt_ids
-from .text.template import Template, parse_template
+from .text.template import Hole, Template, parse_template
 from .text.tokenizer import AlignedText, Tokenizer
 
 
@@ -99,7 +100,7 @@ class DreamModel:
         """As `generate`, but yields a `Step` after every denoising step."""
         settled, run_options = self._resolve(config, options)
         ids = self._prompt(prompt, settled, options, raw=raw, bos=bos)
-        task = self._continuation(ids, settled, end_with)
+        task = self._continuation(ids, settled, end_with, run_options.rule)
         return self._start(task, settled, run_options)
 
     def generate_batch(
@@ -120,7 +121,7 @@ class DreamModel:
             raise InvalidOption("prompts", prompts, "must be a list of prompts")
         settled, run_options = self._resolve(config, options)
         ids = [self._prompt(each, settled, options, raw=raw, bos=bos) for each in prompts]
-        tasks = [self._continuation(each, settled, end_with) for each in ids]
+        tasks = [self._continuation(each, settled, end_with, run_options.rule) for each in ids]
         if not tasks:
             return []
         run = DenoisingRun(self.network, tasks, settled, run_options)
@@ -154,7 +155,7 @@ class DreamModel:
         """As `chat`, but yields a `Step` after every denoising step."""
         settled, run_options = self._resolve(config, options)
         ids = chat_ids(self.tokenizer, messages, thinking=settled.thinking)
-        task = self._continuation(ids, settled, end_with)
+        task = self._continuation(ids, settled, end_with, run_options.rule)
         return self._start(task, settled, run_options)
 
     # --- between texts -----------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ class DreamModel:
         if isinstance(length, bool) or not isinstance(length, int) or length < 1:
             raise InvalidOption("length", length, "must be a number of tokens, at least 1")
         before, after = (align_argument(self.tokenizer, *each) for each in (("prefix", prefix), ("suffix", suffix)))
-        return self._fill([before, length, after], config, bos, options)
+        return self._fill([before, Hole(length), after], config, bos, options)
 
     def fill(
         self,
@@ -221,7 +222,7 @@ class DreamModel:
     ) -> Denoising:
         """As `fill`, but yields a `Step` after every denoising step."""
         pieces = parse_template(template)
-        self._check_length(sum(piece for piece in pieces if isinstance(piece, int)))
+        self._check_length(sum(piece.size for piece in pieces if isinstance(piece, Hole)))
         parts = [self.tokenizer.align(piece) if isinstance(piece, str) else piece for piece in pieces]
         return self._fill(parts, config, bos, options)
 
@@ -233,7 +234,21 @@ class DreamModel:
         block_causal = self.config.causal_block is not None
         settled, run_options = resolve(self.defaults, config, options, block_causal=block_causal)
         check_attention(settled, self.config)
+        if run_options.rule is not None:
+            settled = self._hold_to_rule(settled, options)
         return settled, replace(run_options, store=self.prefixes)
+
+    def _hold_to_rule(self, config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
+        """`config` for a text that must match something: nothing cuts it, changes it or comes before it."""
+        for name, value in (
+            ("stop", config.stop),
+            ("thinking", options.get("thinking")),
+            ("token_hook", options.get("token_hook")),
+        ):
+            if value:
+                raise InvalidOption(name, value, "does not go with a text that must match something: leave it out")
+        can_think = self.tokenizer.chat_format is not None and self.tokenizer.chat_format.thinking != "none"
+        return config.replace(thinking=False) if can_think else config
 
     def _prompt(
         self, prompt: Prompt, config: GenerationConfig, options: Mapping[str, Any], *, raw: bool, bos: bool
@@ -246,8 +261,9 @@ class DreamModel:
         ids = prompt_ids(self.tokenizer, prompt, self.config.vocab_size, raw=raw, thinking=config.thinking)
         return [self.config.bos_token_id, *ids] if bos else ids
 
-    def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str) -> Task:
+    def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str, rule: Rule | None) -> Task:
         """Masks after `prompt`, the last of them replaced by the fixed ending."""
+        constraint = rule.compile(self.tokenizer.vocabulary) if rule else None
         ending = align_argument(self.tokenizer, "end_with", end_with)
         block, start = self.config.causal_block, len(prompt)
         room = config.max_new_tokens or DEFAULT_NEW_TOKENS
@@ -263,7 +279,7 @@ class DreamModel:
             if ending.ids:
                 requirement = "does not go with end_with, whose place is at the end of max_new_tokens: name one of them"
                 raise InvalidOption("grow_from", config.grow_from, requirement)
-            first = min(free, config.grow_from)
+            first = min(free, max(config.grow_from, constraint.shortest if constraint else 1))
         elif block is not None and not ending.ids:
             first = min(free, block - (start + align_blocks(config, block, start)) % block)
         hole = [first] if first else []
@@ -271,11 +287,12 @@ class DreamModel:
         ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id) | self.ends
         given = gather_given([*hole, ending]) if ending.ids else ()
         most = free if first < free else None
-        return Task(draft, CanvasReader(self.tokenizer, len(prompt), ends, config.stop, given), most_new_tokens=most)
+        reader = CanvasReader(self.tokenizer, len(prompt), ends, config.stop, given)
+        return Task(draft, reader, most_new_tokens=most, constraints=[constraint])
 
     def _fill(
         self,
-        parts: Sequence[AlignedText | int],
+        parts: Sequence[AlignedText | Hole],
         config: GenerationConfig | None,
         bos: bool,
         options: Mapping[str, Any],
@@ -290,16 +307,30 @@ class DreamModel:
                 raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
         settled, run_options = self._resolve(config, options)
         beginning = [self.config.bos_token_id] if bos else []
-        laid = [part if isinstance(part, int) else part.ids for part in parts]
+        laid = [part.size if isinstance(part, Hole) else part.ids for part in parts]
         draft = Draft.of([beginning, *laid], self.config.mask_token_id)
         self._check_length(len(draft.ids))
-        reader = CanvasReader(self.tokenizer, len(beginning), given=gather_given(parts))
-        task = Task(draft, reader, names_holes=True, most_hole_tokens=self._most_hole_tokens(draft, settled, options))
+        rules = [part.rule or run_options.rule for part in parts if isinstance(part, Hole)]
+        given = gather_given([part.size if isinstance(part, Hole) else part for part in parts])
+        task = Task(
+            draft,
+            CanvasReader(self.tokenizer, len(beginning), given=given),
+            names_holes=True,
+            most_hole_tokens=self._most_hole_tokens(draft, settled, options, has_rules=any(rules)),
+            constraints=[rule.compile(self.tokenizer.vocabulary) if rule else None for rule in rules],
+        )
         return self._start(task, settled, run_options)
 
-    def _most_hole_tokens(self, draft: Draft, config: GenerationConfig, options: Mapping[str, Any]) -> int | None:
-        """Up to how many tokens the holes of `draft` may grow; None where they keep their size."""
+    def _most_hole_tokens(
+        self, draft: Draft, config: GenerationConfig, options: Mapping[str, Any], *, has_rules: bool
+    ) -> int | None:
+        """Up to how many tokens the holes of `draft` may grow; None where they keep their size, as with rules."""
         most = config.max_hole_tokens
+        if has_rules:
+            if options.get("max_hole_tokens"):
+                requirement = "does not go with holes that must match something, which keep their size: leave it out"
+                raise InvalidOption("max_hole_tokens", most, requirement)
+            return None
         if self.config.expand_token_id is None or self.config.causal_block is not None or not most:
             if most and "max_hole_tokens" in options:
                 requirement = "needs a model that can expand holes, such as DreamOn: leave it out for this one"

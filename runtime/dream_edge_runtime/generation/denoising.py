@@ -11,10 +11,13 @@ from types import TracebackType
 import numpy as np
 
 from ..arrays import IntArray
+from ..constraint.token_automaton import TokenAutomaton
 from ..errors import Cancelled
+from ..format.model_config import ModelConfig
 from ..inference.network import Network
 from .canvas import Canvas, Draft
 from .config import GenerationConfig
+from .constraint import ConstrainedHole, Constraint
 from .finished_blocks import FinishedBlocks
 from .kv_cache import KvCache
 from .length import ElasticHoles, EndOfText, OpenEnd, grow_canvas
@@ -45,6 +48,8 @@ class Task:
     """Up to how many tokens its holes may grow together; None = they keep their size."""
     most_new_tokens: int | None = None
     """Up to how many tokens its end may grow, before it is denoised, or block by block; None = it keeps its size."""
+    constraints: Sequence[TokenAutomaton | None] = ()
+    """What each of its holes must match; of a text after a prompt, what all of it must."""
 
 
 @dataclass
@@ -71,6 +76,7 @@ class DenoisingRun:
         self._cache: KvCache | None = None
         self._network, self._tasks, self._config, self._run_options = network, tasks, config, run_options
         self._counts = [_Counts() for _ in tasks]
+        self._constraints = [constrain(self.canvas, row, task, model) for row, task in enumerate(tasks)]
         self._seconds = 0.0
 
     @property
@@ -83,6 +89,8 @@ class DenoisingRun:
         model = self._network.config
         if model.causal_block is None:
             self._grow()
+            for hole in (hole for constraint in self._constraints if constraint for hole in constraint.holes):
+                hole.most = None
         schedules = plan_blocks(self._config, self.canvas, model)
         self._plans = [self._plan(row, task, schedules[row]) for row, task in enumerate(self._tasks)]
         self._cache = create_cache(self._network, self._config, self.canvas, self._run_options.store)
@@ -100,7 +108,8 @@ class DenoisingRun:
         end = EndOfText(task.reader.ends, task.reader.shown_from) if config.stop_at_end else None
         if task.most_hole_tokens is None or model.expand_token_id is None:
             reveal = create_reveal(config, task.reader.ends | {model.pad_token_id})
-            return SequencePlan(blocks, reveal, draws, end, create_biases(config, model), self._plan_end(task))
+            biases, growth = create_biases(config, model), self._plan_end(task)
+            return SequencePlan(blocks, reveal, draws, end, biases, growth, self._constraints[row])
         most = task.most_hole_tokens
         elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
         blocks = plan_elastic_blocks(config, self.canvas, row, elastic)
@@ -168,6 +177,31 @@ class DenoisingRun:
             holes=tuple(reader.hole(ids, hole) for hole in holes) if task.names_holes else (),
             history=tuple(counts.history) if self._run_options.history else None,
         )
+
+
+def constrain(canvas: Canvas, row: int, task: Task, model: ModelConfig) -> Constraint | None:
+    """What holds sequence `row` of `canvas` to what `task` must match. A match in a hole may be padded, since special
+    tokens there are left out of the text; that before a fixed ending is one with it.
+
+    Raises:
+        TooLittleRoom: nothing that matches fits.
+    """
+    reader = task.reader
+    padding = frozenset({model.eos_token_id, model.pad_token_id})
+    if task.names_holes:
+        found = zip(canvas.holes[row], task.constraints, strict=True) if task.constraints else ()
+        holes = [ConstrainedHole(each, padding, hole.start, hole.stop) for hole, each in found if each is not None]
+    else:
+        ends = reader.ends | padding if reader.ends else frozenset()
+        whole = [each for each in task.constraints if each is not None]
+        holes = [ConstrainedHole(each, ends, reader.shown_from, most=task.most_new_tokens) for each in whole]
+    if not holes:
+        return None
+    constraint = Constraint(holes, reader.tokenizer)
+    constraint.read(canvas, row)
+    for hole in holes:
+        hole.check()
+    return constraint
 
 
 def _trace_positions(counts: IntArray) -> IntArray:

@@ -19,13 +19,14 @@ from ..arrays import FloatArray, IntArray
 from ..errors import Cancelled, NonFiniteLogits
 from ..inference.network import Rows
 from .canvas import Canvas
+from .constraint import LOOKED_AT, Constraint, FittingRows
 from .hooks import NO_HOOKS, Hooks, LogitsHook, call_logits_hook, call_token_hook
 from .kv_cache import KvCache
 from .length import EndOfText, LengthChange
 from .logit_bias import LogitBias, apply_biases
 from .reveal import Reveal
-from .sampling import Sampler, UniformSource
-from .schedule import Blocks, BlockStep
+from .sampling import Proposal, Sampler, UniformSource
+from .schedule import Blocks, BlockStep, Timestep
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class SequencePlan:
     end: EndOfText | None = None
     biases: tuple[LogitBias, ...] = ()
     length_change: LengthChange | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,9 @@ def denoise(
             return
         if cancel is not None and cancel.is_set():
             raise Cancelled
+        revealed = _settle_certain(canvas, plans, block_steps)
         asked = {row: _ask(block_step, plans[row]) for row, block_step in block_steps.items()}
         asked = {row: positions for row, positions in asked.items() if positions.size}
-        revealed: dict[int, Revealed] = {}
         while asked:
             doubtful = {}
             for row, rows in kv_cache.compute(canvas, block_steps, asked, sampler.temperature, cancel).items():
@@ -93,7 +95,7 @@ def denoise(
                 if hooks.logits:
                     rows = _apply_hook(rows, hooks.logits, step, canvas, row, positions, sampler.temperature)
                 done = _reveal(rows, canvas, row, positions, sampler, block_steps[row], plans[row])
-                revealed[row] = replace(done, passes=before.passes + 1)
+                revealed[row] = replace(_join(before, done), passes=before.passes + 1)
                 if not rows.fresh and not done.positions.size:
                     kv_cache.forget(row)
                     doubtful[row] = positions
@@ -136,11 +138,71 @@ def _reveal(
     plan: SequencePlan,
 ) -> Revealed:
     rows = apply_biases(rows, plan.biases, canvas, row, block_step.timestep, sampler.temperature)
+    if plan.constraint is not None:
+        return _reveal_fitting(rows, canvas, row, positions, sampler, block_step.timestep, plan, plan.constraint)
     proposal = sampler.propose(rows, plan.draws)
     chosen = plan.reveal.choose(proposal, rows, positions, block_step.timestep, plan.draws)
+    return _settle(canvas, row, positions, proposal, chosen)
+
+
+def _settle(canvas: Canvas, row: int, positions: IntArray, proposal: Proposal, chosen: IntArray) -> Revealed:
     settled = canvas.reveal(row, positions[chosen], proposal.tokens[chosen])
     chosen = chosen[settled]
     return Revealed(row, positions[chosen] - canvas.first[row], proposal.probability[chosen], passes=1)
+
+
+def _reveal_fitting(
+    rows: Rows,
+    canvas: Canvas,
+    row: int,
+    positions: IntArray,
+    sampler: Sampler,
+    timestep: Timestep,
+    plan: SequencePlan,
+    constraint: Constraint,
+) -> Revealed:
+    """As without a constraint, but only tokens that fit it together. A token that does not fit is drawn again: of the
+    first positions, since what is sure among them depends on it, and of those that are chosen. At the last step, what
+    fits by itself but not with the others is drawn again too, until nothing is left.
+    """
+    revealed = _reveal_nothing(row)
+    while True:
+        constraint.read(canvas, row)
+        places = positions - canvas.first[row]
+        left = FittingRows(rows, constraint, places, sampler, plan.draws)
+        proposal = left.redraw(sampler.propose(rows, plan.draws), np.arange(min(len(positions), LOOKED_AT)))
+        chosen = plan.reveal.choose(proposal, rows, positions, timestep, plan.draws)
+        while left.misfits(proposal, chosen).size:
+            proposal = left.redraw(proposal, chosen)
+            chosen = plan.reveal.choose(proposal, rows, positions, timestep, plan.draws)
+        fitting = constraint.keep_fitting(places[chosen], proposal.tokens[chosen])
+        revealed = _join(revealed, _settle(canvas, row, positions, proposal, chosen[fitting]))
+        if not timestep.last or fitting.all():
+            return revealed
+        rest = np.sort(chosen[~fitting])
+        rows, positions = rows.take(rest), positions[rest]
+
+
+def _settle_certain(
+    canvas: Canvas, plans: Sequence[SequencePlan], block_steps: dict[int, BlockStep]
+) -> dict[int, Revealed]:
+    """Settle what constraints leave no choice about; what is settled leaves the steps."""
+    revealed: dict[int, Revealed] = {}
+    for row, block_step in block_steps.items():
+        if constraint := plans[row].constraint:
+            settled = constraint.settle(canvas, row)
+            places, sure = settled - canvas.first[row], np.ones(len(settled), np.float32)
+            revealed[row] = Revealed(row, places, sure, passes=0)
+            left = block_step.positions[canvas.masked[row, block_step.positions]]
+            block_steps[row] = replace(block_step, positions=left)
+    return revealed
+
+
+def _join(first: Revealed, second: Revealed) -> Revealed:
+    places, probability = (
+        np.concatenate([getattr(first, name), getattr(second, name)]) for name in ("positions", "probability")
+    )
+    return replace(second, positions=places, probability=probability)
 
 
 def _resize(revealed: Revealed, canvas: Canvas, plans: Sequence[SequencePlan]) -> Revealed:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from ..constraint.rule import Rule, read_rule
 from ..errors import InvalidOption, UnknownOption
 from .config import FIELDS, PARALLEL, Alignment, CacheKind, GenerationConfig
 from .finished_blocks import BlockStore
@@ -14,7 +15,8 @@ from .hooks import NO_HOOKS, Hooks, LogitsHook, TokenHook
 
 
 class Options(TypedDict, total=False):
-    """Fields of `GenerationConfig`; `preset`, a name of `PRESETS` (`exact=True` is "exact"); those of `RunOptions`."""
+    """Fields of `GenerationConfig`; what the text must match (`RULES`); `preset`, a name of `PRESETS` (`exact=True` is
+    "exact"); those of `RunOptions`."""
 
     max_new_tokens: int | None
     steps: int | None
@@ -37,6 +39,8 @@ class Options(TypedDict, total=False):
     thinking: bool | None
     stop_at_end: bool
     stop: str | Sequence[str]
+    regex: str | None
+    choices: Sequence[str] | None
     preset: str
     exact: bool
     cancel: threading.Event | None
@@ -54,6 +58,8 @@ class RunOptions:
     history: bool = False
     """Keep the canvas ids after every step in the result."""
     hooks: Hooks = NO_HOOKS
+    rule: Rule | None = None
+    """What the new text must match, each hole by itself."""
     store: BlockStore | None = None
     """Where a block-causal model finds the finished blocks of earlier texts, and leaves those of this one."""
 
@@ -148,7 +154,7 @@ def resolve(
     if cancel is not None and not callable(getattr(cancel, "is_set", None)):
         raise InvalidOption("cancel", cancel, "must be a threading.Event")
     hooks = Hooks(options.get("logits_hook"), options.get("token_hook"))
-    run_options = RunOptions(cancel=cancel, history=bool(options.get("history")), hooks=hooks)
+    run_options = RunOptions(cancel=cancel, history=bool(options.get("history")), hooks=hooks, rule=read_rule(options))
     if config is not None:
         return config.replace(**fields), run_options
     return apply_preset(preset, defaults, fields, block_causal=block_causal), run_options

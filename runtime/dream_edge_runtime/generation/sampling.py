@@ -148,6 +148,13 @@ def propose_exactly(
     return _concatenate(reduced, full, back)
 
 
+def merge_proposals(proposal: Proposal, places: IntArray, other: Proposal) -> Proposal:
+    """`proposal`, with those of `other` [places] at `places`."""
+    kept = np.arange(len(proposal.tokens))
+    kept[places] = len(proposal.tokens) + np.arange(len(places))
+    return _concatenate(proposal, other, kept)
+
+
 def _concatenate(first: Proposal, second: Proposal, order: IntArray) -> Proposal:
     values = {
         name: np.concatenate([getattr(first, name), getattr(second, name)])[order]

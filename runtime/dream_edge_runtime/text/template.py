@@ -5,47 +5,63 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..constraint.rule import Rule, read_rule
 from ..errors import InvalidTemplate
 
 _HOLE = re.compile(r"\[\[([^\[\]]*)\]\]")
 _LARGEST = 1 << 20
 
 
-Template = str | Sequence[str | int]
-"""A text with holes, or its pieces: texts, in which brackets are brackets, and the sizes of holes."""
+class Hole:
+    """A place for `size` tokens in a text, whose own text matches at most one of the rules."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        regex: str | None = None,
+        choices: Sequence[str] | None = None,
+    ) -> None:
+        """Raises InvalidTemplate for an impossible size, InvalidOption for two rules, or what is no rule."""
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LARGEST:
+            raise InvalidTemplate(f"a hole must have 1 to {_LARGEST} tokens, not {size!r:.20}")
+        self.size: int = size
+        self.rule: Rule | None = read_rule({"regex": regex, "choices": choices})
 
 
-def parse_template(template: Template) -> list[str | int]:
-    """The texts of `template` and, as numbers, the sizes of its holes, in order; empty texts are left out.
+Template = str | Sequence[str | int | Hole]
+"""A text with holes, or its pieces: texts, in which brackets are brackets, and holes or just their sizes."""
+
+
+def parse_template(template: Template) -> list[str | Hole]:
+    """The texts of `template` and its holes, in order; empty texts are left out.
 
     Raises:
         InvalidTemplate: no hole, or one whose size is not a sensible number.
     """
     if isinstance(template, list | tuple):
-        return _check_pieces(template)
-    if not isinstance(template, str):
+        pieces = [_read_piece(piece) for piece in template]
+    elif isinstance(template, str):  # text, size, text, size, … text
+        pieces = [_parse_size(piece) if at % 2 else piece for at, piece in enumerate(_HOLE.split(template))]
+    else:
         raise InvalidTemplate(f"a template is a text or a list of pieces, not {type(template).__name__}")
-    pieces = _HOLE.split(template)  # text, size, text, size, … text
-    if len(pieces) == 1:
-        raise InvalidTemplate("the template has no hole")
-    return [_parse_size(piece) if number % 2 else piece for number, piece in enumerate(pieces) if number % 2 or piece]
-
-
-def _check_pieces(pieces: Sequence[str | int]) -> list[str | int]:
-    for piece in pieces:
-        if isinstance(piece, bool) or not isinstance(piece, str | int):
-            raise InvalidTemplate(f"a piece is a text or the size of a hole, not {type(piece).__name__}")
-        if isinstance(piece, int) and not 0 < piece <= _LARGEST:
-            raise InvalidTemplate(f"a hole must have 1 to {_LARGEST} tokens, not {piece}")
-    if not any(isinstance(piece, int) for piece in pieces):
+    if not any(isinstance(piece, Hole) for piece in pieces):
         raise InvalidTemplate("the template has no hole")
     return [piece for piece in pieces if piece != ""]
 
 
-def _parse_size(digits: str) -> int:
+def _read_piece(piece: str | int | Hole) -> str | Hole:
+    if isinstance(piece, str | Hole):
+        return piece
+    if isinstance(piece, bool) or not isinstance(piece, int):
+        raise InvalidTemplate(f"a piece is a text or the size of a hole, not {type(piece).__name__}")
+    return Hole(piece)
+
+
+def _parse_size(digits: str) -> Hole:
     shown = digits if len(digits) <= 20 else f"{digits[:20]}…"
     if not (digits.isascii() and digits.isdecimal()):
         raise InvalidTemplate(f"the hole [[{shown}]] does not name a number of tokens")
     if len(digits) > 7 or not 0 < int(digits) <= _LARGEST:
         raise InvalidTemplate(f"the hole [[{shown}]] must have 1 to {_LARGEST} tokens")
-    return int(digits)
+    return Hole(int(digits))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,18 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from ..chat_format import DREAM_CHAT, ChatFormat
+from ..constraint.vocabulary import Vocabulary
 from ..errors import CorruptArtifact, InvalidText, InvalidTokenId
 from ..files.json import parse_json_object
 
 LARGEST_FILE = 1 << 26
 BYTES = frozenset(pre_tokenizers.ByteLevel.alphabet())
 """The characters that stand for the 256 bytes in a byte-level vocabulary."""
+_THEMSELVES = frozenset(map(ord, BYTES)) & frozenset(range(256))
+BYTE_OF = {chr(byte): byte for byte in sorted(_THEMSELVES)} | {
+    chr(256 + rank): byte for rank, byte in enumerate(sorted(frozenset(range(256)) - _THEMSELVES))
+}
+"""The byte that each of them stands for: its own code point, or, in order, those from 256 on."""
 
 # Qwen2's words: contractions; letters with what precedes them; single digits; punctuation with the line ends that
 # follow; line ends; spaces. Every tokenizer.json of the family carries exactly this expression.
@@ -107,6 +114,18 @@ class Tokenizer:
         except ValueError as error:
             raise CorruptArtifact(source, str(error)) from None
         return cls(tokenizer, chat_format)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of every token that text may have."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        tokens = {
+            index: bytes(map(BYTE_OF.__getitem__, spelling))
+            for spelling, index in self._tokenizer.get_vocab(with_added_tokens=False).items()
+            if index not in added
+        }
+        texts = {index: token.content.encode() for index, token in added.items() if not token.special}
+        return Vocabulary(tokens | texts)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. What looks like a special token is text.

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dream_edge_runtime.constraint.rule import RULES
 from dream_edge_runtime.errors import DreamEdgeError, InvalidConfig, InvalidOption, UnknownOption
 from dream_edge_runtime.generation.config import ALGORITHMS, FIELDS, GenerationConfig
 from dream_edge_runtime.generation.options import RUNNING, Options
@@ -77,7 +78,7 @@ def test_unknown_option_lists_the_known_ones() -> None:
 
 def test_every_bad_field_is_tested_and_every_keyword_declared() -> None:
     assert set(BAD) == set(FIELDS) == {field.name for field in fields(GenerationConfig)}
-    assert set(Options.__annotations__) == {*FIELDS, "preset", "exact", *RUNNING}
+    assert set(Options.__annotations__) == {*FIELDS, *RULES, "preset", "exact", *RUNNING}
 
 
 def test_numbers_of_numpy_are_stored_as_plain_ones() -> None:

@@ -1,0 +1,316 @@
+"""What a constraint leaves possible on a canvas: no token is proposed, and no two are revealed, that rule out a match.
+
+Masked places may take any token, settled ones are fixed, ends of text come after the match. From the left, the states
+that the automaton may be in before each place; from the right, those from which the rest can still match. A token fits
+where it leads from one of the former to one of the latter. That is exact, whatever order tokens are revealed in. (The
+same product of forward and backward sets as in the constrained decoding of Suresh et al., "DINGO", arXiv 2505.23061.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+
+import numpy as np
+
+from ..arrays import BoolArray, FloatArray, IntArray
+from ..constraint.automaton import DEAD
+from ..constraint.errors import TooLittleRoom
+from ..constraint.token_automaton import TokenAutomaton
+from ..inference.network import REDUCED, Rows
+from ..text.tokenizer import Tokenizer
+from .canvas import Canvas
+from .logit_bias import NEVER
+from .sampling import Proposal, Sampler, UniformSource, merge_proposals
+
+LOOKED_AT = 32
+"""At how many of the first masks it is made sure that what is proposed fits, whether it is chosen or not."""
+_TRIES = 2  # with which tokens are left out one by one
+_LEAST_LEFT = 1e-3  # of a distribution: where less is left, what the k best tell is too little
+
+
+@dataclass
+class ConstrainedHole:
+    """A part of one sequence whose text must match, and how it stands.
+
+    Attributes:
+        automaton: reads its tokens.
+        ends: tokens that may follow a match, up to the end of the hole; none if the match must fill it.
+        start: its first position, counted from the sequence's first token.
+        stop: where it ends; None = where the sequence does.
+        most: up to how many positions it may grow; None = it does not.
+    """
+
+    automaton: TokenAutomaton
+    ends: frozenset[int]
+    start: int
+    stop: int | None = None
+    most: int | None = None
+    _ids: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    _forward: list[IntArray] = field(default_factory=list)
+    _backward: list[BoolArray] = field(default_factory=list)
+
+    def read(self, ids: IntArray, masked: BoolArray) -> None:
+        """Take in how the sequence stands: `ids` and `masked` [its length]. Ids of masked places mean nothing."""
+        here = np.where(masked, -1, ids)[self.start : self.stop]
+        size = len(here)
+        if size == len(self._ids) and (here == self._ids).all():
+            return
+        same = 0
+        if self._forward:
+            both = min(size, len(self._ids))
+            differs = here[:both] != self._ids[:both]
+            same = int(differs.argmax()) if differs.any() else both
+        self._ids = here
+        self._forward = self._forward[: same + 1] or [np.array([self.automaton.automaton.start])]
+        for token in here[same:].tolist():
+            self._forward.append(self._step(self._forward[-1], token))
+        self._read_backward()
+
+    def _step(self, states: IntArray, token: int) -> IntArray:
+        if token < 0:
+            return self.automaton.after(states) if self.ends else _without(self.automaton.after(states), self._end)
+        return _without(np.unique(self._read(token)[states]), DEAD)
+
+    @property
+    def _end(self) -> int:
+        return self.automaton.end
+
+    def _read(self, token: int) -> IntArray:
+        return self.automaton.read(token, token in self.ends)
+
+    def _read_backward(self) -> None:
+        """Where only masks are left, what counts is how many tokens a match takes; elsewhere, what stands there."""
+        size, automaton = len(self._ids), self.automaton
+        after = 0 if self.most is None else max(0, self.most - size)
+        settled = np.flatnonzero(self._ids >= 0)
+        last = int(settled[-1]) + 1 if settled.size else 0
+        backward: list[BoolArray] = []
+        if self.ends:
+            backward = [automaton.distance <= after + left for left in range(size - last + 1)]
+        else:
+            final = automaton.finished.copy()
+            final[self._end] = False
+            backward, last = [final], size
+        for token in reversed(self._ids[:last].tolist()):
+            wanted = backward[-1]
+            if token < 0:
+                before = np.zeros(automaton.count, dtype=bool)
+                before[automaton.before(np.flatnonzero(wanted))] = True
+            else:
+                before = wanted[self._read(token)]
+            backward.append(before)
+        self._backward = backward[::-1]
+
+    def check(self) -> None:
+        """Raises TooLittleRoom where nothing that matches fits what stands there."""
+        if not self._backward[0][self._forward[0]].any():
+            size = len(self._ids) if self.most is None else self.most
+            raise TooLittleRoom(self.automaton.shortest, size)
+
+    def fits(self, position: int, token: int) -> bool:
+        """Whether there is a match with `token` at `position` of the sequence."""
+        at = position - self.start
+        return bool(self._backward[at + 1][self._read(token)[self._forward[at]]].any())
+
+    def fit_together(self, tokens: dict[int, int]) -> bool:
+        """Whether there is a match with all of `tokens`, by position of the sequence."""
+        first, last = min(tokens) - self.start, max(tokens) - self.start
+        states = self._forward[first]
+        for at in range(first, last + 1):
+            states = self._step(states, tokens.get(at + self.start, int(self._ids[at])))
+        return bool(self._backward[last + 1][states].any())
+
+    def allowed(self, position: int, vocab_size: int) -> BoolArray:
+        """Which tokens fit at `position` [vocabulary]."""
+        at = position - self.start
+        states, wanted = self._forward[at], self._backward[at + 1]
+        found = np.zeros(vocab_size, dtype=bool)
+        found[self.automaton.tokens(states, wanted)] = True
+        if wanted[self._end] and self.automaton.finished[states].any():
+            found[list(self.ends)] = True
+        return found
+
+    def certain(self, tokenizer: Tokenizer, pad: int) -> dict[int, int]:
+        """Tokens, by position, of what every match has: at the beginning of a run of masks, and the padding at the end.
+
+        The last one of a run is left to the network, since it may be one with what comes after it.
+        """
+        found = self._padding(pad)
+        masked = np.append(self._ids < 0, False)
+        starts = np.flatnonzero(masked[:-1] & ~np.append(False, masked[:-1])[:-1])
+        for start in starts.tolist():
+            stop = start + int((~masked[start:]).argmax())
+            states = self._forward[start]
+            if len(states) != 1 or states[0] == self._end:
+                continue
+            tokens = self._spell(int(states[0]), tokenizer, stop - start)
+            run = {self.start + start + index: token for index, token in enumerate(tokens[: stop - start])}
+            if run and self.fit_together(found | run):
+                found |= run
+        return found
+
+    def _padding(self, pad: int) -> dict[int, int]:
+        """Masks at the end where no match can reach."""
+        found = {}
+        for at in reversed(range(len(self._ids))):
+            states = self._forward[at + 1]
+            possible = states[self._backward[at + 1][states]]
+            if possible.tolist() != [self._end]:
+                break
+            if self._ids[at] < 0:
+                found[self.start + at] = pad
+        return found
+
+    def _spell(self, state: int, tokenizer: Tokenizer, room: int) -> list[int]:
+        automaton = self.automaton.automaton
+        text = automaton.certain(state, 16 * room)
+        whole = text.decode("utf-8", "ignore")
+        if not whole:
+            return []
+        tokens = tokenizer.encode(whole)
+        last = int(automaton.step(np.array(state), text))
+        return tokens if automaton.is_last(last) else tokens[:-1]
+
+
+def _without(states: IntArray, state: int) -> IntArray:
+    left: IntArray = states[states != state]
+    return left
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """The constrained holes of one sequence."""
+
+    holes: Sequence[ConstrainedHole]
+    tokenizer: Tokenizer
+
+    def read(self, canvas: Canvas, row: int) -> None:
+        """Take in how sequence `row` stands."""
+        ids, masked = canvas.sequence(row), canvas.sequence_masked(row)
+        for hole in self.holes:
+            hole.read(ids, masked)
+
+    def settle(self, canvas: Canvas, row: int) -> IntArray:
+        """Settle what is certain without asking the network; returns the positions on the canvas."""
+        self.read(canvas, row)
+        found: dict[int, int] = {}
+        for hole in self.holes:
+            found |= hole.certain(self.tokenizer, canvas.pad_id)
+        positions: IntArray = np.fromiter(found, np.int64, len(found)) + canvas.first[row]
+        canvas.reveal(row, positions, np.fromiter(found.values(), np.int64, len(found)))
+        return positions
+
+    def keep_fitting(self, positions: IntArray, tokens: IntArray) -> BoolArray:
+        """Which of `tokens` [any], at `positions` of the sequence, best first, may be settled together."""
+        kept = np.ones(len(positions), dtype=bool)
+        for hole in self.holes:
+            mine = [index for index, at in enumerate(positions) if self._hole(at) is hole]
+            chosen = {int(positions[index]): int(tokens[index]) for index in mine}
+            if len(chosen) < 2 or hole.fit_together(chosen):
+                continue
+            chosen = {}
+            for index in mine:
+                more = chosen | {int(positions[index]): int(tokens[index])}
+                kept[index] = hole.fit_together(more)
+                chosen = more if kept[index] else chosen
+        return kept
+
+    def _hole(self, position: int) -> ConstrainedHole | None:
+        for hole in self.holes:
+            if hole.start <= position and (hole.stop is None or position < hole.stop):
+                return hole
+        return None
+
+    def fits(self, position: int, token: int) -> bool:
+        """Whether there is a match with `token` at `position` of the sequence; outside of the holes all fit."""
+        hole = self._hole(position)
+        return hole is None or hole.fits(position, token)
+
+    def allowed(self, position: int, vocab_size: int) -> BoolArray:
+        """Which tokens fit at `position` of the sequence [vocabulary]."""
+        hole = self._hole(position)
+        return np.ones(vocab_size, dtype=bool) if hole is None else hole.allowed(position, vocab_size)
+
+
+class FittingRows:
+    """The rows of a pass, from which tokens that do not fit a constraint are left out as they come up.
+
+    What is left of a row is the network's distribution over its other tokens. So a token that is drawn, and drawn again
+    until it fits, is drawn from the distribution over those that fit, though few are ever looked at.
+
+    Args:
+        rows: as the network computed them, at the temperature of `sampler`.
+        constraint: it has read the sequence.
+        positions: [rows] of the sequence, which they predict.
+        sampler: draws the tokens.
+        draws: what it draws them from.
+    """
+
+    def __init__(
+        self, rows: Rows, constraint: Constraint, positions: IntArray, sampler: Sampler, draws: UniformSource
+    ) -> None:
+        self._rows, self._constraint, self._positions = rows, constraint, positions
+        self._sampler, self._draws = sampler, draws
+        self._values = {name: getattr(rows, name).copy() for name in REDUCED}
+        self._left_out: dict[int, list[IntArray]] = {}
+        self._fetch = cache(rows.fetch_logits)
+
+    def misfits(self, proposal: Proposal, rows: IntArray) -> IntArray:
+        """Those of `rows` [any] whose token of `proposal` does not fit."""
+        places, tokens = self._positions[rows].tolist(), proposal.tokens[rows].tolist()
+        bad = [not self._constraint.fits(*each) for each in zip(places, tokens, strict=True)]
+        found: IntArray = rows[np.array(bad, dtype=bool)]
+        return found
+
+    def redraw(self, proposal: Proposal, rows: IntArray) -> Proposal:
+        """`proposal`, in which the tokens of `rows` [any] have been drawn again until they fit."""
+        while (rows := self.misfits(proposal, rows)).size:
+            for row in rows.tolist():
+                self._leave_out(row, int(proposal.tokens[row]))
+            values = {name: value[rows] for name, value in self._values.items()}
+            left = Rows(**values, fetch_logits=partial(self._logits, rows), fresh=self._rows.fresh)
+            proposal = merge_proposals(proposal, rows, self._sampler.propose(left, self._draws))
+        return proposal
+
+    def _leave_out(self, row: int, token: int) -> None:
+        """Leave `token`, which does not fit, out of `row`, and what does not fit among the best before the first that
+        does; after a few times, and where the k best tell too little, everything."""
+        best = self._values["top_ids"][row]
+        position, left_out = int(self._positions[row]), self._left_out.setdefault(row, [])
+        fitting = next((column for column, each in enumerate(best) if self._constraint.fits(position, int(each))), None)
+        same = np.flatnonzero(best == token)
+        columns = np.union1d(np.arange(fitting or 0), same)
+        lost = float(self._values["top_probs"][row, columns].sum())
+        if fitting is None or not same.size or 1 - lost < _LEAST_LEFT or len(left_out) >= _TRIES:
+            vocab_size = self._fetch().shape[1]
+            left_out.append(np.flatnonzero(~self._constraint.allowed(position, vocab_size)))
+            exact = Rows.from_logits(self._logits(np.array([row])), self._sampler.temperature, len(best))
+            for name in REDUCED:
+                self._values[name][row] = getattr(exact, name)[0]
+        else:
+            left_out.append(best[columns])
+            _exclude(self._values, row, columns)
+
+    def _logits(self, rows: IntArray) -> FloatArray:
+        logits: FloatArray = self._fetch()[rows]
+        for index, row in enumerate(rows.tolist()):
+            for tokens in self._left_out.get(row, ()):
+                logits[index, tokens] = NEVER
+        return logits
+
+
+def _exclude(values: dict[str, FloatArray], row: int, columns: IntArray) -> None:
+    """Take the tokens in `columns` [any] out of the reduced outputs `values` of `row`: the others share their part."""
+    probs = values["top_probs"][row, columns].astype(np.float64)
+    left = 1 - probs.sum()
+    information = values["neg_entropy"][row] - (probs * np.log(probs + 1e-10)).sum()
+    values["neg_entropy"][row] = information / left - np.log(left)
+    values["log_normalizer"][row] += np.log(left)
+    values["top_probs"][row] /= left
+    values["top_probs"][row, columns] = 0
+    values["top_logits"][row, columns] = NEVER
+    order = np.concatenate([np.delete(np.arange(values["top_ids"].shape[1]), columns), columns])
+    for name in ("top_ids", "top_probs", "top_logits"):
+        values[name][row] = values[name][row, order]
