@@ -22,6 +22,7 @@ FLOORS = """
     dream_edge_runtime.arrays dream_edge_runtime.errors dream_edge_runtime.progress dream_edge_runtime.units
     dream_edge_runtime.files dream_edge_runtime.host
     dream_edge_runtime.text dream_edge_runtime.format
+    dream_edge_runtime.constraint
     dream_edge_runtime.graph
     dream_edge_runtime.artifact
     dream_edge_runtime.requantize

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from .constraint.rule import Rule
+from .constraint.rule import Rule, read_rule
 from .errors import CanvasTooLong, InvalidOption
 from .format.model_config import ModelConfig
 from .generation.canvas import Draft
@@ -263,7 +263,7 @@ class DreamModel:
 
     def _continuation(self, prompt: list[int], config: GenerationConfig, end_with: str, rule: Rule | None) -> Task:
         """Masks after `prompt`, the last of them replaced by the fixed ending."""
-        constraint = rule.compile(self.tokenizer.vocabulary) if rule else None
+        constraint = rule.compile(self.tokenizer) if rule else None
         ending = align_argument(self.tokenizer, "end_with", end_with)
         block, start = self.config.causal_block, len(prompt)
         room = config.max_new_tokens or DEFAULT_NEW_TOKENS
@@ -310,14 +310,14 @@ class DreamModel:
         laid = [part.size if isinstance(part, Hole) else part.ids for part in parts]
         draft = Draft.of([beginning, *laid], self.config.mask_token_id)
         self._check_length(len(draft.ids))
-        rules = [part.rule or run_options.rule for part in parts if isinstance(part, Hole)]
+        rules = [read_rule(vars(part)) or run_options.rule for part in parts if isinstance(part, Hole)]
         given = gather_given([part.size if isinstance(part, Hole) else part for part in parts])
         task = Task(
             draft,
             CanvasReader(self.tokenizer, len(beginning), given=given),
             names_holes=True,
             most_hole_tokens=self._most_hole_tokens(draft, settled, options, has_rules=any(rules)),
-            constraints=[rule.compile(self.tokenizer.vocabulary) if rule else None for rule in rules],
+            constraints=[rule.compile(self.tokenizer) if rule else None for rule in rules],
         )
         return self._start(task, settled, run_options)
 

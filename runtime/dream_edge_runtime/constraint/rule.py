@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ..errors import InvalidOption
+from ..text.tokenizer import Tokenizer
 from .automaton import Automaton
 from .errors import ConstraintTooLarge
 from .pattern import either
@@ -18,7 +19,7 @@ from .vocabulary import Vocabulary
 
 RULES = ("regex", "choices")
 MOST_CHOICES = 10_000
-_KEPT = 32
+_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class Rule:
     source: str
     """As JSON."""
 
-    def compile(self, vocabulary: Vocabulary) -> TokenAutomaton:
-        """What reads the tokens of `vocabulary`; made once.
+    def compile(self, tokenizer: Tokenizer) -> TokenAutomaton:
+        """What reads the tokens of `tokenizer`; made once.
 
         Raises:
             InvalidRegex, ConstraintError: it is none, or nothing matches it.
             ConstraintTooLarge: it would take too long.
         """
-        return _compile(self, vocabulary)
+        return _compile(self, tokenizer)
 
 
 def read_rule(options: Mapping[str, Any]) -> Rule | None:
@@ -73,8 +74,13 @@ def _write(name: str, value: Any) -> str:
         raise InvalidOption(name, value, f"must be JSON ({error})") from None
 
 
+@lru_cache(1)
+def _spell(tokenizer: Tokenizer) -> Vocabulary:
+    return Vocabulary(tokenizer.token_bytes())
+
+
 @lru_cache(_KEPT)
-def _compile(rule: Rule, vocabulary: Vocabulary) -> TokenAutomaton:
+def _compile(rule: Rule, tokenizer: Tokenizer) -> TokenAutomaton:
     source = json.loads(rule.source)
     pattern = read_regex(source) if rule.kind == "regex" else either(*source)
-    return TokenAutomaton(Automaton.of(pattern), vocabulary)
+    return TokenAutomaton(Automaton.of(pattern), _spell(tokenizer))

@@ -18,7 +18,7 @@ MOST_VISITS = 60_000_000
 _LISTS_KEPT = 64  # of tokens; each may have a megabyte
 _FEW_BYTES, _NARROW_AT_ONCE, _WIDE_AT_ONCE = 16, 1024, 16
 UNREACHABLE = 1 << 40
-_KEPT = 512  # sets of states, and tokens; each takes up to eight bytes a state
+_KEPT_BYTES = 4 << 20  # of sets of states in each direction, and of what tokens lead to
 
 
 class TokenAutomaton:
@@ -51,9 +51,10 @@ class TokenAutomaton:
         leads[self.finished, self.end] = True
         forward, backward = _pack(leads), _pack(leads.T)
         self.distance: IntArray = self._measure(backward)
-        self.read = lru_cache(_KEPT)(self._read)
+        kept = max(32, _KEPT_BYTES // (8 * self.count))
+        self.read = lru_cache(kept)(self._read)
         self._tokens = lru_cache(_LISTS_KEPT)(self._find_tokens)
-        self._after, self._before = (lru_cache(_KEPT)(partial(self._lead, way)) for way in (forward, backward))
+        self._after, self._before = (lru_cache(kept)(partial(self._lead, way)) for way in (forward, backward))
 
     def _groups(self) -> Iterator[tuple[Vocabulary, IntArray]]:
         """States that are walked from together: many of those that few bytes follow, few of the others."""

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from ..constraint.rule import Rule, read_rule
 from ..errors import InvalidTemplate
 
 _HOLE = re.compile(r"\[\[([^\[\]]*)\]\]")
 _LARGEST = 1 << 20
 
 
+@dataclass(frozen=True)
 class Hole:
-    """A place for `size` tokens in a text, whose own text matches at most one of the rules."""
+    """A place for `size` tokens in a text, whose own text matches `regex`, or is one of `choices`, if either is given.
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        regex: str | None = None,
-        choices: Sequence[str] | None = None,
-    ) -> None:
-        """Raises InvalidTemplate for an impossible size, InvalidOption for two rules, or what is no rule."""
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= _LARGEST:
-            raise InvalidTemplate(f"a hole must have 1 to {_LARGEST} tokens, not {size!r:.20}")
-        self.size: int = size
-        self.rule: Rule | None = read_rule({"regex": regex, "choices": choices})
+    Raises:
+        InvalidTemplate: an impossible size.
+    """
+
+    size: int
+    regex: str | None = field(default=None, kw_only=True)
+    choices: Sequence[str] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 0 < self.size <= _LARGEST:
+            raise InvalidTemplate(f"a hole must have 1 to {_LARGEST} tokens, not {self.size!r:.20}")
 
 
 Template = str | Sequence[str | int | Hole]

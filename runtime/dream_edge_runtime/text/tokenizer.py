@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from ..chat_format import DREAM_CHAT, ChatFormat
-from ..constraint.vocabulary import Vocabulary
 from ..errors import CorruptArtifact, InvalidText, InvalidTokenId
 from ..files.json import parse_json_object
 
@@ -115,17 +113,12 @@ class Tokenizer:
             raise CorruptArtifact(source, str(error)) from None
         return cls(tokenizer, chat_format)
 
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def token_bytes(self) -> dict[int, bytes]:
         """The bytes of every token that text may have."""
         added = self._tokenizer.get_added_tokens_decoder()
-        tokens = {
-            index: bytes(map(BYTE_OF.__getitem__, spelling))
-            for spelling, index in self._tokenizer.get_vocab(with_added_tokens=False).items()
-            if index not in added
-        }
-        texts = {index: token.content.encode() for index, token in added.items() if not token.special}
-        return Vocabulary(tokens | texts)
+        spelled = self._tokenizer.get_vocab(with_added_tokens=False).items()
+        tokens = {index: bytes(map(BYTE_OF.__getitem__, text)) for text, index in spelled if index not in added}
+        return tokens | {index: token.content.encode() for index, token in added.items() if not token.special}
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`. What looks like a special token is text.

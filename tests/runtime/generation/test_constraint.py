@@ -155,11 +155,11 @@ def test_wide_states_say_what_each_says_alone() -> None:
     """Where a vocabulary is merged for many states, they lead where each of its tokens does."""
     tokenizer = dream_edge.load("tiny").tokenizer
     read_bytes = Automaton.of(read_regex(r'\{"a": "[^"\\]{0,30}", "bcd": [0-9]{1,30}, "e": "(x|[^"\\]{3})*"\}|"é*"'))
-    tokens = TokenAutomaton(read_bytes, tokenizer.vocabulary)
+    tokens = TokenAutomaton(read_bytes, Vocabulary(tokenizer.token_bytes()))
     states = np.arange(1, len(read_bytes.table))
     for state in states:
         after = read_bytes.step(np.full(1, state), b"")
-        plain = {int(read_bytes.step(after, text)[0]) for text in tokenizer.vocabulary.bytes.values()} - {0}
+        plain = {int(read_bytes.step(after, text)[0]) for text in tokenizer.token_bytes().values()} - {0}
         assert {*tokens.after(np.array([state])).tolist()} - {tokens.end} == plain
 
 
@@ -266,7 +266,15 @@ def test_every_text_matches(regex: str, how: dict[str, Any], room: int, which: s
 @settings(max_examples=100)
 def test_every_hole_matches_its_own(regex: str, choices: list[str], how: dict[str, Any], size: int) -> None:
     how.pop("grow_from", None)
-    template = ["The ", Hole(size, regex=regex), " has ", 2, " and ", Hole(size, choices=choices), "."]
+    template: list[str | int | Hole] = [
+        "The ",
+        Hole(size, regex=regex),
+        " has ",
+        2,
+        " and ",
+        Hole(size, choices=choices),
+        ".",
+    ]
     try:
         result = tiny().fill(template, **how)
     except (TooLittleRoom, ConstraintTooLarge):

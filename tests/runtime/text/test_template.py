@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dream_edge_runtime.errors import InvalidTemplate
-from dream_edge_runtime.text.template import parse_template
+from dream_edge_runtime.text.template import Hole, parse_template
 
 TEXT = st.text(st.characters(exclude_characters="[]"), min_size=1)
 
 
 @given(first=TEXT, size=st.integers(1, 1000), last=TEXT)
 def test_texts_and_holes_come_in_order(first: str, size: int, last: str) -> None:
-    assert parse_template(f"{first}[[{size}]]{last}[[2]][[3]]") == [first, size, last, 2, 3]
+    assert parse_template(f"{first}[[{size}]]{last}[[2]][[3]]") == [first, Hole(size), last, Hole(2), Hole(3)]
 
 
 def test_single_brackets_are_text() -> None:
-    assert parse_template("a[0] = [[1, 2], [3]] [[4]]") == ["a[0] = [[1, 2], [3]] ", 4]
+    assert parse_template("a[0] = [[1, 2], [3]] [[4]]") == ["a[0] = [[1, 2], [3]] ", Hole(4)]
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_what_is_no_hole_is_refused(template: str) -> None:
 
 
 def test_pieces_are_taken_as_they_are() -> None:
-    assert parse_template(["a [[1]] ", 2, "", "b", 3]) == ["a [[1]] ", 2, "b", 3]
-    assert parse_template((1,)) == [1]
+    assert parse_template(["a [[1]] ", 2, "", "b", Hole(3)]) == ["a [[1]] ", Hole(2), "b", Hole(3)]
+    assert parse_template((1,)) == [Hole(1)]
 
 
 @pytest.mark.parametrize(
