@@ -64,4 +64,4 @@ def _compute(model: DreamModel, served: str, line: Line) -> dict[str, Any]:
         raise RequestRefused("stream does not apply to a batch.", param="stream")
     check_model(request.model, served)
     job = prepare(model, request, served)
-    return job.format.whole([job.finish(text.result()) for text in job.texts])
+    return job.format.whole([job.finish(index, text.denoising.result()) for index, text in enumerate(job.texts)])

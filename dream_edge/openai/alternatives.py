@@ -13,6 +13,7 @@ from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.model import DreamModel
 from dream_edge_runtime.text.chat import chat_ids
 
+from .conversation import list_turns
 from .requests import AlternativesRequest
 
 
@@ -26,7 +27,8 @@ class Alternatives:
         self.text: Denoising = self._begin(model, request)
 
     def _begin(self, model: DreamModel, request: AlternativesRequest) -> Denoising:
-        chat = chat_ids(model.tokenizer, [each.turn() for each in request.messages]) if request.messages else []
+        turns = list_turns(request.messages)
+        chat = chat_ids(model.tokenizer, turns) if turns else []
         before = [*chat, *model.tokenizer.encode(request.before)]
         run: dict[str, Any] = {"cancel": self.cancel, "logits_hook": self._note}
         if not before:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from dream_edge_runtime.constraint.errors import ConstraintError
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError, InvalidOption, PromptError, UnknownOption
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class RequestRefused(DreamEdgeError, ValueError):
             return cls(message, code="context_length_exceeded")
         if isinstance(error, InvalidOption | UnknownOption):
             return cls(str(error), param=getattr(error, "name", None), code="invalid_value")
+        if isinstance(error, ConstraintError):
+            return cls(str(error), code="invalid_constraint")
         if isinstance(error, PromptError):
             return cls(str(error), code="invalid_prompt")
         return cls(str(error), status=500, code="internal")

@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from .conversation import ChatMessage, Tool, ToolChoice
+from .fields import NEUTRAL_FIELDS, UNUSED_FIELDS, Strict, Text, Tokens
 from .generation_fields import LARGEST_INTEGER, generation_fields, read_options
+from .structure import Structured, StructuredText
 
 MOST_CHOICES = 8
-_MOST_TEXT = 1 << 22
+MOST_PROMPTS = 16
+_COLDEST = 1e-4  # below it, clients mean 0
 
-Text = Annotated[str, Field(max_length=_MOST_TEXT)]
-Tokens = Annotated[int, Field(ge=1, le=1 << 20)]
+Token = Annotated[int, Field(ge=0, le=1 << 31)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 Stop = str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)]
-
-
-Nothing = Annotated[list[Any], Field(max_length=0)] | None
-
-
-class Strict(BaseModel):
-    """A JSON object whose fields are all known. Null asks for nothing, whatever the field: clients send it for all that
-    they leave out, and for all that an answer of OpenAI's could have had besides its text."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", strict=True, json_schema_extra={"additionalProperties": {"type": "null"}}
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 class StreamOptions(Strict):
@@ -46,42 +34,38 @@ class StreamOptions(Strict):
 
 
 if TYPE_CHECKING:
-    GenerationFields = Strict
+    GenerationFields = StructuredText
 else:
-    GenerationFields = generation_fields(Strict)
+    GenerationFields = generation_fields(StructuredText)
 
 
 class Sampling(GenerationFields):
     """What all the ways to ask for a text share."""
 
+    unused: ClassVar[frozenset[str]] = UNUSED_FIELDS
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = NEUTRAL_FIELDS
+
     model: Annotated[str, Field(max_length=512)] | None = None
     n: int | None = Field(default=None, ge=1, le=MOST_CHOICES, description="Texts, each with the seed one higher.")
-    seed: int | None = Field(default=None, ge=-1, le=LARGEST_INTEGER, description="-1: a new one each time.")
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_INTEGER, description="-1: a new one each time.")
     stop: Stop | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     diffusing: bool = Field(
         default=False, description="Chunks of a stream replace the text so far instead of adding to it."
     )
-    user: str | None = Field(default=None, description="Accepted and without effect, as are the five that follow.")
-    metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    service_tier: str | None = None
-
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(
-        default=None, description="0: there is no such thing."
+    frequency_penalty: Penalty = Field(
+        default=0, description="Taken from the logit of a token for each time that the text so far has it."
     )
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = Field(
-        default=None, description="0: there is no such thing."
+    presence_penalty: Penalty = Field(default=0, description="The same, once.")
+    logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias], Field(max_length=1024)] = Field(
+        default_factory=dict, description="Added to the logits of tokens, by id; -100 forbids one."
     )
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(default=None, description="Empty.")
 
-    @field_validator("seed")
+    @field_validator("temperature", check_fields=False)
     @classmethod
-    def _seed_is_chosen(cls, seed: int | None) -> int | None:
-        return None if seed == -1 else seed
+    def _cold_is_zero(cls, temperature: float | None) -> float | None:
+        return 0.0 if temperature is not None and temperature < _COLDEST else temperature
 
     @field_validator("stop")
     @classmethod
@@ -105,40 +89,10 @@ class Sampling(GenerationFields):
         return read_options(self)
 
 
-class TextPart(Strict):
-    """A piece of a message."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessage(Strict):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
-    name: str | None = Field(default=None, description="Accepted and without effect, as are those that follow.")
-    id: str | int | None = None
-    opts: dict[str, Any] | None = None
-    reasoning_content: str | None = None
-    tool_calls: Nothing = None
-
-    def turn(self) -> dict[str, str]:
-        """As the model takes it."""
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
-
-
 class TemplateOptions(Strict):
     """What clients of other servers pass to a chat template."""
 
     enable_thinking: bool | None = Field(default=None, description="The same as `thinking`.")
-
-
-class ResponseFormat(Strict):
-    """Only text."""
-
-    type: Literal["text"]
 
 
 class ChatRequest(Sampling):
@@ -148,15 +102,38 @@ class ChatRequest(Sampling):
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
     end_with: Text = Field(default="", description="The last words of the answer, fixed from the start.")
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
-    response_format: ResponseFormat | None = None
-    tools: Nothing = Field(default=None, description="Empty: this model calls none.")
-    functions: Nothing = Field(default=None, description="Empty.")
-    tool_choice: Literal["none", "auto"] | None = None
-    function_call: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
+    logprobs: bool = Field(default=False, description="Of the step at which each token was settled.")
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    tools: Annotated[list[Tool], Field(max_length=128)] = Field(default_factory=list)
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice = "auto"
+    parallel_tool_calls: bool = Field(default=True, description="False: what comes after the first call is left out.")
     chat_template_kwargs: TemplateOptions | None = None
+
+    @model_validator(mode="after")
+    def _tools_are_there(self) -> ChatRequest:
+        if self.tool_choice not in ("none", "auto") and not self.called:
+            raise ValueError("tool_choice asks for a tool that tools has not: name one of them")
+        if self.offered and self.rules():
+            raise ValueError("tools and what the text must look like exclude each other: give tool_choice none, or one")
+        if self.called and self.end_with:
+            raise ValueError("end_with does not go with a tool_choice that asks for a call: give one")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: give that too, or leave it out")
+        if self.logprobs and self.end_with:
+            raise ValueError("logprobs do not go with end_with: give one")
+        return self
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools that may be called."""
+        return [] if self.tool_choice == "none" else self.tools
+
+    @property
+    def called(self) -> list[Tool]:
+        """Tools one of which is called for sure, if any is."""
+        if isinstance(self.tool_choice, ToolChoice):
+            return [tool for tool in self.tools if tool.function.name == self.tool_choice.function.name][:1]
+        return self.tools if self.tool_choice == "required" else []
 
     @model_validator(mode="after")
     def _one_thinking(self) -> ChatRequest:
@@ -183,7 +160,9 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """POST /v1/completions"""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    prompt: Text | Annotated[list[Text | Token | list[Token]], Field(min_length=1, max_length=1 << 20)] = Field(
+        description="A text or the ids of its tokens, or several of them."
+    )
     suffix: Text | None = Field(default=None, description="What comes after the text: it is then filled in between.")
     max_tokens: Tokens = 16
     end_with: Text = Field(
@@ -191,7 +170,6 @@ class CompletionRequest(Sampling):
     )
     echo: bool = False
     logprobs: None = None
-    best_of: Literal[1] | None = None
 
     @model_validator(mode="after")
     def _one_ending(self) -> CompletionRequest:
@@ -199,9 +177,19 @@ class CompletionRequest(Sampling):
             raise ValueError("suffix and end_with contradict each other: give one")
         return self
 
+    @model_validator(mode="after")
+    def _few_prompts(self) -> CompletionRequest:
+        if len({type(each) for each in self.prompt}) > 1:
+            raise ValueError("prompt is a text, a list of texts, a list of tokens, or a list of such lists: no mixture")
+        if len(self.prompts) > MOST_PROMPTS:
+            raise ValueError(f"prompt has more than {MOST_PROMPTS} texts: ask for fewer at once")
+        return self
+
     @property
-    def prefix(self) -> str:
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+    def prompts(self) -> list[Any]:
+        """One, or several; each is a text or the ids of its tokens."""
+        is_one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        return [self.prompt] if is_one else [*self.prompt]
 
 
 class FimRequest(Sampling):
@@ -218,8 +206,8 @@ class TextPiece(Strict):
     text: Text
 
 
-class HolePiece(Strict):
-    """A number of tokens to be found."""
+class HolePiece(Structured):
+    """A number of tokens to be found, and what they have to match."""
 
     hole: Tokens
 

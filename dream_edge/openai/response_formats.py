@@ -11,6 +11,7 @@ from typing import Any
 
 from dream_edge_runtime.generation.results import Generation, Step
 
+from .answer import Said
 from .text_stream import Cell
 
 Json = dict[str, Any]
@@ -20,9 +21,16 @@ Json = dict[str, Any]
 class FinishedText:
     """One text of an answer, complete."""
 
-    text: str
+    said: Said
     reason: str
     generation: Generation
+    prompt: int = 0
+    """Which of the request's prompts it follows."""
+    logprobs: list[Json] | None = None
+
+    @property
+    def text(self) -> str:
+        return self.said.content
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,8 @@ class ResponseFormat(ABC):
     """The words of one route for one request."""
 
     model: str
+    ignored: tuple[str, ...] = field(default=(), kw_only=True)
+    """Fields of the request that have no effect."""
     last_line = b""
     """What ends a stream."""
 
@@ -38,11 +48,11 @@ class ResponseFormat(ABC):
         return None
 
     @abstractmethod
-    def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
+    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Json:
         """A piece of text `index`, or with `diffusion` all of it so far."""
 
     @abstractmethod
-    def closing(self, index: int, text: str, finished: FinishedText) -> Json:
+    def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
         """The last piece of text `index`."""
 
     def usage(self, texts: Sequence[FinishedText]) -> Json | None:
@@ -65,29 +75,34 @@ class Completions(ResponseFormat):
     chunk_object = "text_completion"
     last_line = b"data: [DONE]\n\n"
 
-    def choice(self, text: str) -> Json:
+    def choice(self, said: Said) -> Json:
         """The part of a finished choice that holds its text."""
-        return {"text": text}
+        return {"text": said.content}
 
-    def delta(self, text: str) -> Json:
+    def delta(self, said: Said) -> Json:
         """The part of a streamed choice that holds a piece."""
-        return self.choice(text)
+        return self.choice(said)
 
-    def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
+    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Json:
         more = {} if diffusion is None else {"diffusion": diffusion}
-        return self._chunk([_choice(index, self.delta(text), None)], more)
+        return self._chunk([_choice(index, self.delta(said), None)], more)
 
-    def closing(self, index: int, text: str, finished: FinishedText) -> Json:
-        choice = _choice(index, self.delta(text), finished.reason)
-        return self._chunk([choice], {"diffusion": summarize([finished])})
+    def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
+        choice = _choice(index, self.delta(said), finished.reason, finished.logprobs)
+        return self._chunk([choice], {"diffusion": self._summarize([finished])})
 
     def usage(self, texts: Sequence[FinishedText]) -> Json | None:
         return self._chunk([], {"usage": count_tokens(texts)})
 
     def whole(self, texts: Sequence[FinishedText]) -> Json:
-        choices = [_choice(index, self.choice(each.text), each.reason) for index, each in enumerate(texts)]
-        told = {"choices": choices, "usage": count_tokens(texts), "diffusion": summarize(texts)}
+        choices = [
+            _choice(index, self.choice(each.said), each.reason, each.logprobs) for index, each in enumerate(texts)
+        ]
+        told = {"choices": choices, "usage": count_tokens(texts), "diffusion": self._summarize(texts)}
         return self._head(self.whole_object) | told
+
+    def _summarize(self, texts: Sequence[FinishedText]) -> Json:
+        return summarize(texts) | ({"ignored": [*self.ignored]} if self.ignored else {})
 
     def _head(self, kind: str) -> Json:
         return {"id": self.prefix + self.id, "object": kind, "created": self.created, "model": self.model}
@@ -104,11 +119,24 @@ class Chat(Completions):
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def choice(self, text: str) -> Json:
-        return {"message": {"role": "assistant", "content": text}}
+    def choice(self, said: Said) -> Json:
+        content = None if said.calls and not said.content else said.content
+        return {"message": {"role": "assistant", "content": content} | self._more(said)}
 
-    def delta(self, text: str) -> Json:
-        return {"delta": {"content": text} if text else {}}
+    def delta(self, said: Said) -> Json:
+        return {"delta": ({"content": said.content} if said.content else {}) | self._more(said, streamed=True)}
+
+    def _more(self, said: Said, *, streamed: bool = False) -> Json:
+        """What a message has besides its content."""
+        more: Json = {"reasoning_content": said.thoughts} if said.thoughts else {}
+        if said.calls:
+            more["tool_calls"] = [
+                ({"index": at} if streamed else {})
+                | {"id": f"call_{secrets.token_hex(12)}", "type": "function"}
+                | {"function": {"name": call.name, "arguments": call.arguments}}
+                for at, call in enumerate(said.calls, said.calls_before)
+            ]
+        return more
 
     def opening(self, index: int) -> Json | None:
         return self._chunk([_choice(index, {"delta": {"role": "assistant", "content": ""}}, None)], {})
@@ -120,25 +148,25 @@ class Fim(Chat):
 
     prefix = "fim-"
 
-    def choice(self, text: str) -> Json:
-        return {**super().choice(text), "text": text}
+    def choice(self, said: Said) -> Json:
+        return {**super().choice(said), "text": said.content}
 
-    def delta(self, text: str) -> Json:
-        return {**super().delta(text), "text": text}
+    def delta(self, said: Said) -> Json:
+        return {**super().delta(said), "text": said.content}
 
 
 @dataclass(frozen=True)
 class LlamaInfill(ResponseFormat):
     """POST /infill"""
 
-    def chunk(self, index: int, text: str, diffusion: Json | None = None) -> Json:
-        return {"index": index, "content": text, "stop": False}
+    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Json:
+        return {"index": index, "content": said.content, "stop": False}
 
-    def closing(self, index: int, text: str, finished: FinishedText) -> Json:
+    def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
         made = finished.generation
         return {
             "index": index,
-            "content": text,
+            "content": said.content,
             "stop": True,
             "model": self.model,
             "stop_type": "word" if finished.reason == "stop" else "limit",
@@ -153,7 +181,7 @@ class LlamaInfill(ResponseFormat):
         }
 
     def whole(self, texts: Sequence[FinishedText]) -> Json:
-        return self.closing(0, texts[0].text, texts[0])
+        return self.closing(0, texts[0].said, texts[0])
 
     def empty(self) -> Json:
         """The answer to zero tokens, by which editors fill a cache that does not exist here."""
@@ -162,13 +190,14 @@ class LlamaInfill(ResponseFormat):
 
 
 def count_tokens(texts: Sequence[FinishedText]) -> Json:
-    """OpenAI's usage: what was given, counted once, and everything that was kept of what was generated."""
-    first, new = texts[0].generation, sum(each.generation.new_tokens for each in texts)
+    """OpenAI's usage: what was given, each prompt once, and everything that was kept of what was generated."""
+    first = {each.prompt: each.generation for each in reversed(texts)}.values()
+    given, new = sum(each.prompt_tokens for each in first), sum(each.generation.new_tokens for each in texts)
     return {
-        "prompt_tokens": first.prompt_tokens,
+        "prompt_tokens": given,
         "completion_tokens": new,
-        "total_tokens": first.prompt_tokens + new,
-        "prompt_tokens_details": {"cached_tokens": first.cached_tokens},
+        "total_tokens": given + new,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in first)},
     }
 
 
@@ -191,5 +220,6 @@ def describe_step(step: Step, cells: Sequence[Cell] | None) -> Json:
     return found if cells is None else found | {"cells": cells}
 
 
-def _choice(index: int, text: Json, reason: str | None) -> Json:
-    return {"index": index, **text, "logprobs": None, "finish_reason": reason}
+def _choice(index: int, text: Json, reason: str | None, logprobs: list[Json] | None = None) -> Json:
+    told = None if logprobs is None else {"content": logprobs, "refusal": None}
+    return {"index": index, **text, "logprobs": told, "finish_reason": reason}

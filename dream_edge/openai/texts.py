@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
+from dream_edge_runtime.text.template import Hole
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
+from .answer import AnswerReader, AnswerStream
+from .conversation import CALL_BEGIN, list_turns, schema_of_calls
+from .logits import LogitWatch
 from .requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, HolePiece, Sampling, TextPiece
 from .response_formats import Chat, Completions, Fim, FinishedText, ResponseFormat
 from .text_stream import StableText
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text that a request asks for.
+
+    Attributes:
+        denoising: not yet begun.
+        before: text that is put before it.
+        prompt: which of the request's prompts it follows.
+    """
+
+    denoising: Denoising
+    watch: LogitWatch
+    before: str = ""
+    prompt: int = 0
 
 
 @dataclass(frozen=True)
@@ -23,20 +43,20 @@ class Job:
     """What a request asks for.
 
     Attributes:
-        texts: not yet begun; they stop within a step of `cancel`.
+        texts: they stop within a step of `cancel`.
         format: how they are told.
+        reader: how what they say is read.
         stops: strings before which a text ends.
         is_between: whether only the text between two given ones is told.
-        before: text that is put before each of them.
     """
 
-    texts: Sequence[Denoising]
+    texts: Sequence[Text]
     cancel: threading.Event
     format: ResponseFormat
     tokenizer: Tokenizer
+    reader: AnswerReader = AnswerReader()  # noqa: RUF009 - frozen, so it can be shared
     stops: tuple[str, ...] = ()
     is_between: bool = False
-    before: str = ""
     stream: bool = False
     diffusing: bool = False
     include_usage: bool = False
@@ -46,61 +66,101 @@ class Job:
         """Follow one of the texts, step by step."""
         return StableText(self.tokenizer, self.stops, is_hole=self.is_between)
 
-    def finish(self, generation: Generation) -> FinishedText:
-        """One of the texts as it is told, and why it ends."""
-        text = self.follow().whole(generation)
+    def listen(self) -> AnswerStream:
+        """Follow what one of the texts says, piece by piece."""
+        return AnswerStream(self.reader)
+
+    def finish(self, index: int, generation: Generation) -> FinishedText:
+        """The text `index` as it is told, and why it ends."""
+        text, asked = self.follow().whole(generation), self.texts[index]
         is_cut = self.is_between and text != generation.holes[0]
-        return FinishedText(self.before + text, "stop" if is_cut else generation.finish_reason, generation)
+        said = self.reader.read(text, complete=True)
+        reason = "tool_calls" if said.calls else "stop" if is_cut else generation.finish_reason
+        said = replace(said, content=asked.before + said.content)
+        return FinishedText(said, reason, generation, asked.prompt, asked.watch.tell(generation))
 
 
 def prepare_chat(model: DreamModel, request: ChatRequest, served: str) -> Job:
     """An answer to a conversation."""
-    turns = [message.turn() for message in request.messages]
-    length: dict[str, Any] = {} if request.length is None else {"max_new_tokens": request.length}
-    begin = partial(model.stream_chat, turns, stop=request.stops, end_with=request.end_with, **length)
-    return _job(model, request, begin, Chat(served))
+    chat_format = model.tokenizer.chat_format
+    turns = list_turns(request.messages, request.offered, None if chat_format is None else chat_format.system)
+    told: dict[str, Any] = {"stop": request.stops, "end_with": request.end_with}
+    if request.length is not None:
+        told["max_new_tokens"] = request.length
+    thinks = chat_format is not None and chat_format.thinking != "none"
+    if request.called:
+        turns.append({"role": "assistant", "content": f"{CALL_BEGIN}\n"})
+        told["json_schema"] = schema_of_calls(request.called)
+    reader = AnswerReader(
+        thinks,
+        [tool.function.name for tool in request.offered],
+        is_call=bool(request.called),
+        most_calls=None if request.parallel_tool_calls else 1,
+    )
+    top = request.top_logprobs if request.logprobs else None
+    return _job(model, request, [partial(model.stream_chat, turns, **told)], Chat(served), top=top, reader=reader)
 
 
 def prepare_completion(model: DreamModel, request: CompletionRequest, served: str) -> Job:
-    """A text after a prompt, or between it and a suffix. Taken raw: no template."""
-    prompt, before = request.prefix, request.prefix if request.echo else ""
+    """Texts after prompts, or between them and a suffix. Taken raw: no template."""
+    echo = [_show(model.tokenizer, prompt) if request.echo else "" for prompt in request.prompts]
+    begin: list[Callable[..., Denoising]]
     if request.suffix:
-        begin = partial(model.stream_infill, prompt, request.suffix, request.max_tokens)
-        return _job(model, request, begin, Completions(served), is_between=True, before=before)
+        befores = [_show(model.tokenizer, prompt) for prompt in request.prompts]
+        begin = [partial(model.stream_infill, each, request.suffix, request.max_tokens) for each in befores]
+        return _job(model, request, begin, Completions(served), befores=echo, is_between=True)
     told: dict[str, Any] = {"stop": request.stops, "end_with": request.end_with, "max_new_tokens": request.max_tokens}
-    return _job(model, request, partial(model.stream, prompt, raw=True, **told), Completions(served), before=before)
+    begin = [partial(model.stream, prompt, raw=True, **told) for prompt in request.prompts]
+    return _job(model, request, begin, Completions(served), befores=echo)
 
 
 def prepare_fim(model: DreamModel, request: FimRequest, served: str, form: type[ResponseFormat] = Fim) -> Job:
     """A text between two others."""
     begin = partial(model.stream_infill, request.prompt, request.suffix, request.max_tokens)
-    return _job(model, request, begin, form(served), is_between=True)
+    return _job(model, request, [begin], form(served), is_between=True)
 
 
 def prepare_fill(model: DreamModel, request: FillRequest, served: str) -> Job:
     """A text with holes anywhere."""
-    pieces: list[str | int] = []
+    pieces: list[str | int | Hole] = []
     for piece in request.pieces:
         if isinstance(piece, HolePiece):
-            pieces.append(piece.hole)
+            pieces.append(Hole(piece.hole, **piece.rules()))
         elif isinstance(piece, TextPiece):
             pieces.append(piece.text)
         else:  # as many tokens as the text has that is to be rewritten
             pieces.append(len(model.tokenizer.encode(piece.rewrite)) or "")
-    return _job(model, request, partial(model.stream_fill, pieces, bos=request.bos), Completions(served))
+    return _job(model, request, [partial(model.stream_fill, pieces, bos=request.bos)], Completions(served))
+
+
+def _show(tokenizer: Tokenizer, prompt: str | list[int]) -> str:
+    return prompt if isinstance(prompt, str) else tokenizer.decode(prompt, skip_special=False)
 
 
 def _job(
-    model: DreamModel, request: Sampling, begin: Callable[..., Denoising], form: ResponseFormat, **told: Any
+    model: DreamModel,
+    request: Sampling,
+    begin: Sequence[Callable[..., Denoising]],
+    form: ResponseFormat,
+    *,
+    befores: Sequence[str] = ("",),
+    top: int | None = None,
+    **told: Any,
 ) -> Job:
     cancel, extras = threading.Event(), request.stream_options
     seeds = [None if request.seed is None else request.seed + index for index in range(request.n or 1)]
+    texts = []
+    for prompt, (start, before) in enumerate(zip(begin, befores, strict=True)):
+        for seed in seeds:
+            watch = LogitWatch(model, request, top)
+            options = request.options() | request.rules() | watch.hooks()
+            texts.append(Text(start(cancel=cancel, seed=seed, **options), watch, before, prompt))
     return Job(
-        [begin(cancel=cancel, seed=seed, **request.options()) for seed in seeds],
+        texts,
         cancel,
-        form,
+        replace(form, ignored=request.ignored),
         model.tokenizer,
-        request.stops,
+        stops=request.stops,
         stream=bool(request.stream),
         diffusing=request.diffusing,
         include_usage=extras is not None and extras.include_usage,

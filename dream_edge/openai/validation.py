@@ -11,22 +11,17 @@ from dream_edge_runtime.files.json import parse_json_object
 
 from .errors import RequestRefused
 
-_DEEPEST = 16
-_MEMBER = re.compile(r"str|constrained-str|list\[.*\]|[A-Z]\w*")
+_DEEPEST = 64
+_MEMBER = re.compile(r"str|constrained-str|(list|literal|function-\w+)\[.*\]|[A-Z]\w*")
 """What pydantic calls the members of a union, in the path to a field."""
-_NO_TOOLS = "this model calls no tools"
+_GRAMMAR = "grammars are not known; json_schema, regex and choices are"
 _REASONS = {
-    "tools": _NO_TOOLS,
-    "tool_choice": _NO_TOOLS,
-    "parallel_tool_calls": _NO_TOOLS,
-    "functions": _NO_TOOLS,
-    "function_call": _NO_TOOLS,
-    "response_format": "only text can be promised",
-    "logprobs": "there are none, since tokens are not drawn from left to right; diffusing streams have include_cells",
-    "top_logprobs": "there are none; POST /v1/alternatives has those of one place",
+    "functions": "give tools",
+    "function_call": "give tool_choice",
+    "grammar": _GRAMMAR,
+    "guided_grammar": _GRAMMAR,
+    "logprobs": "tokens are not drawn from left to right; those of each step are with chat completions",
     "best_of": "all texts are given: ask for n",
-    "frequency_penalty": "there is no penalty to set",
-    "presence_penalty": "there is no penalty to set",
 }
 """Why fields of OpenAI's that clients do send are not here."""
 

@@ -6,10 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dream_edge.openai.fields import UNUSED_FIELDS
+
 DESCRIPTION = (
     "A Dream, the diffusion language model, with OpenAI's API. `stream` adds to the text from left to right; with "
     "`diffusing` each chunk replaces the text so far, masks included. `diffusion` in an answer tells steps, forward "
-    "passes and seconds."
+    "passes and seconds. Accepted and without effect, which `diffusion.ignored` says: "
+    + ", ".join(sorted(UNUSED_FIELDS))
 )
 _REFUSALS = {
     400: "Something in the request does not fit; `param` names it.",

@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from dream_edge.openai.alternatives import Alternatives
+from dream_edge.openai.answer import Said
 from dream_edge.openai.errors import RequestRefused
 from dream_edge.openai.requests import AlternativesRequest, Sampling
 from dream_edge.openai.response_formats import FinishedText, describe_step
@@ -64,7 +65,7 @@ class Service:
             DreamEdgeError: what `prepare` or the engine raise.
         """
         job = await self._prepare(request, body, prepare)
-        queued = QueuedJob(job.texts, job.cancel)
+        queued = QueuedJob([text.denoising for text in job.texts], job.cancel)
         self.engine.submit(queued)
         if job.stream:
             stream = self._stream(request, job, queued)
@@ -73,7 +74,7 @@ class Service:
         async with self._watch(request, queued):
             async for event in queued.events(self.idle_seconds):
                 if event is not None and isinstance(event[1], Generation):
-                    finished.append(self._finish(job, queued, event[1]))
+                    finished.append(self._finish(job, queued, event[0], event[1]))
         return JSONResponse(job.format.whole(finished), headers=_HEADERS)
 
     async def find_alternatives(self, request: Request, body: AlternativesRequest) -> Response:
@@ -116,28 +117,30 @@ class Service:
                 yield b": still here\n\n"
                 continue
             index, what = event
+            before = job.texts[index].before
             if follower is None:
-                follower = job.follow()
+                follower, listener = job.follow(), job.listen()
                 if (opening := job.format.opening(index)) is not None:
                     yield _event(opening)
-                if job.before and not job.diffusing:
-                    yield _event(job.format.chunk(index, job.before))
+                if before and not job.diffusing:
+                    yield _event(job.format.chunk(index, Said(before)))
             if isinstance(what, Generation):
-                finished.append(self._finish(job, queued, what))
-                rest = finished[-1].text if job.diffusing else follower.finish(what)
+                finished.append(self._finish(job, queued, index, what))
+                rest = finished[-1].said if job.diffusing else listener.finish(follower.finish(what))
                 yield _event(job.format.closing(index, rest, finished[-1]))
                 follower = None
             elif job.diffusing:
                 cells = follower.cells(what) if job.include_cells else None
-                text = job.before + follower.so_far(what)
-                yield _event(job.format.chunk(index, text, describe_step(what, cells)))
-            elif piece := follower.advance(what):
-                yield _event(job.format.chunk(index, piece))
+                said = job.reader.read(follower.so_far(what), complete=False)
+                said = replace(said, content=before + said.content)
+                yield _event(job.format.chunk(index, said, describe_step(what, cells)))
+            elif said := listener.advance(follower.advance(what)):
+                yield _event(job.format.chunk(index, said))
         if job.include_usage and (chunk := job.format.usage(finished)) is not None:
             yield _event(chunk)
 
-    def _finish(self, job: Job, queued: QueuedJob, generation: Generation) -> FinishedText:
-        finished = job.finish(generation)
+    def _finish(self, job: Job, queued: QueuedJob, index: int, generation: Generation) -> FinishedText:
+        finished = job.finish(index, generation)
         self.metrics.count_text(generation)
         log.info(
             "generated",

@@ -276,7 +276,6 @@ BAD: dict[str, tuple[type[DreamEdgeError], Callable[[DreamModel], Any]]] = {
     ),
     "bos without raw": (InvalidOption, lambda model: model.generate("hello", bos=True)),
     "empty conversation": (InvalidConversation, lambda model: model.chat([])),
-    "answer last": (InvalidConversation, lambda model: model.chat([{"role": "assistant", "content": "hi"}])),
     "unknown role": (InvalidConversation, lambda model: model.chat([{"role": "robot", "content": "hi"}])),
     "one string as a batch": (InvalidOption, lambda model: model.generate_batch("hello")),
     "new tokens for a text with holes": (InvalidOption, lambda model: model.fill("a [[1]]", max_new_tokens=3)),

@@ -34,11 +34,12 @@ def chat_ids(
     """Ids of a conversation, up to where the assistant's next turn begins.
 
     It is written as `tokenizer.chat_format` says; `thinking` is whether the model is to think first, None = as it does
-    by default. Contents are text: `<|im_end|>` in one of them ends nothing.
+    by default. Contents are text: `<|im_end|>` in one of them ends nothing. A last turn of the assistant's is the
+    beginning of the answer, which goes on from there.
 
     Raises:
-        InvalidConversation: no messages, an unknown role, a content that is not a string, or a last turn that is not
-            the user's.
+        InvalidConversation: no messages, an unknown role, a content that is not a string, or a last turn that is the
+            system's.
         InvalidText: a lone surrogate in a content.
         InvalidOption: `thinking`, and the model cannot.
         CannotChat: the vocabulary has no `<|im_start|>` and `<|im_end|>`, or there is no chat format.
@@ -50,7 +51,9 @@ def chat_ids(
         raise CannotChat("has a chat template that is none of the known")
     markers = {content: _find_marker(tokenizer, content) for content in (TURN_START, TURN_END)}
     ids: list[int] = []
-    for piece in write_turns(turns, tokenizer.chat_format, thinking=thinking):
+    begun = turns.pop()[1] if turns[-1][0] == "assistant" else ""
+    *pieces, opening = write_turns(turns, tokenizer.chat_format, thinking=thinking)
+    for piece in [*pieces, opening + begun]:
         ids += [markers[piece]] if piece in markers else tokenizer.encode(piece)
     return ids
 
@@ -65,7 +68,7 @@ def write_turns(
     thinks = chat_format.thinking != "none"
     if thinking is not None and not thinks:
         raise InvalidOption("thinking", thinking, "needs a model that can think: leave it out for this one")
-    if turns[0][0] != "system" and chat_format.system is not None:
+    if (not turns or turns[0][0] != "system") and chat_format.system is not None:
         turns = [("system", chat_format.system), *turns]
     pieces: list[str] = []
     for role, content in turns:
@@ -109,7 +112,7 @@ def _check_turns(messages: Sequence[Message | Mapping[str, object]]) -> list[tup
         turns.append((role, content))
     if not turns:
         raise InvalidConversation("the conversation is empty")
-    if turns[-1][0] != "user":
+    if turns[-1][0] == "system":
         raise InvalidConversation(f"the last message is from the {turns[-1][0]}")
     return turns
 

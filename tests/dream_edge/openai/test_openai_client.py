@@ -151,22 +151,26 @@ def test_models(client: openai.OpenAI) -> None:
     ("change", "message", "param"),
     [
         ({"messages": []}, "at least 1", "messages"),
-        ({"messages": [{"role": "assistant", "content": "Hello"}]}, "last message", None),
+        ({"messages": [{"role": "system", "content": "Hello"}]}, "last message", None),
         ({"temperature": -1}, "greater than or equal", "temperature"),
         ({"max_tokens": 0}, "greater than or equal", "max_tokens"),
         ({"max_tokens": 1 << 19}, "context", None),
         ({"n": 99}, "less than or equal to 8", "n"),
-        ({"presence_penalty": 0.5}, "no penalty", "presence_penalty"),
-        ({"logprobs": True}, "not drawn from left to right", "logprobs"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "calls no tools. Leave it out", "tools"),
-        ({"functions": [{"name": "f"}]}, "calls no tools", "functions"),
-        ({"tool_choice": "required"}, "calls no tools", "tool_choice"),
-        ({"seed": -2}, "greater than or equal to -1", "seed"),
-        ({"top_logprobs": 2}, "/v1/alternatives has those", "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, "only text", "response_format.type"),
+        ({"presence_penalty": 2.5}, "less than or equal to 2", "presence_penalty"),
+        ({"logit_bias": {"3": 101}}, "less than or equal to 100", "logit_bias.3"),
+        ({"logit_bias": {"a": 1}}, "pattern", "logit_bias.a.[key]"),
+        ({"logit_bias": {"5000": 1}}, "5000", None),
+        ({"functions": [{"name": "f"}]}, "functions: give tools. Leave it out", "functions"),
+        ({"function_call": {"name": "f"}}, "function_call: give tool_choice. Leave it out", "function_call"),
+        ({"seed": -2}, "greater than or equal to 0", "seed"),
+        ({"top_logprobs": 2}, "needs logprobs", None),
+        ({"logprobs": True, "top_logprobs": 21}, "less than or equal to 20", "top_logprobs"),
+        ({"logprobs": True, "extra_body": {"end_with": "."}}, "end_with", None),
         ({"messages": PICTURE}, "should be 'text'", "messages.0.content.0.type"),
-        ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "x"}]}, "or .assistant.", "messages.0.role"),
-        ({"extra_body": {"keep_alive": "5m"}}, "no field 'keep_alive': leave it out", "keep_alive"),
+        ({"messages": [{"role": "function", "content": "4"}]}, "or .tool.", "messages.0.role"),
+        ({"messages": [{"role": "user"}]}, "content is missing", "messages.0"),
+        ({"extra_body": {"numctx": 4096}}, "no field 'numctx': leave it out", "numctx"),
+        ({"extra_body": {"min_p": 0.1}}, "no field 'min_p': leave it out", "min_p"),
         ({"extra_body": {"stop": [5]}}, "valid string", "stop.0"),
         ({"extra_body": {"threshold": 0.9, "reveal": "factor:1"}}, "name one", "reveal"),
         ({"extra_body": {"exact": True, "threshold": 0.9}}, "exact", None),
@@ -198,8 +202,10 @@ def test_another_model_is_not_here(client: openai.OpenAI) -> None:
     [
         ({"logprobs": 2}, "not drawn from left to right", "logprobs"),
         ({"best_of": 2}, "ask for n", "best_of"),
-        ({"prompt": ["one", "two"]}, "at most 1", "prompt"),
-        ({"prompt": [1]}, "valid string", "prompt.0"),
+        ({"prompt": ["one"] * 17}, "more than 16", None),
+        ({"prompt": [1, "two"]}, "no mixture", None),
+        ({"prompt": [5000]}, "5000", None),
+        ({"prompt": []}, "at least 1", "prompt"),
         ({"prompt": ""}, "empty", None),
         ({"prompt": "word " * 5000}, "context is 2048. Give less, or lower max_tokens", None),
         ({"suffix": " end.", "extra_body": {"end_with": " end."}}, "contradict", None),
@@ -225,25 +231,48 @@ def test_an_answer_may_be_given_back_as_it_came(client: openai.OpenAI) -> None:
     assert len({*answers}) == 1
 
 
-def test_what_says_nothing_about_the_text_is_accepted(client: openai.OpenAI) -> None:
+def test_what_cannot_matter_is_ignored_and_named(client: openai.OpenAI) -> None:
     quiet: Any = {
         "user": "me",
         "metadata": {"a": "b"},
         "store": False,
         "service_tier": "auto",
         "safety_identifier": "x",
+        "reasoning_effort": "low",
+        "extra_body": {"keep_alive": "5m", "id_slot": 0, "cache_prompt": True, "unknown": None, "diffusing": None},
     }
-    nulls: Any = {"stop": None, "tools": None, "temperature": None, "extra_body": {"diffusing": None, "unknown": None}}
-    plain = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8)
-    answer = client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=8, **quiet, **nulls)
+    asked: dict[str, Any] = {"model": "tiny", "messages": QUESTION, "max_tokens": 8}
+    nulls: Any = {"stop": None, "tools": None, "temperature": None}
+    plain = client.chat.completions.create(**asked)
+    answer = client.chat.completions.create(**asked, **nulls, **quiet)
     assert answer.choices == plain.choices
+    told: Any = answer.model_extra
+    names = {*quiet, "keep_alive", "id_slot", "cache_prompt"} - {"extra_body"}
+    assert {*told["diffusion"]["ignored"]} == names
+    assert "ignored" not in (plain.model_extra or {})["diffusion"]
+    *_, last = client.chat.completions.create(**asked, stream=True, **quiet)
+    assert {*(last.model_extra or {})["diffusion"]["ignored"]} == names
 
 
 NOTHING: list[dict[str, Any]] = [
     {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
-    {"functions": [], "function_call": "none"},
+    {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
+    {"response_format": {"type": "text"}},
+    {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}},
     {"logprobs": False, "top_logprobs": 0},
     {"seed": -1},
+    {"temperature": 1e-7},
+    {"extra_body": {"functions": [], "function_call": "none"}},
+    {
+        "extra_body": {
+            "top_k": -1,
+            "min_p": 0.0,
+            "repeat_penalty": 1,
+            "typical_p": 1.0,
+            "mirostat": 0,
+            "modalities": ["text"],
+        }
+    },
     {"messages": [{**QUESTION[0], "id": 7, "opts": {"visible": True}, "tool_calls": [], "reasoning_content": "Hm."}]},
 ]
 
@@ -254,6 +283,51 @@ def test_what_asks_for_nothing_is_accepted(client: openai.OpenAI, extra: dict[st
     plain = client.chat.completions.create(**asked)
     answer = client.chat.completions.create(**asked | extra)
     assert answer.choices == plain.choices
+
+
+def test_the_beginning_of_an_answer_may_be_given(client: openai.OpenAI, model: DreamModel) -> None:
+    begun: Any = [*QUESTION, {"role": "assistant", "content": "A dog"}]
+    answer = client.chat.completions.create(model="tiny", messages=begun, max_tokens=8)
+    assert answer.choices[0].message.content == model.chat(begun, max_new_tokens=8).text == " barks."
+
+
+def test_prompts_may_be_several_and_of_tokens(client: openai.OpenAI, model: DreamModel) -> None:
+    texts = ["The old man", "Yesterday the boys"]
+    ids = [model.tokenizer.encode(text) for text in texts]
+    asked: Any = {"model": "tiny", "max_tokens": 6, "n": 2, "seed": 4, "temperature": 1.5}
+    expected = [
+        model.generate(text, raw=True, max_new_tokens=6, seed=seed, temperature=1.5)
+        for text in texts
+        for seed in (4, 5)
+    ]
+    for prompt in (texts, ids):
+        found = client.completions.create(prompt=prompt, **asked)
+        assert [choice.text for choice in found.choices] == [each.text for each in expected]
+        assert [choice.index for choice in found.choices] == [0, 1, 2, 3]
+        assert found.usage is not None
+        assert found.usage.prompt_tokens == sum(map(len, ids))
+        assert found.usage.completion_tokens == sum(each.new_tokens for each in expected)
+        echoed = client.completions.create(prompt=prompt, echo=True, stream=True, **asked)
+        streamed = ["", "", "", ""]
+        for chunk in echoed:
+            streamed[chunk.choices[0].index] += chunk.choices[0].text
+        assert streamed == [texts[at // 2] + each.text for at, each in enumerate(expected)]
+    one = client.completions.create(prompt=ids[0], **asked)
+    assert [choice.text for choice in one.choices] == [each.text for each in expected[:2]]
+    between = client.completions.create(prompt=texts, suffix=" the garden.", model="tiny", max_tokens=2)
+    holes = [model.infill(text, " the garden.", 2).holes[0] for text in texts]
+    assert [choice.text for choice in between.choices] == holes
+
+
+def test_logprobs_come_with_the_answer_or_at_the_end_of_a_stream(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 16, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**asked).choices[0]
+    assert whole.logprobs is not None
+    assert whole.logprobs.content is not None
+    assert "".join(token.token for token in whole.logprobs.content) == whole.message.content
+    assert all(token.logprob == token.top_logprobs[0].logprob for token in whole.logprobs.content)
+    with client.chat.completions.stream(**asked) as stream:
+        assert stream.get_final_completion().choices[0].logprobs == whole.logprobs
 
 
 def test_streams_may_be_left_by_the_async_client(url: str) -> None:

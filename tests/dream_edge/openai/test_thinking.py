@@ -47,7 +47,7 @@ def request(**fields: Any) -> ChatRequest:
 def test_clients_say_it_in_either_way(thinker: DreamModel, fields: dict[str, Any], thinking: bool | None) -> None:
     asked = request(**fields)
     assert asked.options().get("thinking") is thinking
-    text = prepare_chat(thinker, asked, "tiny").texts[0].result()
+    text = prepare_chat(thinker, asked, "tiny").texts[0].denoising.result()
     assert text.prompt_tokens == len(chat_ids(thinker.tokenizer, MESSAGES, thinking=thinking))
 
 

@@ -217,7 +217,7 @@ def test_only_json_is_read(http: TestClient, kind: str) -> None:
         (b'{"user": "\\ud83d"}', "half a character"),
         (b'{"\\udfff": 1}', "half a character"),
         (b'\xff\xfe{"a": 1}', "not valid JSON"),
-        (b'{"metadata": ' + b'{"a":' * 40 + b"1" + b"}" * 40 + b"}", "nested more than 16 deep"),
+        (b'{"metadata": ' + b'{"a":' * 80 + b"1" + b"}" * 80 + b"}", "nested more than 64 deep"),
         (b'{"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not valid JSON"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b'{"seed": 99999999999999999999999}', "seed: "),

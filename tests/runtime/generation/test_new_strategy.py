@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 import dream_edge
 from dream_edge.cli.app import app
 from dream_edge.cli.options import expand_options
+from dream_edge.openai.fields import Strict
 from dream_edge.openai.generation_fields import generation_fields
-from dream_edge.openai.requests import FimRequest, Strict
+from dream_edge.openai.requests import FimRequest
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.option import Real

@@ -1,0 +1,162 @@
+"""Answers that programs read, through OpenAI's own client: texts that must match, and calls of tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from support.serving import served
+
+QUESTION: Any = [{"role": "user", "content": "What sound does the dog make?"}]
+WORDS = ["bark", "meow", "a long, long song"]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with served() as address:
+        yield address
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=5) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"choices": WORDS},
+        {"guided_choice": WORDS},
+        {"structured_outputs": {"choice": WORDS}},
+        {"regex": "bark|meow|a (long, )*long song"},
+        {"guided_regex": "bark|meow|a (long, )*long song"},
+        {"structured_outputs": {"regex": "bark|meow|a (long, )*long song"}, "guided_decoding_backend": "outlines"},
+    ],
+    ids=json.dumps,
+)
+def test_a_text_matches_whatever_the_words_it_was_asked_in(client: openai.OpenAI, asked: dict[str, Any]) -> None:
+    hot: Any = {"model": "tiny", "max_tokens": 24, "temperature": 2.0, "extra_body": asked}
+    told = client.chat.completions.create(messages=QUESTION, n=4, **hot)
+    assert all(re.fullmatch("bark|meow|a (long, )*long song", choice.message.content or "") for choice in told.choices)
+    assert all(choice.finish_reason == "stop" for choice in told.choices)
+    streamed = client.chat.completions.create(messages=QUESTION, stream=True, seed=3, **hot)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)
+    assert text == client.chat.completions.create(messages=QUESTION, seed=3, **hot).choices[0].message.content
+    raw = client.completions.create(prompt="The dog ", **hot)
+    assert re.fullmatch("bark|meow|a (long, )*long song", raw.choices[0].text)
+
+
+def test_a_hole_matches_what_it_must(url: str) -> None:
+    pieces: list[dict[str, Any]] = [{"text": "The "}, {"hole": 3, "choices": ["dog", "cat"]}]
+    pieces += [{"text": " is "}, {"hole": 4, "regex": "[0-9]+"}]
+    told = httpx.post(f"{url}/v1/fill", json={"pieces": pieces}).json()["choices"][0]["text"]
+    assert re.fullmatch("The (dog|cat) is [0-9]{1,4}", told)
+    between = {"prompt": "The ", "suffix": " barks.", "max_tokens": 3, "regex": "d.g|c.t"}
+    assert re.fullmatch("d.g|c.t", httpx.post(f"{url}/v1/fim/completions", json=between).json()["choices"][0]["text"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "param"),
+    [
+        ({"regex": "a", "choices": ["a"]}, "regex and choices contradict each other", None),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "contradict each other", None),
+        ({"guided_regex": "a", "regex": "a"}, "said twice", None),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "contradict each other", None),
+        ({"regex": "("}, "regex '\\('", None),
+        ({"regex": "a{400}"}, "takes [0-9]+ tokens, and there is room for 16", None),
+        ({"choices": []}, "at least 1", "choices"),
+        ({"choices": ["a"], "stop": ["b"]}, "stop", "stop"),
+        ({"choices": ["a"], "thinking": True}, "thinking", "thinking"),
+        ({"grammar": "root ::= [0-9]"}, "grammar: grammars are not known.*Leave it out", "grammar"),
+        ({"guided_grammar": "root ::= [0-9]"}, "grammars are not known", "guided_grammar"),
+        ({"structured_outputs": {"grammar": "root ::= [0-9]"}}, "no field", "structured_outputs.grammar"),
+        ({"guided_json": "{"}, "not valid JSON", "guided_json"),
+        ({"response_format": {"type": "json_schema"}}, "json_schema goes with", "response_format"),
+        ({"response_format": {"type": "text", "schema": {}}}, "schema goes with", "response_format"),
+        ({"response_format": {"type": "grammar"}}, "json_schema", "response_format.type"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused(
+    client: openai.OpenAI, asked: dict[str, Any], message: str, param: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=message) as raised:
+        client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=16, extra_body=asked)
+    assert raised.value.param == param
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_calls_in_the_models_own_words_are_calls(client: openai.OpenAI, parallel: bool) -> None:
+    """The tiny model writes none by itself, so its words are given."""
+    asked: Any = {"model": "tiny", "messages": QUESTION, "tools": [WEATHER], "parallel_tool_calls": parallel}
+    asked |= {"max_tokens": 150, "extra_body": {"end_with": f" I look.\n{CALL}\n{CALL}"}, "temperature": 0}
+    choice = client.chat.completions.create(**asked).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    calls = choice.message.tool_calls or []
+    assert [(call.type, call.id[:5]) for call in calls] == [("function", "call_")] * (2 if parallel else 1)
+    assert len({call.id for call in calls}) == len(calls)
+    functions: list[Any] = [call.function for call in calls if call.type == "function"]
+    assert all((each.name, json.loads(each.arguments)) == ("weather", {"city": "Oslo"}) for each in functions)
+    assert (choice.message.content or "").endswith(" I look.")
+    with client.chat.completions.stream(**asked) as stream:
+        final: Any = stream.get_final_completion().choices[0]
+    assert final.finish_reason == "tool_calls"
+    assert final.message.content == choice.message.content
+    assert [call.function.arguments for call in final.message.tool_calls] == [each.arguments for each in functions]
+    shown = {**asked, "extra_body": {**asked["extra_body"], "diffusing": True}}
+    diffusing = [*client.chat.completions.create(stream=True, **shown)]
+    assert diffusing[-1].choices[0].delta.content == choice.message.content
+    assert len(diffusing[-1].choices[0].delta.tool_calls or []) == len(calls)
+    whole = {**asked, "tool_choice": "none"}
+    assert CALL in (client.chat.completions.create(**whole).choices[0].message.content or "")
+
+
+def test_calls_and_results_go_back_to_the_model(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "tiny", "tools": [WEATHER], "max_tokens": 70}
+    call: Any = {"extra_body": {"end_with": f" I look.\n{CALL}"}}
+    message = client.chat.completions.create(messages=QUESTION, **asked, **call).choices[0].message
+    assert message.tool_calls
+    result: Any = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
+    written: Any = {"role": "assistant", "content": f"{message.content}\n{CALL}"}
+    told: Any = {"role": "user", "content": "<tool_response>\nrain\n</tool_response>"}
+    answers = [
+        client.chat.completions.create(messages=[*QUESTION, *each], **asked)
+        for each in ([message, result], [message.model_dump(), result], [written, told])
+    ]
+    assert len({answer.usage.prompt_tokens for answer in answers if answer.usage}) == 1
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice asks for a tool that tools has not", None),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "has not", None),
+        ({"tools": [WEATHER], "tool_choice": "any"}, "tool_choice", "tool_choice"),
+        ({"tools": [WEATHER], "extra_body": {"regex": "a"}}, "exclude each other", None),
+        ({"tools": [{"type": "custom", "custom": {"name": "a"}}]}, "function", "tools.0"),
+        ({"tools": [{"type": "function", "function": {}}]}, "name is missing", "tools.0.function.name"),
+    ],
+)
+def test_tools_that_do_not_fit_are_refused(
+    client: openai.OpenAI, asked: dict[str, Any], message: str, param: str | None
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=message) as raised:
+        client.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=16, **asked)
+    assert param is None or (raised.value.param or "").startswith(param)
