@@ -63,7 +63,6 @@ NEUTRAL_FIELDS: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "ignore_eos": (False,),
     "modalities": (["text"],),
-    "nextEdit": (False,),
     "functions": ([],),
     "function_call": ("none", "auto"),
 }

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..arrays import BoolArray, IntArray
 from .errors import ConstraintError, ConstraintTooLarge
-from .pattern import Chars, Either, Pattern, Ranges, Repeat, Sequence
+from .pattern import Chars, Either, Pattern, Ranges, Repeat, Selection, Sequence
 
 MOST_NODES = 60_000
 """Of the automaton that is built first; and how deep a pattern may be is what Python's stack allows."""
@@ -108,6 +108,10 @@ class _Builder:
             size = 1 + sum(map(self.check_size, pattern.parts))
         elif isinstance(pattern, Either):
             size = 2 + sum(map(self.check_size, pattern.options))
+        elif isinstance(pattern, Selection):
+            size = sum(map(self.check_size, pattern.parts)) + len(pattern.parts) * (
+                3 + self.check_size(pattern.separator)
+            )
         else:
             each = self.check_size(pattern.part) + self.check_size(pattern.separator) + 1
             size = each * max(1, pattern.least if pattern.most is None else pattern.most)
@@ -133,6 +137,8 @@ class _Builder:
                 self.free[start].append(begin)
                 self.add(option, begin, done)
                 self.free[done].append(end)
+        elif isinstance(pattern, Selection):
+            self._select(pattern, start, end)
         else:
             self._repeat(pattern, start, end)
 
@@ -162,6 +168,23 @@ class _Builder:
             if pattern.most is None and index + 1 == copies:
                 self.add(pattern.separator, done, begin)
             before = done
+
+    def _select(self, pattern: Selection, start: int, end: int) -> None:
+        """Each part once, after a separator if there was a part before; what is not needed is passed by."""
+        fresh: int | None = start  # where there was no part yet, and where there was one
+        before: int | None = None
+        for part, needed in zip(pattern.parts, pattern.needed, strict=True):
+            begin, done = self.node(), self.node()
+            if fresh is not None:
+                self.free[fresh].append(begin)
+            if before is not None:
+                self.add(pattern.separator, before, begin)
+                if not needed:
+                    self.free[before].append(done)
+            self.add(part, begin, done)
+            fresh, before = None if needed else fresh, done
+        if before is not None:
+            self.free[before].append(end)
 
     def close(self, nodes: Iterable[int]) -> frozenset[int]:
         """All that `nodes` lead to without a byte."""

@@ -42,7 +42,16 @@ class Repeat:
     separator: Pattern = Sequence()
 
 
-Pattern = Chars | Sequence | Either | Repeat
+@dataclass(frozen=True)
+class Selection:
+    """`parts` in this order, at least one, with `separator` between each and the next; only those `needed` must be."""
+
+    parts: tuple[Pattern, ...]
+    needed: tuple[bool, ...]
+    separator: Pattern
+
+
+Pattern = Chars | Sequence | Either | Repeat | Selection
 
 
 def literal(text: str) -> Sequence:

@@ -1,0 +1,348 @@
+"""From a JSON schema to the pattern of the texts that are valid under it.
+
+Every text of the pattern is valid; not every valid text is of the pattern, since models are to write as people do:
+
+- properties come in the order of the schema; an object with `properties` has these only, and others just where
+  `additionalProperties` is a schema that says what they are;
+- where `type` is missing, the other keywords tell it: `properties` means an object;
+- white space is one space, or a line break and indentation, after colons and commas and inside brackets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from itertools import combinations
+from typing import Any
+from urllib.parse import unquote
+
+from .errors import ConstraintTooLarge, InvalidSchema
+from .json_text import (
+    BOOLEAN,
+    COMMA,
+    INTEGER,
+    KEY,
+    NOTHING,
+    NULL,
+    NUMBER,
+    write_any,
+    write_array,
+    write_member,
+    write_numbers,
+    write_object,
+    write_other_key,
+    write_value,
+)
+from .keywords import MOST_LEVELS, TYPES, Place, Places, Rules, Schema, read_rules, type_of
+from .pattern import Either, Pattern
+from .strings import repeat, write_string
+
+Above = tuple[frozenset[int], ...]
+"""The schemas in which one stands, from the root down: those of one level together."""
+
+TEXT: Schema = {"type": "string"}
+DEPTH = 4
+"""Levels of arrays and objects in a value of which a schema says nothing: 1,500 states, and twice that for 5."""
+MOST_DEPTH = 6
+
+MOST_WORK = 30_000
+"""Schemas, keywords and characters of names and values that are read, those behind a `$ref` each time."""
+
+DECIMALS = 6
+"""Decimal places of a number with bounds, unless the bounds have more."""
+MOST_DIGITS = 15
+"""Of a number with bounds: numbers of so many are different as floats too."""
+
+
+def read_schema(schema: Schema) -> Pattern:
+    """The pattern of JSON texts that are valid under `schema`.
+
+    `x-depth` at its top is how many levels of arrays and objects a value has of which it says nothing (without it 4),
+    and how many levels of itself a schema has that refers to itself (without it such a schema is refused).
+
+    Raises:
+        InvalidSchema: it is malformed, has a keyword that cannot be kept, or no value is valid.
+        ConstraintTooLarge: it is too much to follow.
+    """
+    depth = schema.get("x-depth") if isinstance(schema, Mapping) else None
+    if depth is not None and depth not in range(1, MOST_DEPTH + 1):
+        raise InvalidSchema("#", f"x-depth must be a whole number from 1 to {MOST_DEPTH}")
+    pattern = _Reader(schema, DEPTH if depth is None else depth, depth is not None).read((Place(schema, "#"),), ())
+    if pattern == NOTHING:
+        raise InvalidSchema("#", "no value is valid under it. Look for types and bounds that exclude each other")
+    return pattern
+
+
+@dataclass
+class _Reader:
+    root: Schema
+    depth: int
+    may_repeat: bool
+    room: int = MOST_WORK
+
+    def spend(self, work: int, path: str) -> None:
+        """Count what is read."""
+        self.room -= work
+        if self.room < 0:
+            raise ConstraintTooLarge(
+                f"the JSON schema has more than {MOST_WORK:,} keywords and characters of names and values, each $ref "
+                f"followed, down to {path}"
+            )
+
+    def read(self, places: Places, above: Above) -> Pattern:
+        """The pattern of values that satisfy all of `places`, which stand in `above`."""
+        if len(above) > MOST_LEVELS:
+            raise ConstraintTooLarge(f"the JSON schema has more than {MOST_LEVELS} levels, down to {places[0].path}")
+        if not places:
+            return write_any(self.depth - 1)
+        options = []
+        for rules in self.alternatives_of_all(places):
+            repeated = max((sum(schema in level for level in above) for schema in rules.trail), default=0)
+            if repeated and not self.may_repeat:
+                raise InvalidSchema(
+                    rules.path,
+                    "the schema refers to itself, so that values could nest without end. Write out the levels there "
+                    'may be, or say at the top how many: "x-depth": 3',
+                )
+            if repeated < self.depth:
+                options.append(self.write(rules, (*above, rules.trail)))
+        options = [option for option in options if option != NOTHING]
+        return options[0] if len(options) == 1 else Either(tuple(options))
+
+    def alternatives_of_all(self, places: Places, *, exclusive: bool = True) -> list[Rules]:
+        """All that `places` ask for together, without alternatives within."""
+        joined = [Rules(path=places[0].path if places else "#")]
+        for place in places:
+            joined = self.join(joined, self.alternatives(place, (), exclusive))
+        return joined
+
+    def join(self, some: list[Rules], others: list[Rules]) -> list[Rules]:
+        """Each of `some` with each of `others`."""
+        work = len(others) * sum(each.weight for each in some) + len(some) * sum(each.weight for each in others)
+        self.spend(work, others[0].path if others else "#")
+        return [one.join(other) for one in some for other in others]
+
+    def alternatives(self, place: Place, within: tuple[int, ...], exclusive: bool) -> list[Rules]:
+        """What `place` asks for, without alternatives within; options of oneOf exclude each other if `exclusive`."""
+        schema = place.schema
+        rules = [read_rules(place, self.spend)]
+        if isinstance(schema, bool):
+            return rules if schema else []
+        if id(schema) in within:
+            raise InvalidSchema(place.path, "the schema leads back to itself. Let $ref name another one")
+        if len(within) > MOST_LEVELS:
+            raise ConstraintTooLarge(f"the JSON schema has more than {MOST_LEVELS} levels, down to {place.path}")
+        within = (*within, id(schema))
+        if "$ref" in schema:
+            rules = self.join(rules, self.alternatives(self.resolve(place), within, exclusive))
+        for each in _options(place, "allOf"):
+            rules = self.join(rules, self.alternatives(each, within, exclusive))
+        for keyword in ("anyOf", "oneOf"):
+            if keyword in schema:
+                options = [
+                    self.join(rules, self.alternatives(each, within, exclusive)) for each in _options(place, keyword)
+                ]
+                if keyword == "oneOf" and exclusive:
+                    options = self.exclude(options, place)
+                rules = [each for option in options for each in option]
+        return rules
+
+    def resolve(self, place: Place) -> Place:
+        """What `$ref` names."""
+        assert isinstance(place.schema, Mapping)
+        reference = place.schema["$ref"]
+        if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
+            shown = str(reference)[:80]
+            raise InvalidSchema(place.path, f"$ref {shown!r} names no place in this schema. Write #/$defs/NAME")
+        found: Any = self.root
+        for name in unquote(reference).split("/")[1:]:
+            name = name.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+                found = found[int(name)]
+            elif isinstance(found, Mapping) and name in found:
+                found = found[name]
+            else:
+                raise InvalidSchema(place.path, f"there is nothing at $ref {reference[:80]!r}. Define it there")
+        return Place(found, unquote(reference))
+
+    def exclude(self, options: list[list[Rules]], place: Place) -> list[list[Rules]]:
+        """`options` of oneOf, if a value that satisfies one cannot satisfy another.
+
+        They may need a property that tells them apart: that must then be there, though the schema leaves it optional.
+        """
+        assert isinstance(place.schema, Mapping)
+        first = next((rules for option in options for rules in option if rules.properties), None)
+        named = place.schema.get("discriminator")
+        tags = [named.get("propertyName")] if isinstance(named, Mapping) else []
+        for tag in (None, *tags, *(first.properties if first else ())):
+            self.spend(len(options), place.path)
+            if isinstance(tag, str):
+                tagged = [[replace(each, required=(*each.required, tag)) for each in option] for option in options]
+            else:
+                tagged = options
+            pairs = ((one, other) for some, others in combinations(tagged, 2) for one in some for other in others)
+            if all(self.are_apart(one, other) for one, other in pairs):
+                return tagged
+        raise InvalidSchema(
+            place.path,
+            "oneOf has options that one value may satisfy together. Write anyOf, or give each option a property with a "
+            "const of its own",
+        )
+
+    def are_apart(self, one: Rules, other: Rules, *, deep: bool = True) -> bool:
+        """Whether it is certain that no value satisfies both."""
+        self.spend(1, one.path)
+        both = one.kinds & other.kinds
+        if not both:
+            return True
+        if one.values is not None and other.values is not None:
+            self.spend(len(one.values) * len(other.values), one.path)
+            return not any(mine == theirs for mine in one.values for theirs in other.values)
+        required = dict.fromkeys((*one.required, *other.required)) if deep and both == {"object"} else ()
+        return any(
+            all(
+                self.are_apart(mine, theirs, deep=False)
+                for mine in self.alternatives_of_all(one.of_property(name), exclusive=False)
+                for theirs in self.alternatives_of_all(other.of_property(name), exclusive=False)
+            )
+            for name in required
+        )
+
+    def write(self, rules: Rules, above: Above) -> Pattern:
+        """The pattern of values that satisfy `rules`."""
+        if rules.values is not None:
+            return _write_values(rules)
+        kinds = rules.types
+        if kinds == TYPES and rules.mentioned:
+            kinds = rules.mentioned
+        options: list[Pattern] = []
+        for kind in sorted(kinds):
+            if kind == "object":
+                options.append(self.write_object(rules, above))
+            elif kind == "array":
+                options.append(self.write_array(rules, above))
+            elif kind == "string":
+                options.append(write_string(rules))
+            elif kind in {"null", "boolean"}:
+                options.append(NULL if kind == "null" else BOOLEAN)
+            elif kind == "number" or "number" not in kinds:
+                options.append(_write_number(rules, whole=kind == "integer"))
+        return Either(tuple(option for option in options if option != NOTHING))
+
+    def write_array(self, rules: Rules, above: Above) -> Pattern:
+        least, most = rules.items_least, rules.items_most
+        elements: list[Pattern] = []
+        for places in rules.prefix[:most]:
+            element = self.read(places, above)
+            if element == NOTHING:
+                most = len(elements)
+                break
+            elements.append(element)
+        fixed = len(elements)
+        rest: Pattern = NOTHING
+        if (most is None or most > fixed) and (rules.items or not rules.prefix or least > fixed):
+            rest = self.read(rules.items, above)
+        if rest != NOTHING:
+            limit = None if most is None else most - fixed
+            elements.append(repeat(rest, max(least - fixed, 1), limit, rules.path, COMMA))
+        elif least > fixed:
+            return NOTHING
+        return NOTHING if most is not None and least > most else write_array(elements, least)
+
+    def write_object(self, rules: Rules, above: Above) -> Pattern:
+        members: list[tuple[Pattern, bool]] = []
+        names = dict.fromkeys((*rules.properties, *rules.required))
+        if names and rules.names:
+            raise InvalidSchema(rules.path, "propertyNames cannot be kept together with properties. Remove one of them")
+        for name in names:
+            value = self.read(rules.of_property(name), above)
+            if value != NOTHING:
+                members.append((write_member(name, value), name in rules.required))
+            elif name in rules.required:
+                return NOTHING
+        least, most = rules.properties_least, rules.properties_most
+        needed = sum(is_needed for _, is_needed in members)
+        others = NOTHING if rules.named_only and not rules.additional else self.read(rules.additional, above)
+        if most is not None and most <= len(members):
+            others = NOTHING
+            if most == needed:
+                members = [member for member in members if member[1]]
+            elif most < len(members):
+                raise self.cannot_count(rules, "maxProperties")
+        if others == NOTHING and least == len(members):
+            members = [(member, True) for member, _ in members]
+        elif others == NOTHING and least > len(members):
+            return NOTHING
+        elif least > max(needed, 1):
+            raise self.cannot_count(rules, "minProperties")
+        if others != NOTHING:
+            limit = None if most is None else most - len(members)
+            key = self.write_key(rules, names, above)
+            members.append((repeat(write_member(key, others), 1, limit, rules.path, COMMA), False))
+        return write_object(members, empty=least == 0)
+
+    def write_key(self, rules: Rules, names: Mapping[str, None], above: Above) -> Pattern:
+        """Keys but those of `names`."""
+        if not names:
+            return self.read((*rules.names, Place(TEXT, rules.path)), above) if rules.names else KEY
+        if max(map(len, names)) > MOST_LEVELS:
+            raise ConstraintTooLarge(f"{rules.path} in the JSON schema has long names besides additionalProperties")
+        return write_other_key(names)
+
+    def cannot_count(self, rules: Rules, keyword: str) -> InvalidSchema:
+        """Properties that may be there or not are not counted."""
+        return InvalidSchema(
+            rules.path, f"{keyword} cannot be kept here. Say by required which properties there must be"
+        )
+
+
+def _options(place: Place, keyword: str) -> Places:
+    """The schemas of `allOf`, `anyOf` or `oneOf`."""
+    assert isinstance(place.schema, Mapping)
+    values = place.schema.get(keyword, [])
+    if not isinstance(values, list) or (keyword in place.schema and not values):
+        raise InvalidSchema(place.path, f"{keyword} must be a list of schemas, at least one")
+    return tuple(place.below(each, keyword, number) for number, each in enumerate(values))
+
+
+def _write_values(rules: Rules) -> Pattern:
+    values = [value for value in rules.values or () if type_of(value) in rules.types]
+    kinds = {"number" if kind == "integer" else kind for kind in map(type_of, values)}
+    if doubled := rules.mentioned & kinds:
+        raise InvalidSchema(
+            rules.path,
+            f"enum and const cannot be kept together with other keywords for {min(doubled)} values. Remove these, and "
+            "list only values that satisfy them",
+        )
+    return Either(tuple(write_value(value) for value in values))
+
+
+def _write_number(rules: Rules, *, whole: bool) -> Pattern:
+    """Numbers between the bounds, with a few decimal places unless they are to be `whole`.
+
+    A number's decimal places are limited so that rounding to a float cannot move it past a bound.
+    """
+    low, high = rules.low, rules.high
+    if low is None and high is None:
+        return INTEGER if whole else NUMBER
+    bounds = [bound for bound, _ in filter(None, (low, high))]
+    digits = max(len(str(abs(int(bound)))) for bound in bounds)
+    needed = max(max(0, -int(bound.normalize().as_tuple().exponent)) for bound in bounds)
+    places = 0 if whole else max(needed, min(DECIMALS, MOST_DIGITS - digits))
+    if not whole and digits + places > MOST_DIGITS:
+        raise InvalidSchema(rules.path, f"bounds of a number must have at most {MOST_DIGITS} digits. Round them")
+    lowest = None if low is None else _count_units(low, places, ROUND_CEILING)
+    highest = None if high is None else _count_units(high, places, ROUND_FLOOR)
+    if lowest is not None and highest is not None and lowest > highest:
+        return NOTHING
+    return write_numbers(lowest, highest, places)
+
+
+def _count_units(bound: tuple[Decimal, bool], places: int, rounding: str) -> int:
+    """The first number inside `bound`, in units of the last of `places`."""
+    value, is_outside = bound
+    inward = 1 if rounding == ROUND_CEILING else -1
+    units = value.scaleb(places)
+    nearest = int(units.to_integral_value(rounding))
+    return nearest + inward if is_outside and nearest == units else nearest
