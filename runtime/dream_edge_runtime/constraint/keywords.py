@@ -10,8 +10,8 @@ import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from difflib import get_close_matches
+from fractions import Fraction
 from itertools import zip_longest
 from typing import Any
 
@@ -101,8 +101,8 @@ class Rules:
     length_most: int | None = None
     patterns: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
-    low: tuple[Decimal, bool] | None = None  # and whether the bound itself is outside
-    high: tuple[Decimal, bool] | None = None
+    low: tuple[Fraction, bool] | None = None  # and whether the bound itself is outside
+    high: tuple[Fraction, bool] | None = None
 
     def join(self, other: Rules) -> Rules:
         """Both. Each one's additionalProperties and items are about what its own properties and prefixItems leave."""
@@ -317,13 +317,13 @@ class _Keywords:
             raise self.wrong(keyword, "a whole number, 0 or more")
         return int(value)
 
-    def bound(self, keyword: str) -> tuple[Decimal, bool] | None:
+    def bound(self, keyword: str) -> tuple[Fraction, bool] | None:
         if keyword not in self.schema:
             return None
         value = self.schema[keyword]
-        if not _is_number(value) or abs(value) >= MOST_NUMBER:
+        if not _is_number(value) or abs(value) >= MOST_NUMBER:  # a float may be larger
             raise self.wrong(keyword, "a number of at most 30 digits")
-        return Decimal(repr(value)), keyword.startswith("exclusive")
+        return Fraction(repr(value)), keyword.startswith("exclusive")
 
 
 def _is_number(value: Any) -> bool:
@@ -337,6 +337,6 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _lower(*bounds: tuple[Decimal, bool] | None) -> tuple[Decimal, bool] | None:
+def _lower(*bounds: tuple[Fraction, bool] | None) -> tuple[Fraction, bool] | None:
     """The lower upper bound."""
     return min(filter(None, bounds), key=lambda bound: (bound[0], not bound[1]), default=None)

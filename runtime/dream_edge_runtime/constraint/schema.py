@@ -11,8 +11,7 @@ Every text of the pattern is valid; not every valid text is of the pattern, sinc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 from urllib.parse import unquote
@@ -21,22 +20,18 @@ from .errors import ConstraintTooLarge, InvalidSchema
 from .json_text import (
     BOOLEAN,
     COMMA,
-    INTEGER,
     KEY,
     NOTHING,
     NULL,
-    NUMBER,
     write_any,
     write_array,
     write_member,
-    write_numbers,
     write_object,
     write_other_key,
-    write_value,
 )
-from .keywords import MOST_LEVELS, TYPES, Place, Places, Rules, Schema, read_rules, type_of
+from .keywords import MOST_LEVELS, TYPES, Place, Places, Rules, Schema, read_rules
 from .pattern import Either, Pattern
-from .strings import repeat, write_string
+from .scalars import repeat, write_number, write_string, write_values
 
 Above = tuple[frozenset[int], ...]
 """The schemas in which one stands, from the root down: those of one level together."""
@@ -48,11 +43,6 @@ MOST_DEPTH = 6
 
 MOST_WORK = 30_000
 """Schemas, keywords and characters of names and values that are read, those behind a `$ref` each time."""
-
-DECIMALS = 6
-"""Decimal places of a number with bounds, unless the bounds have more."""
-MOST_DIGITS = 15
-"""Of a number with bounds: numbers of so many are different as floats too."""
 
 
 def read_schema(schema: Schema) -> Pattern:
@@ -80,6 +70,7 @@ class _Reader:
     depth: int
     may_repeat: bool
     room: int = MOST_WORK
+    compared: dict[tuple[int, ...], list[Rules]] = field(default_factory=dict)
 
     def spend(self, work: int, path: str) -> None:
         """Count what is read."""
@@ -203,16 +194,24 @@ class _Reader:
         return any(
             all(
                 self.are_apart(mine, theirs, deep=False)
-                for mine in self.alternatives_of_all(one.of_property(name), exclusive=False)
-                for theirs in self.alternatives_of_all(other.of_property(name), exclusive=False)
+                for mine in self.alternatives_of_property(one, name)
+                for theirs in self.alternatives_of_property(other, name)
             )
             for name in required
         )
 
+    def alternatives_of_property(self, rules: Rules, name: str) -> list[Rules]:
+        """What a property must be, for comparisons; read once, as each is compared with many."""
+        places = rules.of_property(name)
+        key = tuple(id(place.schema) for place in places)
+        if key not in self.compared:
+            self.compared[key] = self.alternatives_of_all(places, exclusive=False)
+        return self.compared[key]
+
     def write(self, rules: Rules, above: Above) -> Pattern:
         """The pattern of values that satisfy `rules`."""
         if rules.values is not None:
-            return _write_values(rules)
+            return write_values(rules)
         kinds = rules.types
         if kinds == TYPES and rules.mentioned:
             kinds = rules.mentioned
@@ -227,7 +226,7 @@ class _Reader:
             elif kind in {"null", "boolean"}:
                 options.append(NULL if kind == "null" else BOOLEAN)
             elif kind == "number" or "number" not in kinds:
-                options.append(_write_number(rules, whole=kind == "integer"))
+                options.append(write_number(rules, whole=kind == "integer"))
         return Either(tuple(option for option in options if option != NOTHING))
 
     def write_array(self, rules: Rules, above: Above) -> Pattern:
@@ -304,45 +303,3 @@ def _options(place: Place, keyword: str) -> Places:
     if not isinstance(values, list) or (keyword in place.schema and not values):
         raise InvalidSchema(place.path, f"{keyword} must be a list of schemas, at least one")
     return tuple(place.below(each, keyword, number) for number, each in enumerate(values))
-
-
-def _write_values(rules: Rules) -> Pattern:
-    values = [value for value in rules.values or () if type_of(value) in rules.types]
-    kinds = {"number" if kind == "integer" else kind for kind in map(type_of, values)}
-    if doubled := rules.mentioned & kinds:
-        raise InvalidSchema(
-            rules.path,
-            f"enum and const cannot be kept together with other keywords for {min(doubled)} values. Remove these, and "
-            "list only values that satisfy them",
-        )
-    return Either(tuple(write_value(value) for value in values))
-
-
-def _write_number(rules: Rules, *, whole: bool) -> Pattern:
-    """Numbers between the bounds, with a few decimal places unless they are to be `whole`.
-
-    A number's decimal places are limited so that rounding to a float cannot move it past a bound.
-    """
-    low, high = rules.low, rules.high
-    if low is None and high is None:
-        return INTEGER if whole else NUMBER
-    bounds = [bound for bound, _ in filter(None, (low, high))]
-    digits = max(len(str(abs(int(bound)))) for bound in bounds)
-    needed = max(max(0, -int(bound.normalize().as_tuple().exponent)) for bound in bounds)
-    places = 0 if whole else max(needed, min(DECIMALS, MOST_DIGITS - digits))
-    if not whole and digits + places > MOST_DIGITS:
-        raise InvalidSchema(rules.path, f"bounds of a number must have at most {MOST_DIGITS} digits. Round them")
-    lowest = None if low is None else _count_units(low, places, ROUND_CEILING)
-    highest = None if high is None else _count_units(high, places, ROUND_FLOOR)
-    if lowest is not None and highest is not None and lowest > highest:
-        return NOTHING
-    return write_numbers(lowest, highest, places)
-
-
-def _count_units(bound: tuple[Decimal, bool], places: int, rounding: str) -> int:
-    """The first number inside `bound`, in units of the last of `places`."""
-    value, is_outside = bound
-    inward = 1 if rounding == ROUND_CEILING else -1
-    units = value.scaleb(places)
-    nearest = int(units.to_integral_value(rounding))
-    return nearest + inward if is_outside and nearest == units else nearest

@@ -47,6 +47,15 @@ def test_bounds_of_integers_by_every_number_of_three_digits() -> None:
         assert not any(machine.matches(text) for text in ("", "-", "00", "01", "1.0", "+1", "1e0"))
 
 
+def test_bounds_of_thirty_digits_are_exact() -> None:
+    low, high = -(10**29) - 7, 10**30 - 3
+    machine = Automaton.of(read_schema({"type": "integer", "exclusiveMinimum": low, "maximum": high}))
+    assert machine.matches(str(low + 1))
+    assert machine.matches(str(high))
+    assert not machine.matches(str(low))
+    assert not machine.matches(str(high + 1))
+
+
 BOUNDS = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
 
 
@@ -73,6 +82,12 @@ def test_rounding_to_a_float_never_passes_a_bound(bound: float) -> None:
         for seed in range(200):
             value = json.loads(draw_text(pattern, Random(seed)))
             assert value > bound if keyword == "exclusiveMinimum" else value < bound
+
+
+def test_a_number_that_rounds_to_the_bound_is_outside() -> None:
+    machine = Automaton.of(read_schema({"type": "number", "exclusiveMaximum": 3}))
+    assert machine.matches("2.999999")
+    assert not machine.matches("2.99999999999999999999")  # 3.0 once it is read
 
 
 def test_a_selection_is_every_choice_in_order() -> None:

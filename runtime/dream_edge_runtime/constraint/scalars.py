@@ -1,4 +1,4 @@
-"""JSON strings by regular expression, format and length."""
+"""Given values, numbers between bounds, strings by regular expression, format and length."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from functools import cache
 
 from .automaton import MOST_STATES
 from .errors import ConstraintTooLarge, InvalidRegex, InvalidSchema
-from .json_text import CHARACTER, NOTHING, SHORT_CHARACTER, STRING, write_escaped
-from .keywords import Rules
+from .json_text import (
+    CHARACTER,
+    INTEGER,
+    NOTHING,
+    NUMBER,
+    SHORT_CHARACTER,
+    STRING,
+    write_escaped,
+    write_numbers,
+    write_value,
+)
+from .keywords import Rules, type_of
 from .pattern import Chars, Either, Pattern, Repeat, Sequence, sequence
 from .regex import read_regex
 
@@ -25,7 +35,7 @@ _SPAN = "T(?:[0-9]{1,4}H(?:[0-9]{1,4}M(?:[0-9]{1,4}S)?)?|[0-9]{1,4}M(?:[0-9]{1,4
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _GROUP = "[0-9a-f]{1,4}"
 _ATOM = "[A-Za-z0-9_+-]{1,20}"
-_LABEL = "[A-Za-z0-9]{1,20}"
+_LABEL = "[A-Za-z0-9]{1,15}"  # four of them with hyphens are 63, the most that a label may have
 _HOST = f"(?:{_LABEL}[.-]){{0,3}}[A-Za-z]{{1,15}}"  # no number at the end, so that it is no address
 
 FORMATS = {
@@ -46,6 +56,50 @@ REFUSED_FORMATS = {
     *("regex", "iri", "iri-reference", "uri-reference", "uri-template"),
     *("json-pointer", "relative-json-pointer", "idn-email", "idn-hostname"),
 }
+
+
+DECIMALS = 6
+"""Decimal places of a number with bounds, unless the bounds have more."""
+MOST_DIGITS = 15
+"""Of a number with bounds: numbers of so many are different as floats too."""
+
+
+def write_values(rules: Rules) -> Pattern:
+    """The values that `rules` list, if nothing else is said of them."""
+    values = [value for value in rules.values or () if type_of(value) in rules.types]
+    kinds = {"number" if kind == "integer" else kind for kind in map(type_of, values)}
+    if doubled := rules.mentioned & kinds:
+        raise InvalidSchema(
+            rules.path,
+            f"enum and const cannot be kept together with other keywords for {min(doubled)} values. Remove these, and "
+            "list only values that satisfy them",
+        )
+    return Either(tuple(write_value(value) for value in values))
+
+
+def write_number(rules: Rules, *, whole: bool) -> Pattern:
+    """Numbers between the bounds, with a few decimal places unless they are to be `whole`.
+
+    A number's decimal places are limited so that rounding to a float cannot move it past a bound.
+    """
+    low, high = rules.low, rules.high
+    if low is None and high is None:
+        return INTEGER if whole else NUMBER
+    bounds = [bound for bound, _ in filter(None, (low, high))]
+    digits = max(len(str(abs(int(bound)))) for bound in bounds)
+    needed = max(next((n for n in range(MOST_DIGITS) if bound * 10**n % 1 == 0), MOST_DIGITS) for bound in bounds)
+    places = 0 if whole else max(needed, min(DECIMALS, MOST_DIGITS - digits))
+    if not whole and digits + places > MOST_DIGITS:
+        raise InvalidSchema(rules.path, f"bounds of a number must have at most {MOST_DIGITS} digits. Round them")
+    unit = 10**places
+    first = last = None
+    if low is not None:
+        bound, is_outside = low
+        first = math.floor(bound * unit) + 1 if is_outside else math.ceil(bound * unit)
+    if high is not None:
+        bound, is_outside = high
+        last = math.ceil(bound * unit) - 1 if is_outside else math.floor(bound * unit)
+    return NOTHING if first is not None and last is not None and first > last else write_numbers(first, last, places)
 
 
 def write_string(rules: Rules) -> Pattern:
@@ -87,7 +141,7 @@ def _read_pattern(regex: str, path: str) -> Pattern:
     try:
         return read_regex(f"(?a){regex}" if ascii_only else regex, search=True)
     except InvalidRegex as error:
-        raise InvalidSchema(path, f"pattern, {str(error).removesuffix('.')}") from None
+        raise InvalidSchema(path, f"pattern: {str(error).removesuffix('.').replace('(?a)', '')}") from None
 
 
 def _fit(text: Pattern, rules: Rules) -> Pattern:
