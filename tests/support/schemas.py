@@ -210,7 +210,9 @@ def draw_value(schema: Schema, random: Random) -> Any:
         below: float = -50 if highest is None else highest - 50
         low: float = schema["minimum"] if "minimum" in schema else schema.get("exclusiveMinimum", below)
         high = low + 50 if highest is None else highest
-        return random.randint(int(low), int(high)) if kind == "integer" else round(random.uniform(low, high), 3)
+        return (
+            random.randint(int(low), int(high)) if kind == "integer" else round(random.uniform(low, high), 3) + 0.0
+        )  # not -0.0
     return None if kind == "null" else random.random() < 0.5
 
 

@@ -84,6 +84,13 @@ def test_rounding_to_a_float_never_passes_a_bound(bound: float) -> None:
             assert value > bound if keyword == "exclusiveMinimum" else value < bound
 
 
+def test_of_two_bounds_the_narrower_one_counts() -> None:
+    machine = Automaton.of(
+        read_schema({"type": "integer", "minimum": 3, "exclusiveMinimum": 3, "maximum": 5, "exclusiveMaximum": 5})
+    )
+    assert [value for value in range(10) if machine.matches(str(value))] == [4]
+
+
 def test_a_number_that_rounds_to_the_bound_is_outside() -> None:
     machine = Automaton.of(read_schema({"type": "number", "exclusiveMaximum": 3}))
     assert machine.matches("2.999999")
