@@ -38,7 +38,7 @@ class Function(Strict):
 
     def schema_of_call(self, at: str) -> Schema:
         """What a call of it has to match; `at` says where in a schema this will stand."""
-        arguments = _move(self.parameters, f"{at}/properties/arguments") or {"type": "object"}
+        arguments = _move(self.parameters, f"{at}/properties/arguments") or {"type": "object", "properties": {}}
         call = {"name": {"const": self.name}, "arguments": arguments}
         return {"type": "object", "properties": call, "required": [*call], "additionalProperties": False}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from .conversation import ChatMessage, Tool, ToolChoice
-from .fields import NEUTRAL_FIELDS, UNUSED_FIELDS, Strict, Text, Tokens
+from .fields import NEUTRAL_FIELDS, UNUSED_FIELDS, Schema, Strict, Text, Tokens
 from .generation_fields import LARGEST_INTEGER, generation_fields, read_options
 from .structure import Structured, StructuredText
 
@@ -259,6 +259,8 @@ class InfillRequest(Strict):
     seed: int | None = Field(default=None, ge=-1, le=LARGEST_INTEGER)
     stop: Stop | None = None
     stream: bool = False
+    json_schema: Schema | None = None
+    grammar: Literal[""] | None = None
 
     def as_fim(self) -> FimRequest:
         """The same, asked in the other way."""
@@ -273,5 +275,6 @@ class InfillRequest(Strict):
                 "seed": self.seed,
                 "stop": self.stop or None,
                 "stream": self.stream,
+                "json_schema": self.json_schema or None,
             }
         )

@@ -48,6 +48,7 @@ class Job:
         reader: how what they say is read.
         stops: strings before which a text ends.
         is_between: whether only the text between two given ones is told.
+        matches: whether they match what was asked, and so are complete even where they take all of the room.
     """
 
     texts: Sequence[Text]
@@ -57,6 +58,7 @@ class Job:
     reader: AnswerReader = AnswerReader()  # noqa: RUF009 - frozen, so it can be shared
     stops: tuple[str, ...] = ()
     is_between: bool = False
+    matches: bool = False
     stream: bool = False
     diffusing: bool = False
     include_usage: bool = False
@@ -75,7 +77,7 @@ class Job:
         text, asked = self.follow().whole(generation), self.texts[index]
         is_cut = self.is_between and text != generation.holes[0]
         said = self.reader.read(text, complete=True)
-        reason = "tool_calls" if said.calls else "stop" if is_cut else generation.finish_reason
+        reason = "tool_calls" if said.calls else "stop" if is_cut or self.matches else generation.finish_reason
         said = replace(said, content=asked.before + said.content)
         return FinishedText(said, reason, generation, asked.prompt, asked.watch.tell(generation))
 
@@ -161,6 +163,7 @@ def _job(
         replace(form, ignored=request.ignored),
         model.tokenizer,
         stops=request.stops,
+        matches=bool(request.rules()),
         stream=bool(request.stream),
         diffusing=request.diffusing,
         include_usage=extras is not None and extras.include_usage,

@@ -12,7 +12,7 @@ from dream_edge_runtime.files.json import parse_json_object
 from .errors import RequestRefused
 
 _DEEPEST = 64
-_MEMBER = re.compile(r"str|constrained-str|(list|literal|function-\w+)\[.*\]|[A-Z]\w*")
+_MEMBER = re.compile(r"str|constrained-str|(list|dict|literal|function-\w+)\[.*\]|[A-Z]\w*")
 """What pydantic calls the members of a union, in the path to a field."""
 _GRAMMAR = "grammars are not known; json_schema, regex and choices are"
 _REASONS = {

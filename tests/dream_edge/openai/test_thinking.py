@@ -82,3 +82,23 @@ def test_models_that_cannot_think_say_so(thinker: DreamModel) -> None:
             thinker.generate(text, raw=raw, thinking=False, max_new_tokens=4)
     with pytest.raises(InvalidOption, match="they are no conversation"):
         thinker.infill("a", "b", 2, thinking=True)
+
+
+def test_thoughts_are_a_field_of_their_own(thinker: DreamModel) -> None:
+    """The tiny model has none, so they are given."""
+    text = "<think>\nIt barks.\n</think>\n\nA dog barks."
+    room = len(thinker.tokenizer.encode(text))
+    for model, message in (
+        (thinker, {"role": "assistant", "content": "A dog barks.", "reasoning_content": "It barks."}),
+        (dream_edge.load("tiny", threads=1), {"role": "assistant", "content": text}),
+    ):
+        job = prepare_chat(model, request(max_tokens=room, end_with=text, stream=True), "tiny")
+        (denoising,) = [each.denoising for each in job.texts]
+        steps, listener, follower = [*denoising], job.listen(), job.follow()
+        pieces = [listener.advance(follower.advance(step)) for step in steps]
+        pieces.append(listener.finish(follower.finish(denoising.result())))
+        finished = job.finish(0, denoising.result())
+        assert job.format.whole([finished])["choices"][0]["message"] == message
+        deltas = [job.format.chunk(0, piece)["choices"][0]["delta"] for piece in pieces if piece]
+        assert "".join(delta.get("reasoning_content", "") for delta in deltas) == message.get("reasoning_content", "")
+        assert "".join(delta.get("content", "") for delta in deltas) == message["content"]
