@@ -92,7 +92,7 @@ class AnswerReader:
             else:
                 content += CALL_BEGIN + block
         if not complete:
-            content = content[: len(content) - _count_begun(content, CALL_BEGIN)]
+            content = content[: len(content) - _count_begun(text, CALL_BEGIN)]
         return content.rstrip() if blocks or not complete else content, tuple(calls)
 
     def _parse(self, text: str) -> Call | None:

@@ -62,6 +62,13 @@ def test_an_answer_that_is_a_call_is_nothing_else() -> None:
     assert reader.read(text, complete=True) == Said(calls=(Call("look", '{"at": 1}'),))
 
 
+def test_what_only_begins_like_a_call_is_said_once() -> None:
+    stream = AnswerStream(TOOLS)
+    pieces = [stream.advance(each) for each in ("1 <", f" 2 <{CALL[:1]}", CALL[1:])] + [stream.finish("")]
+    assert [piece.content for piece in pieces] == ["1", " < 2 <", "", ""]
+    assert [piece.calls for piece in pieces] == [(), (), (LOOK,), ()]
+
+
 PARTS = ["<think>", "</think>", "<tool_call>", "</tool_call>", '{"name": "look", "arguments": {}}', "\n", " ", "<", "a"]
 
 
