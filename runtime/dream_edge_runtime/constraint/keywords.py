@@ -78,7 +78,7 @@ FOLDED = {keyword.lower(): keyword for keyword in CONSTRAINTS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class Assertions:
     """All that one value must satisfy, without alternatives."""
 
     path: str
@@ -104,10 +104,10 @@ class Rules:
     low: tuple[Fraction, bool] | None = None  # and whether the bound itself is outside
     high: tuple[Fraction, bool] | None = None
 
-    def join(self, other: Rules) -> Rules:
+    def join(self, other: Assertions) -> Assertions:
         """Both. Each one's additionalProperties and items are about what its own properties and prefixItems leave."""
         names = dict.fromkeys((*self.properties, *other.properties))
-        return Rules(
+        return Assertions(
             path=self.path,
             trail=self.trail | other.trail,
             types=self.types & other.types,
@@ -172,14 +172,14 @@ def type_of(value: Any) -> str:
     return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
-def read_rules(place: Place, spend: Callable[[int, str], None]) -> Rules:
+def read_assertions(place: Place, spend: Callable[[int, str], None]) -> Assertions:
     """What `place` says by keywords of its own; `$ref`, `allOf`, `anyOf` and `oneOf` are left.
 
     Raises InvalidSchema for what is malformed, cannot be kept, or may be misspelled. `spend` is told what there is to
     do, and where, before it is done.
     """
     if isinstance(place.schema, bool):
-        return Rules(path=place.path, types=TYPES if place.schema else frozenset())
+        return Assertions(path=place.path, types=TYPES if place.schema else frozenset())
     if not isinstance(place.schema, Mapping):
         raise InvalidSchema(place.path, "a schema is an object or a boolean. Write {} for any value")
     spend(1 + sum(1 if keyword in KNOWN else 20 for keyword in place.schema), place.path)
@@ -187,7 +187,7 @@ def read_rules(place: Place, spend: Callable[[int, str], None]) -> Rules:
         _check_keyword(place, keyword, value)
     say = _Keywords(place, place.schema, spend)
     draft_7 = isinstance(place.schema.get("items"), list)  # since 2020 prefixItems says what a list of items said
-    return Rules(
+    return Assertions(
         path=place.path,
         trail=frozenset({id(place.schema)}),
         types=say.types(),

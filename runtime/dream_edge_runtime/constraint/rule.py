@@ -14,19 +14,20 @@ from .automaton import Automaton
 from .errors import ConstraintTooLarge
 from .pattern import either
 from .regex import read_regex
+from .schema import read_schema
 from .token_automaton import TokenAutomaton
 from .vocabulary import Vocabulary
 
-RULES = ("regex", "choices")
+RULES = ("json_schema", "regex", "choices")
 MOST_CHOICES = 10_000
 _KEPT = 8
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A regular expression or a list of texts, one of which a text must match."""
+    """A JSON schema, a regular expression or a list of texts, one of which a text must match."""
 
-    kind: Literal["regex", "choices"]
+    kind: Literal["json_schema", "regex", "choices"]
     source: str
     """As JSON."""
 
@@ -34,7 +35,7 @@ class Rule:
         """What reads the tokens of `tokenizer`; made once.
 
         Raises:
-            InvalidRegex, ConstraintError: it is none, or nothing matches it.
+            InvalidSchema, InvalidRegex, ConstraintError: it is none, or nothing matches it.
             ConstraintTooLarge: it would take too long.
         """
         return _compile(self, tokenizer)
@@ -51,6 +52,10 @@ def read_rule(options: Mapping[str, Any]) -> Rule | None:
         raise InvalidOption(named[1], options[named[1]], f"does not go with {named[0]}: name one of them")
     for name in named:
         value = options[name]
+        if name == "json_schema":
+            if value is not True and not isinstance(value, Mapping):
+                raise InvalidOption(name, value, "must be a JSON schema, a dict, or True for any object")
+            return Rule("json_schema", _write(name, {"type": "object"} if value is True else value))
         if name == "regex":
             if not isinstance(value, str):
                 raise InvalidOption(name, value, "must be a regular expression, as text")
@@ -82,5 +87,8 @@ def _spell(tokenizer: Tokenizer) -> Vocabulary:
 @lru_cache(_KEPT)
 def _compile(rule: Rule, tokenizer: Tokenizer) -> TokenAutomaton:
     source = json.loads(rule.source)
-    pattern = read_regex(source) if rule.kind == "regex" else either(*source)
+    if rule.kind == "json_schema":
+        pattern = read_schema(source)
+    else:
+        pattern = read_regex(source) if rule.kind == "regex" else either(*source)
     return TokenAutomaton(Automaton.of(pattern), _spell(tokenizer))

@@ -20,7 +20,7 @@ from .json_text import (
     write_numbers,
     write_value,
 )
-from .keywords import Rules, type_of
+from .keywords import Assertions, type_of
 from .pattern import Chars, Either, Pattern, Repeat, Sequence, sequence
 from .regex import read_regex
 
@@ -64,25 +64,25 @@ MOST_DIGITS = 15
 """Of a number with bounds: numbers of so many are different as floats too."""
 
 
-def write_values(rules: Rules) -> Pattern:
-    """The values that `rules` list, if nothing else is said of them."""
-    values = [value for value in rules.values or () if type_of(value) in rules.types]
+def write_values(assertions: Assertions) -> Pattern:
+    """The values that `assertions` list, if nothing else is said of them."""
+    values = [value for value in assertions.values or () if type_of(value) in assertions.types]
     kinds = {"number" if kind == "integer" else kind for kind in map(type_of, values)}
-    if doubled := rules.mentioned & kinds:
+    if doubled := assertions.mentioned & kinds:
         raise InvalidSchema(
-            rules.path,
+            assertions.path,
             f"enum and const cannot be kept together with other keywords for {min(doubled)} values. Remove these, and "
             "list only values that satisfy them",
         )
     return Either(tuple(write_value(value) for value in values))
 
 
-def write_number(rules: Rules, *, whole: bool) -> Pattern:
+def write_number(assertions: Assertions, *, whole: bool) -> Pattern:
     """Numbers between the bounds, with a few decimal places unless they are to be `whole`.
 
     A number's decimal places are limited so that rounding to a float cannot move it past a bound.
     """
-    low, high = rules.low, rules.high
+    low, high = assertions.low, assertions.high
     if low is None and high is None:
         return INTEGER if whole else NUMBER
     bounds = [bound for bound, _ in filter(None, (low, high))]
@@ -90,7 +90,7 @@ def write_number(rules: Rules, *, whole: bool) -> Pattern:
     needed = max(next((n for n in range(MOST_DIGITS) if bound * 10**n % 1 == 0), MOST_DIGITS) for bound in bounds)
     places = 0 if whole else max(needed, min(DECIMALS, MOST_DIGITS - digits))
     if not whole and digits + places > MOST_DIGITS:
-        raise InvalidSchema(rules.path, f"bounds of a number must have at most {MOST_DIGITS} digits. Round them")
+        raise InvalidSchema(assertions.path, f"bounds of a number must have at most {MOST_DIGITS} digits. Round them")
     unit = 10**places
     first = last = None
     if low is not None:
@@ -102,27 +102,27 @@ def write_number(rules: Rules, *, whole: bool) -> Pattern:
     return NOTHING if first is not None and last is not None and first > last else write_numbers(first, last, places)
 
 
-def write_string(rules: Rules) -> Pattern:
-    """JSON strings that satisfy `rules`."""
-    least, most = rules.length_least, rules.length_most
-    if refused := REFUSED_FORMATS.intersection(rules.formats):
+def write_string(assertions: Assertions) -> Pattern:
+    """JSON strings that satisfy `assertions`."""
+    least, most = assertions.length_least, assertions.length_most
+    if refused := REFUSED_FORMATS.intersection(assertions.formats):
         kept = ", ".join(FORMATS)
-        raise InvalidSchema(rules.path, f"format {min(refused)} cannot be kept. Remove it; these can: {kept}")
-    formats = [name for name in rules.formats if name in FORMATS]
-    if len(formats) + len(rules.patterns) > 1:
+        raise InvalidSchema(assertions.path, f"format {min(refused)} cannot be kept. Remove it; these can: {kept}")
+    formats = [name for name in assertions.formats if name in FORMATS]
+    if len(formats) + len(assertions.patterns) > 1:
         raise InvalidSchema(
-            rules.path, "only one pattern or format can be kept for one string. Join them in one pattern"
+            assertions.path, "only one pattern or format can be kept for one string. Join them in one pattern"
         )
     if most is not None and least > most:
         return NOTHING
-    if formats or rules.patterns:
-        text = _read_format(formats[0]) if formats else _read_pattern(rules.patterns[0], rules.path)
-        fitting = _fit(text, rules)
+    if formats or assertions.patterns:
+        text = _read_format(formats[0]) if formats else _read_pattern(assertions.patterns[0], assertions.path)
+        fitting = _fit(text, assertions)
         return fitting if fitting == NOTHING else sequence('"', write_escaped(fitting), '"')
     if most is not None:
-        return sequence('"', repeat(SHORT_CHARACTER, least, most, rules.path), '"')
+        return sequence('"', repeat(SHORT_CHARACTER, least, most, assertions.path), '"')
     if least:
-        start = repeat(SHORT_CHARACTER, least, least, rules.path)
+        start = repeat(SHORT_CHARACTER, least, least, assertions.path)
         return sequence('"', start, Repeat(CHARACTER), '"')
     return STRING
 
@@ -133,7 +133,7 @@ def _read_format(name: str) -> Pattern:
 
 
 def _read_pattern(regex: str, path: str) -> Pattern:
-    r"""What `regex` finds anywhere in a text, by Python's rules and by ECMAScript's: \w and \d are those of ASCII.
+    r"""What `regex` finds anywhere in a text, by Python's assertions and by ECMAScript's: \w and \d are those of ASCII.
 
     With negated classes by Python's alone: the complement of less would be more.
     """
@@ -144,9 +144,9 @@ def _read_pattern(regex: str, path: str) -> Pattern:
         raise InvalidSchema(path, f"pattern: {str(error).removesuffix('.').replace('(?a)', '')}") from None
 
 
-def _fit(text: Pattern, rules: Rules) -> Pattern:
-    """`text` with as many characters as `rules` allow."""
-    least, most = rules.length_least, math.inf if rules.length_most is None else rules.length_most
+def _fit(text: Pattern, assertions: Assertions) -> Pattern:
+    """`text` with as many characters as `assertions` allow."""
+    least, most = assertions.length_least, math.inf if assertions.length_most is None else assertions.length_most
     shortest, longest = count_characters(text)
     if least <= shortest and longest <= most:
         return text
@@ -159,7 +159,7 @@ def _fit(text: Pattern, rules: Rules) -> Pattern:
         return NOTHING
     if not isinstance(part, Repeat) or len(width) != 1:
         raise InvalidSchema(
-            rules.path,
+            assertions.path,
             "minLength and maxLength cannot be kept together with this pattern or format. Say in the pattern how long "
             "each part is: {1,20} in place of +",
         )
@@ -169,7 +169,7 @@ def _fit(text: Pattern, rules: Rules) -> Pattern:
     high = min(math.inf if part.most is None else part.most, (most - fixed) // size)
     if low > high:
         return NOTHING
-    parts[unsettled[0]] = repeat(part.part, low, None if high == math.inf else int(high), rules.path)
+    parts[unsettled[0]] = repeat(part.part, low, None if high == math.inf else int(high), assertions.path)
     return Sequence(tuple(parts))
 
 

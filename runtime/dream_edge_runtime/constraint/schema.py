@@ -29,7 +29,7 @@ from .json_text import (
     write_object,
     write_other_key,
 )
-from .keywords import MOST_LEVELS, TYPES, Place, Places, Rules, Schema, read_rules
+from .keywords import MOST_LEVELS, TYPES, Assertions, Place, Places, Schema, read_assertions
 from .pattern import Either, Pattern
 from .scalars import repeat, write_number, write_string, write_values
 
@@ -70,7 +70,7 @@ class _Reader:
     depth: int
     may_repeat: bool
     room: int = MOST_WORK
-    compared: dict[tuple[int, ...], list[Rules]] = field(default_factory=dict)
+    compared: dict[tuple[int, ...], list[Assertions]] = field(default_factory=dict)
 
     def spend(self, work: int, path: str) -> None:
         """Count what is read."""
@@ -88,56 +88,56 @@ class _Reader:
         if not places:
             return write_any(self.depth - 1)
         options = []
-        for rules in self.alternatives_of_all(places):
-            repeated = max((sum(schema in level for level in above) for schema in rules.trail), default=0)
+        for assertions in self.alternatives_of_all(places):
+            repeated = max((sum(schema in level for level in above) for schema in assertions.trail), default=0)
             if repeated and not self.may_repeat:
                 raise InvalidSchema(
-                    rules.path,
+                    assertions.path,
                     "the schema refers to itself, so that values could nest without end. Write out the levels there "
                     'may be, or say at the top how many: "x-depth": 3',
                 )
             if repeated < self.depth:
-                options.append(self.write(rules, (*above, rules.trail)))
+                options.append(self.write(assertions, (*above, assertions.trail)))
         options = [option for option in options if option != NOTHING]
         return options[0] if len(options) == 1 else Either(tuple(options))
 
-    def alternatives_of_all(self, places: Places, *, exclusive: bool = True) -> list[Rules]:
+    def alternatives_of_all(self, places: Places, *, exclusive: bool = True) -> list[Assertions]:
         """All that `places` ask for together, without alternatives within."""
-        joined = [Rules(path=places[0].path if places else "#")]
+        joined = [Assertions(path=places[0].path if places else "#")]
         for place in places:
             joined = self.join(joined, self.alternatives(place, (), exclusive))
         return joined
 
-    def join(self, some: list[Rules], others: list[Rules]) -> list[Rules]:
+    def join(self, some: list[Assertions], others: list[Assertions]) -> list[Assertions]:
         """Each of `some` with each of `others`."""
         work = len(others) * sum(each.weight for each in some) + len(some) * sum(each.weight for each in others)
         self.spend(work, others[0].path if others else "#")
         return [one.join(other) for one in some for other in others]
 
-    def alternatives(self, place: Place, within: tuple[int, ...], exclusive: bool) -> list[Rules]:
+    def alternatives(self, place: Place, within: tuple[int, ...], exclusive: bool) -> list[Assertions]:
         """What `place` asks for, without alternatives within; options of oneOf exclude each other if `exclusive`."""
         schema = place.schema
-        rules = [read_rules(place, self.spend)]
+        found = [read_assertions(place, self.spend)]
         if isinstance(schema, bool):
-            return rules if schema else []
+            return found if schema else []
         if id(schema) in within:
             raise InvalidSchema(place.path, "the schema leads back to itself. Let $ref name another one")
         if len(within) > MOST_LEVELS:
             raise ConstraintTooLarge(f"the JSON schema has more than {MOST_LEVELS} levels, down to {place.path}")
         within = (*within, id(schema))
         if "$ref" in schema:
-            rules = self.join(rules, self.alternatives(self.resolve(place), within, exclusive))
+            found = self.join(found, self.alternatives(self.resolve(place), within, exclusive))
         for each in _options(place, "allOf"):
-            rules = self.join(rules, self.alternatives(each, within, exclusive))
+            found = self.join(found, self.alternatives(each, within, exclusive))
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
                 options = [
-                    self.join(rules, self.alternatives(each, within, exclusive)) for each in _options(place, keyword)
+                    self.join(found, self.alternatives(each, within, exclusive)) for each in _options(place, keyword)
                 ]
                 if keyword == "oneOf" and exclusive:
                     options = self.exclude(options, place)
-                rules = [each for option in options for each in option]
-        return rules
+                found = [each for option in options for each in option]
+        return found
 
     def resolve(self, place: Place) -> Place:
         """What `$ref` names."""
@@ -157,13 +157,13 @@ class _Reader:
                 raise InvalidSchema(place.path, f"there is nothing at $ref {reference[:80]!r}. Define it there")
         return Place(found, unquote(reference))
 
-    def exclude(self, options: list[list[Rules]], place: Place) -> list[list[Rules]]:
+    def exclude(self, options: list[list[Assertions]], place: Place) -> list[list[Assertions]]:
         """`options` of oneOf, if a value that satisfies one cannot satisfy another.
 
         They may need a property that tells them apart: that must then be there, though the schema leaves it optional.
         """
         assert isinstance(place.schema, Mapping)
-        first = next((rules for option in options for rules in option if rules.properties), None)
+        first = next((assertions for option in options for assertions in option if assertions.properties), None)
         named = place.schema.get("discriminator")
         tags = [named.get("propertyName")] if isinstance(named, Mapping) else []
         for tag in (None, *tags, *(first.properties if first else ())):
@@ -181,7 +181,7 @@ class _Reader:
             "const of its own",
         )
 
-    def are_apart(self, one: Rules, other: Rules, *, deep: bool = True) -> bool:
+    def are_apart(self, one: Assertions, other: Assertions, *, deep: bool = True) -> bool:
         """Whether it is certain that no value satisfies both."""
         self.spend(1, one.path)
         both = one.kinds & other.kinds
@@ -200,39 +200,39 @@ class _Reader:
             for name in required
         )
 
-    def alternatives_of_property(self, rules: Rules, name: str) -> list[Rules]:
+    def alternatives_of_property(self, assertions: Assertions, name: str) -> list[Assertions]:
         """What a property must be, for comparisons; read once, as each is compared with many."""
-        places = rules.of_property(name)
+        places = assertions.of_property(name)
         key = tuple(id(place.schema) for place in places)
         if key not in self.compared:
             self.compared[key] = self.alternatives_of_all(places, exclusive=False)
         return self.compared[key]
 
-    def write(self, rules: Rules, above: Above) -> Pattern:
-        """The pattern of values that satisfy `rules`."""
-        if rules.values is not None:
-            return write_values(rules)
-        kinds = rules.types
-        if kinds == TYPES and rules.mentioned:
-            kinds = rules.mentioned
+    def write(self, assertions: Assertions, above: Above) -> Pattern:
+        """The pattern of values that satisfy `assertions`."""
+        if assertions.values is not None:
+            return write_values(assertions)
+        kinds = assertions.types
+        if kinds == TYPES and assertions.mentioned:
+            kinds = assertions.mentioned
         options: list[Pattern] = []
         for kind in sorted(kinds):
             if kind == "object":
-                options.append(self.write_object(rules, above))
+                options.append(self.write_object(assertions, above))
             elif kind == "array":
-                options.append(self.write_array(rules, above))
+                options.append(self.write_array(assertions, above))
             elif kind == "string":
-                options.append(write_string(rules))
+                options.append(write_string(assertions))
             elif kind in {"null", "boolean"}:
                 options.append(NULL if kind == "null" else BOOLEAN)
             elif kind == "number" or "number" not in kinds:
-                options.append(write_number(rules, whole=kind == "integer"))
+                options.append(write_number(assertions, whole=kind == "integer"))
         return Either(tuple(option for option in options if option != NOTHING))
 
-    def write_array(self, rules: Rules, above: Above) -> Pattern:
-        least, most = rules.items_least, rules.items_most
+    def write_array(self, assertions: Assertions, above: Above) -> Pattern:
+        least, most = assertions.items_least, assertions.items_most
         elements: list[Pattern] = []
-        for places in rules.prefix[:most]:
+        for places in assertions.prefix[:most]:
             element = self.read(places, above)
             if element == NOTHING:
                 most = len(elements)
@@ -240,59 +240,65 @@ class _Reader:
             elements.append(element)
         fixed = len(elements)
         rest: Pattern = NOTHING
-        if (most is None or most > fixed) and (rules.items or not rules.prefix or least > fixed):
-            rest = self.read(rules.items, above)
+        if (most is None or most > fixed) and (assertions.items or not assertions.prefix or least > fixed):
+            rest = self.read(assertions.items, above)
         if rest != NOTHING:
             limit = None if most is None else most - fixed
-            elements.append(repeat(rest, max(least - fixed, 1), limit, rules.path, COMMA))
+            elements.append(repeat(rest, max(least - fixed, 1), limit, assertions.path, COMMA))
         elif least > fixed:
             return NOTHING
         return NOTHING if most is not None and least > most else write_array(elements, least)
 
-    def write_object(self, rules: Rules, above: Above) -> Pattern:
+    def write_object(self, assertions: Assertions, above: Above) -> Pattern:
         members: list[tuple[Pattern, bool]] = []
-        names = dict.fromkeys((*rules.properties, *rules.required))
-        if names and rules.names:
-            raise InvalidSchema(rules.path, "propertyNames cannot be kept together with properties. Remove one of them")
+        names = dict.fromkeys((*assertions.properties, *assertions.required))
+        if names and assertions.names:
+            raise InvalidSchema(
+                assertions.path, "propertyNames cannot be kept together with properties. Remove one of them"
+            )
         for name in names:
-            value = self.read(rules.of_property(name), above)
+            value = self.read(assertions.of_property(name), above)
             if value != NOTHING:
-                members.append((write_member(name, value), name in rules.required))
-            elif name in rules.required:
+                members.append((write_member(name, value), name in assertions.required))
+            elif name in assertions.required:
                 return NOTHING
-        least, most = rules.properties_least, rules.properties_most
+        least, most = assertions.properties_least, assertions.properties_most
         needed = sum(is_needed for _, is_needed in members)
-        others = NOTHING if rules.named_only and not rules.additional else self.read(rules.additional, above)
+        others = (
+            NOTHING if assertions.named_only and not assertions.additional else self.read(assertions.additional, above)
+        )
         if most is not None and most <= len(members):
             others = NOTHING
             if most == needed:
                 members = [member for member in members if member[1]]
             elif most < len(members):
-                raise self.cannot_count(rules, "maxProperties")
+                raise self.cannot_count(assertions, "maxProperties")
         if others == NOTHING and least == len(members):
             members = [(member, True) for member, _ in members]
         elif others == NOTHING and least > len(members):
             return NOTHING
         elif least > max(needed, 1):
-            raise self.cannot_count(rules, "minProperties")
+            raise self.cannot_count(assertions, "minProperties")
         if others != NOTHING:
             limit = None if most is None else most - len(members)
-            key = self.write_key(rules, names, above)
-            members.append((repeat(write_member(key, others), 1, limit, rules.path, COMMA), False))
+            key = self.write_key(assertions, names, above)
+            members.append((repeat(write_member(key, others), 1, limit, assertions.path, COMMA), False))
         return write_object(members, empty=least == 0)
 
-    def write_key(self, rules: Rules, names: Mapping[str, None], above: Above) -> Pattern:
+    def write_key(self, assertions: Assertions, names: Mapping[str, None], above: Above) -> Pattern:
         """Keys but those of `names`."""
         if not names:
-            return self.read((*rules.names, Place(TEXT, rules.path)), above) if rules.names else KEY
+            return self.read((*assertions.names, Place(TEXT, assertions.path)), above) if assertions.names else KEY
         if max(map(len, names)) > MOST_LEVELS:
-            raise ConstraintTooLarge(f"{rules.path} in the JSON schema has long names besides additionalProperties")
+            raise ConstraintTooLarge(
+                f"{assertions.path} in the JSON schema has long names besides additionalProperties"
+            )
         return write_other_key(names)
 
-    def cannot_count(self, rules: Rules, keyword: str) -> InvalidSchema:
+    def cannot_count(self, assertions: Assertions, keyword: str) -> InvalidSchema:
         """Properties that may be there or not are not counted."""
         return InvalidSchema(
-            rules.path, f"{keyword} cannot be kept here. Say by required which properties there must be"
+            assertions.path, f"{keyword} cannot be kept here. Say by required which properties there must be"
         )
 
 

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     thinking: bool | None
     stop_at_end: bool
     stop: str | Sequence[str]
+    json_schema: Mapping[str, Any] | bool | None
     regex: str | None
     choices: Sequence[str] | None
     preset: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import InvalidTemplate
 
@@ -14,13 +15,15 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True)
 class Hole:
-    """A place for `size` tokens in a text, whose own text matches `regex`, or is one of `choices`, if either is given.
+    """A place for `size` tokens in a text, whose own text may have to match: be JSON that is valid under `json_schema`
+    (True: any object), what `regex` matches, or one of `choices`.
 
     Raises:
         InvalidTemplate: an impossible size.
     """
 
     size: int
+    json_schema: Mapping[str, Any] | bool | None = field(default=None, kw_only=True)
     regex: str | None = field(default=None, kw_only=True)
     choices: Sequence[str] | None = field(default=None, kw_only=True)
 
