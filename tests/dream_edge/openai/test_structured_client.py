@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
 import pytest
+from pydantic import BaseModel, Field
 
 from support.serving import served
 
@@ -20,6 +22,8 @@ WORDS = ["bark", "meow", "a long, long song"]
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with served() as address:
+        while httpx.get(f"{address}/health").status_code == 503:
+            time.sleep(0.05)
         yield address
 
 
@@ -53,6 +57,59 @@ def test_a_text_matches_whatever_the_words_it_was_asked_in(client: openai.OpenAI
     assert re.fullmatch("bark|meow|a (long, )*long song", raw.choices[0].text)
 
 
+def test_a_text_that_matches_is_complete_even_where_it_takes_all_the_room(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "tiny", "max_tokens": 4, "temperature": 2.0, "extra_body": {"regex": "[a-z ]+"}}
+    told = client.chat.completions.create(messages=QUESTION, n=8, **asked)
+    assert {choice.finish_reason for choice in told.choices} == {"stop"}
+    assert told.usage is not None
+    assert told.usage.completion_tokens > 16
+
+
+class Place(BaseModel):
+    """Where it is."""
+
+    city: str = Field(max_length=12)
+    floor: int = Field(ge=0, le=9)
+
+
+class Animal(BaseModel):
+    """What it is."""
+
+    kind: Literal["dog", "cat", "cow"]
+    legs: int = Field(ge=0, le=8)
+    wild: bool
+    homes: list[Place] = Field(max_length=2)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_pydantic_models_are_parsed(client: openai.OpenAI, temperature: float) -> None:
+    asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 120, "seed": 1, "temperature": temperature}
+    told = client.chat.completions.parse(response_format=Animal, **asked).choices[0]
+    assert isinstance(told.message.parsed, Animal)
+    assert told.finish_reason == "stop"
+    with client.chat.completions.stream(response_format=Animal, **asked) as stream:
+        assert stream.get_final_completion().choices[0].message.parsed == told.message.parsed
+    for extra in ({"guided_json": Animal.model_json_schema()}, {"json_schema": Animal.model_json_schema()}):
+        text = client.chat.completions.create(extra_body=extra, **asked).choices[0].message.content
+        Animal.model_validate_json(text or "")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_object", "schema": {"type": "object"}}},
+        {"json_schema": True},
+        {"structured_outputs": {"json": '{"type": "object"}'}},
+    ],
+    ids=json.dumps,
+)
+def test_any_object_may_be_asked_for(client: openai.OpenAI, asked: dict[str, Any]) -> None:
+    hot: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 24, "temperature": 1.5, "n": 4}
+    for choice in client.chat.completions.create(extra_body=asked, **hot).choices:
+        assert isinstance(json.loads(choice.message.content or ""), dict)
+
+
 def test_a_hole_matches_what_it_must(url: str) -> None:
     pieces: list[dict[str, Any]] = [{"text": "The "}, {"hole": 3, "choices": ["dog", "cat"]}]
     pieces += [{"text": " is "}, {"hole": 4, "regex": "[0-9]+"}]
@@ -60,6 +117,10 @@ def test_a_hole_matches_what_it_must(url: str) -> None:
     assert re.fullmatch("The (dog|cat) is [0-9]{1,4}", told)
     between = {"prompt": "The ", "suffix": " barks.", "max_tokens": 3, "regex": "d.g|c.t"}
     assert re.fullmatch("d.g|c.t", httpx.post(f"{url}/v1/fim/completions", json=between).json()["choices"][0]["text"])
+    vim = {"input_prefix": "{\n  a: ", "input_suffix": "\n}", "n_predict": 3, "json_schema": {"enum": ["dog", 17]}}
+    assert httpx.post(f"{url}/infill", json=vim | {"grammar": ""}).json()["content"] in ('"dog"', "17")
+    refused = httpx.post(f"{url}/infill", json=vim | {"grammar": "root ::= [0-9]"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "grammar")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +130,10 @@ def test_a_hole_matches_what_it_must(url: str) -> None:
         ({"guided_regex": "a", "guided_choice": ["a"]}, "contradict each other", None),
         ({"guided_regex": "a", "regex": "a"}, "said twice", None),
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "contradict each other", None),
+        ({"response_format": {"type": "json_object"}, "json_schema": True}, "said twice", None),
+        ({"response_format": {"type": "json_object"}, "regex": "a"}, "contradict each other", None),
+        ({"json_schema": {"type": "strange"}}, "JSON schema", None),
+        ({"json_schema": False}, "json_schema", "json_schema"),
         ({"regex": "("}, "regex '\\('", None),
         ({"regex": "a{400}"}, "takes [0-9]+ tokens, and there is room for 16", None),
         ({"choices": []}, "at least 1", "choices"),
@@ -125,6 +190,37 @@ def test_calls_in_the_models_own_words_are_calls(client: openai.OpenAI, parallel
     assert len(diffusing[-1].choices[0].delta.tool_calls or []) == len(calls)
     whole = {**asked, "tool_choice": "none"}
     assert CALL in (client.chat.completions.create(**whole).choices[0].message.content or "")
+
+
+class Look(BaseModel):
+    """Look at a place."""
+
+    place: Place
+    often: Literal["once", "twice"]
+
+
+class Sleep(BaseModel):
+    """Sleep."""
+
+    hours: int = Field(ge=1, le=9)
+
+
+@pytest.mark.parametrize("named", [None, "Look", "Sleep"])
+def test_a_call_is_made_where_one_is_required(client: openai.OpenAI, named: str | None) -> None:
+    tools = [openai.pydantic_function_tool(each) for each in (Look, Sleep)]
+    choice: Any = {"type": "function", "function": {"name": named}} if named else "required"
+    asked: Any = {"model": "tiny", "messages": QUESTION, "max_tokens": 90, "tools": tools, "tool_choice": choice}
+    for temperature in (0, 1.5):
+        asked |= {"temperature": temperature, "seed": 2}
+        told = client.chat.completions.parse(**asked).choices[0]
+        assert told.finish_reason == "tool_calls"
+        assert told.message.content is None
+        (call,) = told.message.tool_calls or []
+        assert isinstance(call.function.parsed_arguments, {"Look": Look, "Sleep": Sleep}[call.function.name])
+        assert named in (None, call.function.name)
+        with client.chat.completions.stream(**asked) as stream:
+            (streamed,) = stream.get_final_completion().choices[0].message.tool_calls or []
+        assert streamed.function == call.function
 
 
 def test_calls_and_results_go_back_to_the_model(client: openai.OpenAI) -> None:
