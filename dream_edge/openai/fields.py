@@ -63,6 +63,7 @@ NEUTRAL_FIELDS: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "ignore_eos": (False,),
     "modalities": (["text"],),
+    "nextEdit": (False,),
     "functions": ([],),
     "function_call": ("none", "auto"),
 }

@@ -31,6 +31,7 @@ class StreamOptions(Strict):
         default=False,
         description="With `diffusing`: each chunk names the cells of the canvas, for a view of the denoising.",
     )
+    whole_blocks: bool = Field(default=False, description="What is added is sent when its block is done, not before.")
 
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Sampling(GenerationFields):
             raise ValueError("diffusing and stream_options are for streams: give stream too, or leave them out")
         if self.stream_options and self.stream_options.include_cells and not self.diffusing:
             raise ValueError("include_cells is for streams with diffusing: give that too, or leave it out")
+        if self.stream_options and self.stream_options.whole_blocks and self.diffusing:
+            raise ValueError("whole_blocks is for streams that add to the text: leave it out, or diffusing")
         return self
 
     @property

@@ -63,6 +63,7 @@ class Job:
     diffusing: bool = False
     include_usage: bool = False
     include_cells: bool = False
+    whole_blocks: bool = False
 
     def follow(self) -> StableText:
         """Follow one of the texts, step by step."""
@@ -168,5 +169,6 @@ def _job(
         diffusing=request.diffusing,
         include_usage=extras is not None and extras.include_usage,
         include_cells=extras is not None and extras.include_cells,
+        whole_blocks=extras is not None and extras.whole_blocks,
         **told,
     )

@@ -134,6 +134,8 @@ class Service:
                 said = job.reader.read(follower.so_far(what), complete=False)
                 said = replace(said, content=before + said.content)
                 yield _event(job.format.chunk(index, said, describe_step(what, cells)))
+            elif job.whole_blocks and not what.ends_block:
+                continue
             elif said := listener.advance(follower.advance(what)):
                 yield _event(job.format.chunk(index, said))
         if job.include_usage and (chunk := job.format.usage(finished)) is not None:

@@ -265,6 +265,7 @@ class Denoising(Iterator[Step]):
                 revealed=revealed.positions,
                 confidence=revealed.probability,
                 progress=max(0.0, 1 - int(masked.sum()) / max(sum(map(len, holes)), 1)),
+                ends_block=revealed.ends_block,
                 moved=None if revealed.counts is None else _trace_positions(revealed.counts),
                 _reader=reader,
             )

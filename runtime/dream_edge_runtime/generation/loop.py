@@ -54,6 +54,8 @@ class Revealed:
     """[revealed] of their tokens."""
     passes: int
     """How often the network was asked about this sequence."""
+    ends_block: bool = False
+    """Whether nothing is masked any more of the block that the step was about."""
     counts: IntArray | None = None
     """[length before] how often each position of the sequence was repeated (`Canvas.repeat`); None = unchanged."""
 
@@ -100,14 +102,18 @@ def denoise(
                     kv_cache.forget(row)
                     doubtful[row] = positions
             asked = doubtful
-        for row in block_steps:
+        ended = set()
+        for row, block_step in block_steps.items():
             if end := plans[row].end:
                 end.close(canvas, row)
+            if not canvas.masked[row, block_step.positions].any():
+                ended.add(row)
             if plans[row].length_change:
                 revealed[row] = _resize(revealed.get(row) or _reveal_nothing(row), canvas, plans)
         if hooks.tokens:
             call_token_hook(hooks.tokens, step, canvas, vocab_size)
-        yield [revealed.get(row) or _reveal_nothing(row) for row in block_steps]
+        told = [revealed.get(row) or _reveal_nothing(row) for row in block_steps]
+        yield [replace(each, ends_block=each.row in ended) for each in told]
 
 
 def _ask(block_step: BlockStep, plan: SequencePlan) -> IntArray:
@@ -217,7 +223,7 @@ def _resize(revealed: Revealed, canvas: Canvas, plans: Sequence[SequencePlan]) -
         places = (np.cumsum(counts) - counts)[places]
         for plan, source in zip(plans, canvas.repeat(row, counts), strict=True):
             plan.blocks.follow(source)
-    return Revealed(row, places[settled], revealed.probability[settled], revealed.passes, counts)
+    return Revealed(row, places[settled], revealed.probability[settled], revealed.passes, counts=counts)
 
 
 def _reveal_nothing(row: int) -> Revealed:

@@ -49,6 +49,8 @@ class Step:
     progress: float
     """The share of the holes' positions that is revealed, 0 to 1. Falls where holes grow, or a block is added."""
     _reader: CanvasReader = field(repr=False, compare=False)
+    ends_block: bool = False
+    """Whether nothing is masked any more of the block that the step was about: all of the text, where it has none."""
     moved: IntArray | None = None
     """[length] where each position stood at the step before, -1 where it is new; None = all where they were."""
 

@@ -86,6 +86,22 @@ def test_a_diffusing_stream_replaces_the_text(client: openai.OpenAI, model: Drea
     assert all(0 < cell["confidence"] <= 1 for cell in new)
 
 
+@pytest.mark.parametrize(("block", "pieces"), [(4, 6), (12, 2), (None, 1)])
+def test_a_stream_may_come_in_whole_blocks(client: openai.OpenAI, block: int | None, pieces: int) -> None:
+    asked: Any = {"model": "tiny", "prompt": "The old man", "max_tokens": 24, "temperature": 0}
+    extra: Any = {
+        "block_length": block,
+        "algorithm": "entropy",
+        "cache": "none",
+        "logit_bias": {"969": -100, "971": -100},
+    }
+    whole = client.completions.create(**asked, extra_body=extra)
+    extra["stream_options"] = {"whole_blocks": True}
+    texts = [chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True, extra_body=extra)]
+    assert "".join(texts) == whole.choices[0].text
+    assert len([text for text in texts if text]) == pieces
+
+
 def test_completions_are_raw_and_echo(client: openai.OpenAI, model: DreamModel) -> None:
     prompt = "The old man"
     expected = model.generate(prompt, raw=True, max_new_tokens=8).text
@@ -179,6 +195,7 @@ def test_models(client: openai.OpenAI) -> None:
         ({"stream_options": {"include_usage": True}}, "give stream too", None),
         ({"extra_body": {"diffusing": True}}, "give stream too", None),
         ({"stream": True, "extra_body": {"stream_options": {"include_cells": True}}}, "with diffusing", None),
+        ({"stream": True, "extra_body": {"diffusing": True, "stream_options": {"whole_blocks": True}}}, "add to", None),
     ],
 )
 def test_what_does_not_fit_is_said(
