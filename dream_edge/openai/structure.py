@@ -52,7 +52,7 @@ class NamedSchema(Strict):
     form: Schema = Field(alias="schema")
 
 
-class ResponseFormat(Strict):
+class AnswerFormat(Strict):
     """OpenAI's way to ask for JSON."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -60,7 +60,7 @@ class ResponseFormat(Strict):
     form: Schema | None = Field(default=None, alias="schema", description="With json_object, as llama.cpp has it.")
 
     @model_validator(mode="after")
-    def _has_its_own(self) -> ResponseFormat:
+    def _has_its_own(self) -> AnswerFormat:
         if (self.json_schema is not None) != (self.type == "json_schema"):
             raise ValueError("json_schema goes with the type json_schema, and that with nothing else")
         if self.form is not None and self.type != "json_object":
@@ -85,7 +85,7 @@ class StructuredOutputs(Strict):
 class StructuredText(Structured):
     """The same in other words too."""
 
-    response_format: ResponseFormat | None = None
+    response_format: AnswerFormat | None = None
     structured_outputs: StructuredOutputs | None = Field(default=None, description="vLLM's words for the three.")
     guided_json: ReadSchema | None = Field(default=None, description="As json_schema: vLLM's older word.")
     guided_regex: Text | None = Field(default=None, description="As regex.")

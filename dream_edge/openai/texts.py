@@ -23,7 +23,7 @@ from .text_stream import StableText
 
 
 @dataclass(frozen=True)
-class Text:
+class PreparedText:
     """One text that a request asks for.
 
     Attributes:
@@ -51,7 +51,7 @@ class Job:
         matches: whether they match what was asked, and so are complete even where they take all of the room.
     """
 
-    texts: Sequence[Text]
+    texts: Sequence[PreparedText]
     cancel: threading.Event
     format: ResponseFormat
     tokenizer: Tokenizer
@@ -157,7 +157,7 @@ def _job(
         for seed in seeds:
             watch = LogitWatch(model, request, top)
             options = request.options() | request.rules() | watch.hooks()
-            texts.append(Text(start(cancel=cancel, seed=seed, **options), watch, before, prompt))
+            texts.append(PreparedText(start(cancel=cancel, seed=seed, **options), watch, before, prompt))
     return Job(
         texts,
         cancel,

@@ -310,3 +310,19 @@ def test_generation_defaults_come_from_the_checkpoint(tmp_path: Path) -> None:
     raw = {"alg": "entropy", "alg_temp": None, "eps": 1e-3, "steps": 512, "temperature": 0.2, "top_p": 0.95, "top_k": 0}
     config = GenerationConfig.from_checkpoint({**raw, "transformers_version": "4.46.2"}, tmp_path)
     assert config == GenerationConfig(algorithm="entropy", eps=1e-3, steps=512, temperature=0.2, top_p=0.95)
+
+
+@pytest.mark.parametrize("length", [1, 3, 5, None])
+def test_a_step_says_whether_it_ends_its_block(model: DreamModel, length: int | None) -> None:
+    options: Any = {"block_length": length, "algorithm": "entropy", "steps": 9}
+    holes = model.stream_fill([7, "b", 4], **options)
+    for denoising in (model.stream("hello", max_new_tokens=11, **options), holes):
+        before = None
+        for step in denoising:
+            places = np.array([at for hole in step.holes for at in hole])
+            before = np.ones(len(places), bool) if before is None else before
+            block = np.arange(len(places)) // (length or len(places))
+            worked = block == block[before].min()
+            assert step.ends_block == (not step.masked[places[worked]].any())
+            before = step.masked[places]
+        assert step.ends_block
