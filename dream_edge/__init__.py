@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dream_edge_runtime.generation.results import MASK_SYMBOL, Generation, Step
     from dream_edge_runtime.model import DreamModel
     from dream_edge_runtime.progress import OnProgress, Progress
+    from dream_edge_runtime.text.template import Hole
 
     from .batches import batch
     from .benchmark.bench import bench
@@ -50,6 +51,7 @@ __all__ = [
     "DreamModel",
     "Generation",
     "GenerationConfig",
+    "Hole",
     "OnProgress",
     "Progress",
     "Recommendation",
@@ -95,6 +97,7 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "dream_edge_runtime.generation.results": "MASK_SYMBOL Generation Step",
         "dream_edge_runtime.model": "DreamModel",
         "dream_edge_runtime.progress": "OnProgress Progress",
+        "dream_edge_runtime.text.template": "Hole",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -131,6 +131,9 @@ def test_counts_of_properties() -> None:
     assert not accepts({**two, "minProperties": 1}, "{}")
     assert not accepts({**two, "minProperties": 2}, one)
     assert not accepts({**two, "required": ["a"], "maxProperties": 1}, both)
+    mixed = {**two, "additionalProperties": {"type": "null"}, "maxProperties": 3}
+    assert accepts(mixed, '{"a": null, "b": null, "c": null}', '{"c": null}')
+    assert not accepts(mixed, '{"a": null, "b": null, "c": null, "d": null}')
     some = {"type": "object", "additionalProperties": {"type": "null"}, "minProperties": 1, "maxProperties": 2}
     assert accepts(some, one, both)
     assert not accepts_any(some, "{}", '{"a": null, "b": null, "c": null}')
