@@ -163,6 +163,10 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """POST /v1/completions"""
 
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = NEUTRAL_FIELDS | {
+        "suffix": ("<|endoftext|>",)
+    }  # Mercury's for none
+
     prompt: Text | Annotated[list[Text | Token | list[Token]], Field(min_length=1, max_length=1 << 20)] = Field(
         description="A text or the ids of its tokens, or several of them."
     )

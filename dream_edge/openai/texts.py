@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,16 @@ from dream_edge_runtime.text.tokenizer import Tokenizer
 from .answer import AnswerReader, AnswerStream
 from .conversation import CALL_BEGIN, list_turns, schema_of_calls
 from .logits import LogitWatch
-from .requests import ChatRequest, CompletionRequest, FillRequest, FimRequest, HolePiece, Sampling, TextPiece
+from .requests import (
+    ChatRequest,
+    CompletionRequest,
+    FillRequest,
+    FimRequest,
+    HolePiece,
+    Sampling,
+    StreamOptions,
+    TextPiece,
+)
 from .response_formats import Chat, Completions, Fim, FinishedText, ResponseFormat
 from .text_stream import StableText
 
@@ -48,6 +57,7 @@ class Job:
         reader: how what they say is read.
         stops: strings before which a text ends.
         is_between: whether only the text between two given ones is told.
+        shows: what a stream carries besides the text.
         matches: whether they match what was asked, and so are complete even where they take all of the room.
     """
 
@@ -61,9 +71,7 @@ class Job:
     matches: bool = False
     stream: bool = False
     diffusing: bool = False
-    include_usage: bool = False
-    include_cells: bool = False
-    whole_blocks: bool = False
+    shows: StreamOptions = field(default_factory=StreamOptions)
 
     def follow(self) -> StableText:
         """Follow one of the texts, step by step."""
@@ -150,7 +158,7 @@ def _job(
     top: int | None = None,
     **told: Any,
 ) -> Job:
-    cancel, extras = threading.Event(), request.stream_options
+    cancel = threading.Event()
     seeds = [None if request.seed is None else request.seed + index for index in range(request.n or 1)]
     texts = []
     for prompt, (start, before) in enumerate(zip(begin, befores, strict=True)):
@@ -167,8 +175,6 @@ def _job(
         matches=bool(request.rules()),
         stream=bool(request.stream),
         diffusing=request.diffusing,
-        include_usage=extras is not None and extras.include_usage,
-        include_cells=extras is not None and extras.include_cells,
-        whole_blocks=extras is not None and extras.whole_blocks,
+        shows=request.stream_options or StreamOptions(),
         **told,
     )

@@ -130,15 +130,15 @@ class Service:
                 yield _event(job.format.closing(index, rest, finished[-1]))
                 follower = None
             elif job.diffusing:
-                cells = follower.cells(what) if job.include_cells else None
+                cells = follower.cells(what) if job.shows.include_cells else None
                 said = job.reader.read(follower.so_far(what), complete=False)
                 said = replace(said, content=before + said.content)
                 yield _event(job.format.chunk(index, said, describe_step(what, cells)))
-            elif job.whole_blocks and not what.ends_block:
+            elif job.shows.whole_blocks and not what.ends_block:
                 continue
             elif said := listener.advance(follower.advance(what)):
                 yield _event(job.format.chunk(index, said))
-        if job.include_usage and (chunk := job.format.usage(finished)) is not None:
+        if job.shows.include_usage and (chunk := job.format.usage(finished)) is not None:
             yield _event(chunk)
 
     def _finish(self, job: Job, queued: QueuedJob, index: int, generation: Generation) -> FinishedText:

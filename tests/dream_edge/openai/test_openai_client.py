@@ -18,6 +18,7 @@ from dream_edge_runtime.model import DreamModel
 from support.serving import gated, served
 
 QUESTION: Any = [{"role": "user", "content": "What sound does the dog make?"}]
+MERCURY_NONE = {"suffix": "<|endoftext|>"}  # what Continue sends of an empty one
 PICTURE: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.example/cat.png"}}]}]
 
 
@@ -116,6 +117,8 @@ def test_a_suffix_means_infilling(client: openai.OpenAI, model: DreamModel) -> N
     asked: Any = {"model": "tiny", "prompt": "Yesterday the boys", "suffix": " the garden.", "max_tokens": 2}
     found = client.completions.create(**asked)
     assert found.choices[0].text == expected.holes[0]
+    without = [client.completions.create(**asked | each).choices[0].text for each in ({"suffix": None}, MERCURY_NONE)]
+    assert len({*without}) == 1 != len({*without, expected.holes[0]})
     assert found.usage is not None
     assert found.usage.completion_tokens == 2
     streamed = client.completions.create(stream=True, **asked)
