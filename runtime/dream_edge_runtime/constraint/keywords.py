@@ -74,7 +74,8 @@ ANNOTATIONS = {
     *("contentEncoding", "contentMediaType", "contentSchema", "nullable", "xml", "externalDocs"),
 }
 KNOWN = CONSTRAINTS | ANNOTATIONS
-FOLDED = {keyword.lower(): keyword for keyword in CONSTRAINTS}
+FOLDED = {keyword.lower(): keyword for keyword in CONSTRAINTS - {"not", "if", "then", "else"}}
+"""What an unknown keyword may be a misspelling of; the short ones are too near to others, such as note."""
 
 
 @dataclass(frozen=True, kw_only=True)

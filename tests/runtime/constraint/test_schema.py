@@ -175,6 +175,8 @@ def test_pattern_with_lengths() -> None:
     assert not accepts_any(word, '"Ab!"', '"Abcde!"')
     assert accepts({"type": "string", "pattern": "^(ab)+$", "maxLength": 5}, '"ab"', '"abab"')
     assert not accepts({"type": "string", "pattern": "^(ab)+$", "maxLength": 5}, '"ababab"')
+    assert accepts({"type": "string", "pattern": "^[a-z]{3,}$", "maxLength": 5}, '"abc"', '"abcde"')
+    assert not accepts_any({"type": "string", "pattern": "^[a-z]{3,}$", "maxLength": 5}, '"ab"', '"abcdef"')
     assert accepts({"type": "string", "format": "uri", "minLength": 1, "maxLength": 2083}, '"https://a.org/b?c=d"')
 
 
