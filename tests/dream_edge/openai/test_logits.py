@@ -70,7 +70,8 @@ def test_biases_forbid_and_force(model: DreamModel) -> None:
     assert answer(model, logit_bias={forbidden: -100}).generation.token_ids[1] != plain.generation.token_ids[1]
     assert answer(model, logit_bias={forbidden: 0}).text == plain.text
     assert set(answer(model, logit_bias={forbidden: 100}).generation.token_ids) == {int(forbidden)}
-    assert answer(model, logit_bias={forbidden: -100}, temperature=2.0).text.count(" dog ") == 0
+    hot = answer(model, logit_bias={forbidden: -100}, temperature=2.0)
+    assert int(forbidden) not in hot.generation.token_ids
     with pytest.raises(InvalidTokenId):
         answer(model, logit_bias={"5000": 1})
 
