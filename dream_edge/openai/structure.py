@@ -93,13 +93,12 @@ class StructuredText(Structured):
 
     @model_validator(mode="after")
     def _said_once(self) -> StructuredText:
-        older = {"json": self.guided_json, "regex": self.guided_regex, "choice": self.guided_choice}
-        asked = [self.structured_outputs or StructuredOutputs(), StructuredOutputs.model_validate(older)]
-        said = [self.response_format and self.response_format.rule()]
+        outputs = self.structured_outputs or StructuredOutputs()
+        said = self.response_format and self.response_format.rule()
         for name, values in (
-            ("json_schema", [self.json_schema, *said, *(each.form for each in asked)]),
-            ("regex", [self.regex, *(each.regex for each in asked)]),
-            ("choices", [self.choices, *(each.choice for each in asked)]),
+            ("json_schema", (self.json_schema, said, outputs.form, self.guided_json)),
+            ("regex", (self.regex, outputs.regex, self.guided_regex)),
+            ("choices", (self.choices, outputs.choice, self.guided_choice)),
         ):
             given = [value for value in values if value is not None]
             if len(given) > 1:
