@@ -70,6 +70,9 @@ def test_biases_forbid_and_force(model: DreamModel) -> None:
     assert answer(model, logit_bias={forbidden: -100}).generation.token_ids[1] != plain.generation.token_ids[1]
     assert answer(model, logit_bias={forbidden: 0}).text == plain.text
     assert set(answer(model, logit_bias={forbidden: 100}).generation.token_ids) == {int(forbidden)}
+    others = {str(token): -99.0 for token in range(model.config.vocab_size) if token != int(forbidden)}
+    assert int(forbidden) not in answer(model, logit_bias=others | {forbidden: -100}).generation.token_ids
+    assert int(forbidden) in answer(model, logit_bias=others | {forbidden: -99.5}).generation.token_ids
     hot = answer(model, logit_bias={forbidden: -100}, temperature=2.0)
     assert int(forbidden) not in hot.generation.token_ids
     with pytest.raises(InvalidTokenId):
