@@ -264,9 +264,10 @@ class _Reader:
                 return NOTHING
         least, most = assertions.properties_least, assertions.properties_most
         needed = sum(is_needed for _, is_needed in members)
-        others = (
-            NOTHING if assertions.named_only and not assertions.additional else self.read(assertions.additional, above)
-        )
+        is_closed = assertions.named_only and not assertions.additional
+        others = NOTHING if is_closed else self.read(assertions.additional, above)
+        key = NOTHING if others == NOTHING else self.write_key(assertions, names, above)
+        others = NOTHING if key == NOTHING else write_member(key, others)
         if most is not None and most <= len(members):
             others = NOTHING
             if most == needed:
@@ -281,8 +282,7 @@ class _Reader:
             raise self.cannot_count(assertions, "minProperties")
         if others != NOTHING:
             limit = None if most is None else most - len(members)
-            key = self.write_key(assertions, names, above)
-            members.append((repeat(write_member(key, others), 1, limit, assertions.path, COMMA), False))
+            members.append((repeat(others, 1, limit, assertions.path, COMMA), False))
         return write_object(members, empty=least == 0)
 
     def write_key(self, assertions: Assertions, names: Mapping[str, None], above: Above) -> Pattern:

@@ -139,6 +139,16 @@ def test_counts_of_properties() -> None:
     assert not accepts_any(some, "{}", '{"a": null, "b": null, "c": null}')
 
 
+def test_names_of_properties() -> None:
+    coded = {"type": "object", "additionalProperties": {"const": 1}, "propertyNames": {"pattern": "^[ab]$"}}
+    assert accepts(coded, "{}", '{"a": 1, "b": 1}')
+    assert not accepts_any(coded, '{"c": 1}', '{"a": 2}')
+    assert accepts({**coded, "propertyNames": {"maxLength": 2}}, '{"": 1, "zz": 1}')
+    for names in (False, {"type": "integer"}):
+        assert accepts({**coded, "propertyNames": names}, "{}")
+        assert not accepts({**coded, "propertyNames": names}, '{"a": 1}')
+
+
 def test_arrays() -> None:
     digits: Schema = {"type": "array", "items": {"enum": [1, 2]}}
     assert accepts({**digits, "minItems": 1, "maxItems": 2}, "[1]", "[2, 1]")

@@ -75,6 +75,7 @@ def test_misspelled_keyword(written: str, meant: str) -> None:
             "errorMessage",
             "unit",
             "discriminator",
+            "note",
         ),
     ],
 )
