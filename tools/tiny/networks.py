@@ -49,6 +49,7 @@ STAGES: dict[str, dict[int, dict[str, int]]] = {
     "long": {
         0: {**_OLD, "chains": 1300, "grids": 1300, "stories": 1100},
         150: {**_MORE, "chains": 1700, "grids": 1700, "stories": 1400},
+        420: {"chains": 2400, "grids": 1800, "stories": 1800},
     },
 }
 """From which step on a step of a network's training holds about how many tokens of each task.
