@@ -21,6 +21,7 @@ from dream_edge_runtime.generation.strategies import (
     create_cache,
     create_reveal,
     create_sampler,
+    look_ahead,
     plan_blocks,
 )
 from dream_edge_runtime.inference.network import Network
@@ -71,10 +72,9 @@ def denoised(
 ) -> Iterator[list[Revealed]]:
     """The steps of the loop that `config` describes."""
     reveals = [create_reveal(config, frozenset({network.config.pad_token_id})) for _ in draws]
-    biases = [create_biases(config, network.config)] * len(draws)
-    plans = list(
-        map(SequencePlan, plan_blocks(config, canvas, network.config), reveals, draws, [None] * len(draws), biases)
-    )
+    biases, ahead = create_biases(config, network.config), look_ahead(config, frozenset({network.config.pad_token_id}))
+    blocks = plan_blocks(config, canvas, network.config)
+    plans = [SequencePlan(*each, biases=biases, ahead=ahead) for each in zip(blocks, reveals, draws, strict=True)]
     return denoise(
         create_cache(network, config, canvas), canvas, create_sampler(config), plans, network.config.vocab_size, hooks
     )

@@ -136,7 +136,8 @@ def denoise_plainly(
     """The canvas after each step of `maskgit_plus`: one sequence, everything spelt out.
 
     Inside a block, tokens that are remembered are those that stood there when everything was computed last. With a
-    `threshold` and the cache "auto", a step that finds nothing to reveal among them forgets them and looks again.
+    `threshold` and the cache "auto", a step that finds nothing to reveal among them forgets them and looks again, and a
+    look at everything takes what is sure after the block too, but for ends of text.
     """
     ids, masked, history = ids.copy(), masked.copy(), []
     places = np.flatnonzero(masked)
@@ -155,7 +156,7 @@ def denoise_plainly(
                 break
             count = timestep.quota(left.size) if threshold is None else left.size
             while count:
-                view, wanted = ids.copy(), np.maximum(left - 1, 0)
+                view, asked, wanted = ids.copy(), left, np.maximum(left - 1, 0)
                 active = {*wanted.tolist(), *published.get(cache, [])}
                 if remembered is not None and cache == "auto":
                     active |= {place for place in seen.tolist() if ids[place] != remembered[place]}
@@ -163,28 +164,35 @@ def denoise_plainly(
                         remembered = None
                 if remembered is None or cache == "none":
                     remembered, fresh = ids.copy(), True
+                    if threshold is not None and cache == "auto":
+                        asked = seen[masked[seen]]
+                        wanted = np.maximum(asked - 1, 0)
                 else:
                     outside = np.array([place for place in seen.tolist() if place not in active], np.int64)
                     view[outside], fresh = remembered[outside], cache != "auto"
                 logits = network.logits(ids[wanted], wanted, Snapshot(view[seen], seen))
                 probs = np.exp(logits - logits.max(axis=1, keepdims=True))
                 probs /= probs.sum(axis=1, keepdims=True)
-                best = np.argsort(-probs.max(axis=1), kind="stable")[:count]
+                order = np.argsort(-probs.max(axis=1), kind="stable")
+                inside = order[asked[order] <= block[-1]]
+                best = inside[:count]
                 if threshold is not None and not timestep.last:
-                    sure = best[probs[best].max(axis=1) >= threshold]
-                    best = best[:1] if fresh and not sure.size else sure
-                    token = {int(left[index]): int(probs[index].argmax()) for index in best}
-                    rank = {int(left[index]): place for place, index in enumerate(best)}
+                    best = order[probs[order].max(axis=1) >= threshold]
+                    token = {int(asked[index]): int(probs[index].argmax()) for index in best}
+                    rank = {int(asked[index]): place for place, index in enumerate(best)}
                     twins = [
                         place for place in token if token.get(place + 1) == token[place] != network.config.pad_token_id
                     ]
                     later = {max(place, place + 1, key=rank.__getitem__) for place in twins}
-                    best = best[[int(left[index]) not in later for index in best]] if later else best
+                    best = best[[int(asked[index]) not in later for index in best]] if later else best
+                    early = (asked[best] > block[-1]) & (probs[best].argmax(axis=1) == network.config.pad_token_id)
+                    best = best[~early]
+                    best = inside[:1] if fresh and not best.size else best
                 if not best.size:
                     remembered = None
                     continue
-                ids[left[best]] = probs[best].argmax(axis=1)
-                masked[left[best]] = False
+                ids[asked[best]] = probs[best].argmax(axis=1)
+                masked[asked[best]] = False
                 break
             history.append(ids.copy())
     return history

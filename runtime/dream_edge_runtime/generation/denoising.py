@@ -31,6 +31,7 @@ from .strategies import (
     create_elastic_reveal,
     create_reveal,
     create_sampler,
+    look_ahead,
     plan_blocks,
     plan_elastic_blocks,
 )
@@ -109,7 +110,8 @@ class DenoisingRun:
         if task.most_hole_tokens is None or model.expand_token_id is None:
             reveal = create_reveal(config, task.reader.ends | {model.pad_token_id})
             biases, growth = create_biases(config, model), self._plan_end(task)
-            return SequencePlan(blocks, reveal, draws, end, biases, growth, self._constraints[row])
+            ahead = look_ahead(config, task.reader.ends | {model.pad_token_id})
+            return SequencePlan(blocks, reveal, draws, end, biases, growth, self._constraints[row], ahead)
         most = task.most_hole_tokens
         elastic = ElasticHoles(model.expand_token_id, model.eos_token_id, most, budget=2 * most)
         blocks = plan_elastic_blocks(config, self.canvas, row, elastic)

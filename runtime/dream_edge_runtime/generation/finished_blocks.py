@@ -98,6 +98,9 @@ class FinishedBlocks:
     def forget(self, row: int) -> None:
         pass  # what is kept is exact
 
+    def widen(self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray) -> IntArray:
+        return asked
+
     def _choose(
         self, canvas: Canvas, needed: Mapping[int, IntArray], cancel: threading.Event | None
     ) -> dict[int, _Part]:

@@ -8,7 +8,8 @@ The hidden state that predicts a position is the one before it. It is computed w
 exact; the reference implementation commits the first token of a block unconditionally instead.
 
 A pass of the kind "auto" that took something from memory is marked (`Rows.fresh`): what is not sure is then not
-revealed, and the step is made again with everything computed.
+revealed, and the step is made again with everything computed. Such a pass is asked about all the masks it sees, since
+what is sure after the block need not be found again.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class KvCache(Protocol):
         """Take nothing of sequence `row` from earlier steps at its next pass."""
         ...
 
+    def widen(self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray) -> IntArray:
+        """`asked` [asked], or all the masks that the next pass sees where it computes everything for their sake."""
+        ...
+
 
 class NoCache:
     """Compute everything at each step, as upstream.
@@ -78,6 +83,9 @@ class NoCache:
 
     def forget(self, row: int) -> None:
         pass  # nothing is remembered
+
+    def widen(self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray) -> IntArray:
+        return asked
 
     def _request(self, canvas: Canvas, row: int, asked: IntArray, temperature: float) -> PassRequest:
         first, needed = canvas.first[row], canvas.logit_rows(row, asked)
@@ -134,6 +142,13 @@ class BlockCache:
     def forget(self, row: int) -> None:
         self._memories.pop(row, None)
 
+    def widen(self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray) -> IntArray:
+        memory = self._memories.get(row)
+        if memory and self._recall(memory, canvas, row, block_step, canvas.logit_rows(row, asked)) is not None:
+            return asked
+        seen = self._seen(canvas, row, block_step)
+        return seen[canvas.masked[row, seen]]
+
     def _request(
         self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray, temperature: float
     ) -> PassRequest:
@@ -152,7 +167,7 @@ class BlockCache:
             np.searchsorted(active, needed),
             temperature,
             past,
-            keep=past is None and self._pays(needed, active),
+            keep=past is None and self._pays(canvas.logit_rows(row, block_step.positions), active),
         )
 
     def _pays(self, needed: IntArray, seen: IntArray) -> bool:

@@ -26,7 +26,7 @@ from .length import EndOfText, LengthChange
 from .logit_bias import LogitBias, apply_biases
 from .reveal import Reveal
 from .sampling import Proposal, Sampler, UniformSource
-from .schedule import Blocks, BlockStep, Timestep
+from .schedule import Blocks, BlockStep
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class SequencePlan:
     biases: tuple[LogitBias, ...] = ()
     length_change: LengthChange | None = None
     constraint: Constraint | None = None
+    ahead: frozenset[int] | None = None
+    """Tokens that are revealed in their own block alone: ends of text, since they would fix the length. None = all are;
+    otherwise a pass over everything also reveals what is sure after the block."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,19 @@ def denoise(
     if hooks.tokens:
         call_token_hook(hooks.tokens, None, canvas, vocab_size)
     for step in count():
-        found = ((row, plan.blocks.next(canvas.masked[row])) for row, plan in enumerate(plans))
-        block_steps = {row: block_step for row, block_step in found if block_step is not None}
+        planned = ((row, plan.blocks.next(canvas.masked[row])) for row, plan in enumerate(plans))
+        block_steps = {row: block_step for row, block_step in planned if block_step is not None}
         if not block_steps:
             return
         if cancel is not None and cancel.is_set():
             raise Cancelled
         revealed = _settle_certain(canvas, plans, block_steps)
         asked = {row: _ask(block_step, plans[row]) for row, block_step in block_steps.items()}
-        asked = {row: positions for row, positions in asked.items() if positions.size}
+        asked = {
+            row: _widen(kv_cache, canvas, row, block_steps[row], plans[row], asked[row])
+            for row in asked
+            if asked[row].size
+        }
         while asked:
             doubtful = {}
             for row, rows in kv_cache.compute(canvas, block_steps, asked, sampler.temperature, cancel).items():
@@ -100,7 +107,7 @@ def denoise(
                 revealed[row] = replace(_join(before, done), passes=before.passes + 1)
                 if not rows.fresh and not done.positions.size:
                     kv_cache.forget(row)
-                    doubtful[row] = positions
+                    doubtful[row] = _widen(kv_cache, canvas, row, block_steps[row], plans[row], positions)
             asked = doubtful
         ended = set()
         for row, block_step in block_steps.items():
@@ -119,6 +126,29 @@ def denoise(
 def _ask(block_step: BlockStep, plan: SequencePlan) -> IntArray:
     """The masked positions of a sequence whose logits this step needs."""
     return block_step.positions[plan.reveal.ask(len(block_step.positions), block_step.timestep, plan.draws)]
+
+
+def _widen(
+    kv_cache: KvCache, canvas: Canvas, row: int, block_step: BlockStep, plan: SequencePlan, positions: IntArray
+) -> IntArray:
+    """`positions`, and those after the block whose logits cost little more; see `SequencePlan.ahead`."""
+    return positions if plan.ahead is None else kv_cache.widen(canvas, row, block_step, positions)
+
+
+def _choose(proposal: Proposal, rows: Rows, positions: IntArray, block_step: BlockStep, plan: SequencePlan) -> IntArray:
+    """What is revealed [chosen], of the block's positions and those after it: all that is sure, wherever it stands. A
+    guess is made in the block, and only where nothing is sure."""
+    timestep, draws = block_step.timestep, plan.draws
+    is_ahead = positions > block_step.positions[-1]
+    if not is_ahead.any():
+        return plan.reveal.choose(proposal, rows, positions, timestep, draws)
+    if not timestep.last:
+        sure = plan.reveal.choose(proposal, replace(rows, fresh=False), positions, timestep, draws)
+        early = is_ahead[sure] & np.isin(proposal.tokens[sure], list(plan.ahead or ()))
+        if not early.all():
+            return sure[~early]
+    mine = np.flatnonzero(~is_ahead)
+    return mine[plan.reveal.choose(proposal.take(mine), rows.take(mine), positions[mine], timestep, draws)]
 
 
 def _check_finite(rows: Rows, positions: IntArray) -> None:
@@ -145,9 +175,9 @@ def _reveal(
 ) -> Revealed:
     rows = apply_biases(rows, plan.biases, canvas, row, block_step.timestep, sampler.temperature)
     if plan.constraint is not None:
-        return _reveal_fitting(rows, canvas, row, positions, sampler, block_step.timestep, plan, plan.constraint)
+        return _reveal_fitting(rows, canvas, row, positions, sampler, block_step, plan, plan.constraint)
     proposal = sampler.propose(rows, plan.draws)
-    chosen = plan.reveal.choose(proposal, rows, positions, block_step.timestep, plan.draws)
+    chosen = _choose(proposal, rows, positions, block_step, plan)
     return _settle(canvas, row, positions, proposal, chosen)
 
 
@@ -163,7 +193,7 @@ def _reveal_fitting(
     row: int,
     positions: IntArray,
     sampler: Sampler,
-    timestep: Timestep,
+    block_step: BlockStep,
     plan: SequencePlan,
     constraint: Constraint,
 ) -> Revealed:
@@ -177,13 +207,13 @@ def _reveal_fitting(
         places = positions - canvas.first[row]
         left = FittingRows(rows, constraint, places, sampler, plan.draws)
         proposal = left.redraw(sampler.propose(rows, plan.draws), np.arange(min(len(positions), LOOKED_AT)))
-        chosen = plan.reveal.choose(proposal, rows, positions, timestep, plan.draws)
+        chosen = _choose(proposal, rows, positions, block_step, plan)
         while left.misfits(proposal, chosen).size:
             proposal = left.redraw(proposal, chosen)
-            chosen = plan.reveal.choose(proposal, rows, positions, timestep, plan.draws)
+            chosen = _choose(proposal, rows, positions, block_step, plan)
         fitting = constraint.keep_fitting(places[chosen], proposal.tokens[chosen])
         revealed = _join(revealed, _settle(canvas, row, positions, proposal, chosen[fitting]))
-        if not timestep.last or fitting.all():
+        if not block_step.timestep.last or fitting.all():
             return revealed
         rest = np.sort(chosen[~fitting])
         rows, positions = rows.take(rest), positions[rest]

@@ -25,6 +25,9 @@ class UniformSource(Protocol):
         ...
 
 
+_OF_ROWS = ("tokens", "probability", "margin", "neg_entropy")
+
+
 @dataclass(frozen=True)
 class Proposal:
     """One token for each asked position, and how sure the network is of it."""
@@ -39,6 +42,11 @@ class Proposal:
     """[rows] sum of p · log(p + 1e-10)."""
     judged: Proposal | None = None
     """The same tokens by the network's own distribution: at temperature 1, unfiltered. None: nobody asks for it."""
+
+    def take(self, rows: IntArray) -> Proposal:
+        """Those of `rows` [any]."""
+        values = {name: getattr(self, name)[rows] for name in _OF_ROWS}
+        return Proposal(**values, judged=self.judged.take(rows) if self.judged else None)
 
 
 class Sampler(Protocol):
@@ -156,10 +164,7 @@ def merge_proposals(proposal: Proposal, places: IntArray, other: Proposal) -> Pr
 
 
 def _concatenate(first: Proposal, second: Proposal, order: IntArray) -> Proposal:
-    values = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)])[order]
-        for name in ("tokens", "probability", "margin", "neg_entropy")
-    }
+    values = {name: np.concatenate([getattr(first, name), getattr(second, name)])[order] for name in _OF_ROWS}
     judged = _concatenate(first.judged, second.judged, order) if first.judged and second.judged else None
     return Proposal(**values, judged=judged)
 

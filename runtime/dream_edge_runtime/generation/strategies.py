@@ -75,6 +75,12 @@ def create_cache(
     return BlockCache(network, config.cache, config.suffix_window)
 
 
+def look_ahead(config: GenerationConfig, ends: frozenset[int]) -> frozenset[int] | None:
+    """`SequencePlan.ahead`: who waits for what is sure takes it wherever a pass over everything finds it."""
+    sure = config.parallel and not config.parallel[0].as_published
+    return ends if sure and config.cache == "auto" else None
+
+
 def create_biases(
     config: GenerationConfig, model: ModelConfig, elastic: ElasticHoles | None = None
 ) -> tuple[LogitBias, ...]:
