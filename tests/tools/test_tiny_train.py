@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from dream_edge.models import TINY, TINY_BLOCKS, bundled
 from dream_edge_export.reference.model import Dream
-from tools.tiny.networks import GENERATION, config_json
+from tools.tiny.networks import config_json, generation_json
 from tools.tiny.scores import load
 from tools.tiny.tokenizer import load_tokenizer, special_ids
 from tools.tiny.train import adapt, initialise
@@ -43,4 +43,4 @@ def test_bundled_configurations_are_those_of_the_program(network: str, name: str
     )
     tokenizer = load_tokenizer(bundled(name))
     assert stated == config_json(network, tokenizer.get_vocab_size(), special_ids(tokenizer))
-    assert generation == GENERATION[network]
+    assert generation == generation_json(network)

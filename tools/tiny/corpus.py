@@ -81,6 +81,7 @@ class Corpus:
             "countdown": self.countdown,
             "sentences": self.sentences,
             "questions": self.questions,
+            "records": self.records,
             **{task.name: partial(self.long, task.generate) for task in LONG_TASKS},
         }
 
@@ -127,6 +128,11 @@ class Corpus:
         if turns == 1:
             cases += [_request(rng) for _ in range(1 + count // 16)]
         return self.halves(rng, [(prompt, f"{answer}<|im_end|>") for prompt, answer in cases], room)
+
+    def records(self, rng: np.random.Generator, tokens: int) -> list[Batch]:
+        room = _room(rng, usual=12, most=60)
+        cases = map(questions.as_record, questions.generate(rng, max(8, tokens // (56 + room))))
+        return self.halves(rng, [(case.prompt, f"{case.answer}<|im_end|>") for case in cases], room)
 
     def halves(self, rng: np.random.Generator, cases: Sequence[tuple[str, str]], room: int) -> list[Batch]:
         """Two batches, so that two workers share a task."""

@@ -25,13 +25,17 @@ GEOMETRY = {
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dream": ("DreamModel", "AutoModel", {}),
     "long": ("DreamModel", "AutoModel", {}),
+    "records": ("DreamModel", "AutoModel", {}),
     "blocks": (
         "DreamForCausalLM",
         "AutoModelForCausalLM",
         {"attention_bias": False, "block_size": 32, "head_dim": 64, "num_attention_heads": 6},
     ),
 }
-"""Dream's form and its block-causal successor's: architecture, class to load it by, what else config.json has."""
+"""Dream's form and its block-causal successor's: architecture, class to load it by, what else config.json has.
+
+`long` writes long texts, `records` answers in JSON; neither is in the package.
+"""
 _OLD = {"sudoku": 350, "countdown": 300, "sentences": 150, "questions": 350}
 _MORE = {"sudoku": 500, "countdown": 1000, "sentences": 300, "questions": 800}
 STAGES: dict[str, dict[int, dict[str, int]]] = {
@@ -51,6 +55,7 @@ STAGES: dict[str, dict[int, dict[str, int]]] = {
         150: {**_MORE, "chains": 1700, "grids": 1700, "stories": 1400},
         420: {"chains": 2400, "grids": 1800, "stories": 1800},
     },
+    "records": {0: {"questions": 2400, "records": 3600}},
 }
 """From which step on a step of a network's training holds about how many tokens of each task.
 
@@ -95,22 +100,20 @@ def config_json(network: str, tokenizer_size: int, special: dict[str, int]) -> d
     }
 
 
-GENERATION: dict[str, dict[str, Any]] = {
-    "dream": {
-        "alg": "entropy",
-        "alg_temp": None,
-        "eps": 0.001,
-        "mask_token_id": None,
-        "output_history": False,
-        "return_dict_in_generate": False,
-        "temperature": 0.0,
-        "top_k": None,
-        "top_p": None,
-        "transformers_version": "4.46.2",
-    },
-    "blocks": {"temperature": 0.0, "top_k": None, "top_p": None, "transformers_version": "4.46.2"},
+_GENERATION: dict[str, Any] = {"temperature": 0.0, "top_k": None, "top_p": None, "transformers_version": "4.46.2"}
+_ORDERED: dict[str, Any] = {
+    "alg": "entropy",
+    "alg_temp": None,
+    "eps": 0.001,
+    "mask_token_id": None,
+    "output_history": False,
+    "return_dict_in_generate": False,
 }
-"""generation_config.json; that of a block-causal network names no order: its published loop has one."""
+
+
+def generation_json(network: str) -> dict[str, Any]:
+    """generation_config.json; that of a block-causal network names no order: its published loop has one."""
+    return dict(sorted((_GENERATION if network == "blocks" else _GENERATION | _ORDERED).items()))
 
 
 def prepare(directory: Path, network: str, seed: int) -> ModelConfig:
@@ -121,6 +124,8 @@ def prepare(directory: Path, network: str, seed: int) -> ModelConfig:
         tokenizer = load_tokenizer(directory)
         special = special_ids(tokenizer)
         config = dict(sorted(config_json(network, tokenizer.get_vocab_size(), special).items()))
-        (directory / "generation_config.json").write_text(json.dumps(GENERATION[network], indent=2) + "\n", "utf-8")
+        (directory / "generation_config.json").write_text(
+            json.dumps(generation_json(network), indent=2) + "\n", "utf-8"
+        )
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     return read_checkpoint_config(directory)

@@ -1,5 +1,6 @@
 """A small closed world to talk about: ChatML conversations whose every question has exactly one right answer."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -212,3 +213,17 @@ def _greeting(rng: np.random.Generator, _again: bool) -> _Turn:
 
 _Topic = Callable[[np.random.Generator, bool], _Turn]
 _TOPICS: tuple[_Topic, ...] = (_animal, _animal, _color, _opposite, _opposite, _calendar, _sum, _sum, _sum)
+
+RECORD = {
+    "type": "object",
+    "properties": {"answer": {"type": "string", "minLength": 1}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+"""The JSON schema of an answer that a program can read."""
+
+
+def as_record(case: Case) -> Case:
+    """The same question, whose answer is wanted as a `RECORD`."""
+    prompt, turn = case.prompt.rsplit("<|im_end|>", 1)
+    return Case(f"{prompt} Answer as JSON.<|im_end|>{turn}", json.dumps({"answer": case.answer}))

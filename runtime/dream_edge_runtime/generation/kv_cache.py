@@ -147,7 +147,8 @@ class BlockCache:
         if memory and self._recall(memory, canvas, row, block_step, canvas.logit_rows(row, asked)) is not None:
             return asked
         seen = self._seen(canvas, row, block_step)
-        return seen[canvas.masked[row, seen]]
+        masks: IntArray = seen[canvas.masked[row, seen]]
+        return masks
 
     def _request(
         self, canvas: Canvas, row: int, block_step: BlockStep, asked: IntArray, temperature: float

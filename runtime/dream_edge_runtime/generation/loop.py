@@ -145,10 +145,12 @@ def _choose(proposal: Proposal, rows: Rows, positions: IntArray, block_step: Blo
     if not timestep.last:
         sure = plan.reveal.choose(proposal, replace(rows, fresh=False), positions, timestep, draws)
         early = is_ahead[sure] & np.isin(proposal.tokens[sure], list(plan.ahead or ()))
-        if not early.all():
-            return sure[~early]
+        now: IntArray = sure[~early]
+        if now.size:
+            return now
     mine = np.flatnonzero(~is_ahead)
-    return mine[plan.reveal.choose(proposal.take(mine), rows.take(mine), positions[mine], timestep, draws)]
+    chosen: IntArray = mine[plan.reveal.choose(proposal.take(mine), rows.take(mine), positions[mine], timestep, draws)]
+    return chosen
 
 
 def _check_finite(rows: Rows, positions: IntArray) -> None:
