@@ -26,6 +26,7 @@ from .sampling import Proposal, Sampler, UniformSource, merge_proposals
 
 LOOKED_AT = 32
 """At how many of the first masks it is made sure that what is proposed fits, whether it is chosen or not."""
+_BEST = 8  # of a row that are looked through for one that fits
 _TRIES = 2  # with which tokens are left out one by one
 _LEAST_LEFT = 1e-3  # of a distribution: where less is left, what the k best tell is too little
 
@@ -267,31 +268,40 @@ class FittingRows:
     def redraw(self, proposal: Proposal, rows: IntArray) -> Proposal:
         """`proposal`, in which the tokens of `rows` [any] have been drawn again until they fit."""
         while (rows := self.misfits(proposal, rows)).size:
-            for row in rows.tolist():
-                self._leave_out(row, int(proposal.tokens[row]))
+            self._leave_all_out([row for row in rows.tolist() if not self._leave_out(row, int(proposal.tokens[row]))])
             values = {name: value[rows] for name, value in self._values.items()}
             left = Rows(**values, fetch_logits=partial(self._logits, rows), fresh=self._rows.fresh)
             proposal = merge_proposals(proposal, rows, self._sampler.propose(left, self._draws))
         return proposal
 
-    def _leave_out(self, row: int, token: int) -> None:
+    def _leave_out(self, row: int, token: int) -> bool:
         """Leave `token`, which does not fit, out of `row`, and what does not fit among the best before the first that
-        does; after a few times, and where the k best tell too little, everything."""
+        does. False where that was done before, or where the best tell too little."""
         best = self._values["top_ids"][row]
         position, left_out = int(self._positions[row]), self._left_out.setdefault(row, [])
-        fitting = next((column for column, each in enumerate(best) if self._constraint.fits(position, int(each))), None)
+        some = enumerate(best[:_BEST].tolist())
+        fitting = next((column for column, each in some if self._constraint.fits(position, each)), None)
         same = np.flatnonzero(best == token)
-        columns = np.union1d(np.arange(fitting or 0), same)
-        lost = float(self._values["top_probs"][row, columns].sum())
-        if fitting is None or not same.size or 1 - lost < _LEAST_LEFT or len(left_out) >= _TRIES:
-            vocab_size = self._fetch().shape[1]
-            left_out.append(np.flatnonzero(~self._constraint.allowed(position, vocab_size)))
-            exact = Rows.from_logits(self._logits(np.array([row])), self._sampler.temperature, len(best))
-            for name in REDUCED:
-                self._values[name][row] = getattr(exact, name)[0]
-        else:
-            left_out.append(best[columns])
-            _exclude(self._values, row, columns)
+        if fitting is None or not same.size or len(left_out) >= _TRIES:
+            return False
+        columns = np.union1d(np.arange(fitting), same)
+        if 1 - float(self._values["top_probs"][row, columns].sum()) < _LEAST_LEFT:
+            return False
+        left_out.append(best[columns])
+        _exclude(self._values, row, columns)
+        return True
+
+    def _leave_all_out(self, rows: Sequence[int]) -> None:
+        """Leave everything that does not fit out of `rows`."""
+        if not rows:
+            return
+        for row in rows:
+            allowed = self._constraint.allowed(int(self._positions[row]), self._fetch().shape[1])
+            self._left_out[row].append(np.flatnonzero(~allowed))
+        chosen = np.array(rows)
+        exact = Rows.from_logits(self._logits(chosen), self._sampler.temperature, self._values["top_ids"].shape[1])
+        for name in REDUCED:
+            self._values[name][chosen] = getattr(exact, name)
 
     def _logits(self, rows: IntArray) -> FloatArray:
         logits: FloatArray = self._fetch()[rows]
