@@ -65,7 +65,7 @@ def _infill(rng: np.random.Generator) -> DemoCase:
     hidden = case["hidden"]
 
     def begin(model: DreamModel, cancel: threading.Event) -> Denoising:
-        length = len(model.tokenizer.encode(hidden))
+        length = model.count_tokens(hidden)
         return model.stream_infill(case["prefix"], case["suffix"], length, steps=length, cancel=cancel)
 
     return DemoCase(
@@ -81,7 +81,7 @@ def _ending(rng: np.random.Generator) -> DemoCase:
     first, ending = case["first"], case["ending"]
 
     def begin(model: DreamModel, cancel: threading.Event) -> Denoising:
-        room = len(model.tokenizer.encode(first + case["middle"] + ending)) - len(model.tokenizer.encode(first))
+        room = model.count_tokens(first + case["middle"] + ending) - model.count_tokens(first)
         return model.stream(first, raw=True, end_with=ending, max_new_tokens=room, steps=room, cancel=cancel)
 
     return DemoCase(

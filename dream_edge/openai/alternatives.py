@@ -33,7 +33,7 @@ class Alternatives:
         run: dict[str, Any] = {"cancel": self.cancel, "logits_hook": self._note}
         if not before:
             return model.stream_infill("", request.after, 1, GenerationConfig(), max_hole_tokens=0, **run)
-        length = 1 + len(model.tokenizer.encode(request.after))
+        length = 1 + model.count_tokens(request.after)
         return model.stream(before, GenerationConfig(max_new_tokens=length), end_with=request.after, **run)
 
     def _note(self, _step: int, _ids: IntArray, _positions: IntArray, logits: FloatArray) -> FloatArray:

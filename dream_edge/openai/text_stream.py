@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-import numpy as np
-
-from dream_edge_runtime.generation.results import CUT_CHARACTER, CanvasReader, Generation, Step
-from dream_edge_runtime.text.tokenizer import Tokenizer
+from dream_edge_runtime.generation.results import CUT_CHARACTER, Generation, Step
 
 
 class Cell(TypedDict):
@@ -30,18 +27,18 @@ class StableText:
         is_hole: whether the text is what stands in the first hole, instead of all that is shown.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], *, is_hole: bool) -> None:
-        self._tokenizer, self._stop, self._is_hole = tokenizer, tuple(stop), is_hole
+    def __init__(self, stop: Sequence[str], *, is_hole: bool) -> None:
+        self._stop, self._is_hole = tuple(stop), is_hole
         self._handed = 0
 
     def advance(self, step: Step) -> str:
         """What `step` has settled since the last one."""
-        text = self._hole(step, settled=True) if self._is_hole else step.settled
+        text = self._cut(step.settled_hole_texts[0]) if self._is_hole else step.settled
         return self._hand(text[: len(text) - self._unsure(text)])
 
     def so_far(self, step: Step) -> str:
         """All of the text as it stands, masks included."""
-        return self._hole(step, settled=False) if self._is_hole else step.text
+        return self._cut(step.hole_texts[0]) if self._is_hole else step.text
 
     def finish(self, generation: Generation) -> str:
         """What is left of the finished text."""
@@ -49,10 +46,7 @@ class StableText:
 
     def whole(self, generation: Generation) -> str:
         """The finished text."""
-        if not self._is_hole:
-            return generation.text
-        text = generation.holes[0]
-        return text[: min((place for place in map(text.find, self._stop) if place >= 0), default=len(text))]
+        return self._cut(generation.holes[0]) if self._is_hole else generation.text
 
     def cells(self, step: Step) -> list[Cell]:
         """Every cell of the text as it stands."""
@@ -64,11 +58,9 @@ class StableText:
             for at, text in zip(place, step.token_texts(place), strict=True)
         ]
 
-    def _hole(self, step: Step, *, settled: bool) -> str:
-        place = step.holes[0]
-        masks = np.flatnonzero(step.masked[place.start : place.stop])
-        end = place.start + int(masks[0]) if settled and masks.size else place.stop
-        return CanvasReader(self._tokenizer, place.start, stop=self._stop).text(step.ids[:end], step.masked[:end])
+    def _cut(self, text: str) -> str:
+        """A hole's `text`, up to the first stop string."""
+        return text[: min((place for place in map(text.find, self._stop) if place >= 0), default=len(text))]
 
     def _hand(self, text: str) -> str:
         piece = text[self._handed :]

@@ -64,7 +64,6 @@ class Job:
     texts: Sequence[PreparedText]
     cancel: threading.Event
     format: ResponseFormat
-    tokenizer: Tokenizer
     reader: AnswerReader = AnswerReader()  # noqa: RUF009 - frozen, so it can be shared
     stops: tuple[str, ...] = ()
     is_between: bool = False
@@ -75,7 +74,7 @@ class Job:
 
     def follow(self) -> StableText:
         """Follow one of the texts, step by step."""
-        return StableText(self.tokenizer, self.stops, is_hole=self.is_between)
+        return StableText(self.stops, is_hole=self.is_between)
 
     def listen(self) -> AnswerStream:
         """Follow what one of the texts says, piece by piece."""
@@ -140,7 +139,7 @@ def prepare_fill(model: DreamModel, request: FillRequest, served: str) -> Job:
         elif isinstance(piece, TextPiece):
             pieces.append(piece.text)
         else:  # as many tokens as the text has that is to be rewritten
-            pieces.append(len(model.tokenizer.encode(piece.rewrite)) or "")
+            pieces.append(model.count_tokens(piece.rewrite) or "")
     return _job(model, request, [partial(model.stream_fill, pieces, bos=request.bos)], Completions(served))
 
 
@@ -170,7 +169,6 @@ def _job(
         texts,
         cancel,
         replace(form, ignored=request.ignored),
-        model.tokenizer,
         stops=request.stops,
         matches=bool(request.rules()),
         stream=bool(request.stream),

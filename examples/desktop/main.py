@@ -39,7 +39,7 @@ def print_filled(path: Path, name: str) -> int:
         if passage is None:
             raise ValueError("there is no hole such as [[3]]")
         model = dream_edge.load(name)
-        filled = model.fill(passage.template(lambda text: len(model.tokenizer.encode(text))))
+        filled = model.fill(passage.template(model.count_tokens))
     except (dream_edge.DreamEdgeError, OSError, ValueError) as error:
         print(f"{path}: {error}", file=sys.stderr)
         return 1

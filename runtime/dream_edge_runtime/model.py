@@ -60,6 +60,10 @@ class DreamModel:
     def _context(self) -> int:
         return self.config.context if self.context is None else self.context
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens `text` has, taken raw: the size of a hole for as much."""
+        return len(self.tokenizer.encode(text))
+
     # --- after a prompt ----------------------------------------------------------------------------------------------
 
     def generate(
@@ -100,8 +104,7 @@ class DreamModel:
         """As `generate`, but yields a `Step` after every denoising step."""
         settled, run_options = self._resolve(config, options)
         ids = self._prompt(prompt, settled, options, raw=raw, bos=bos)
-        task = self._continuation(ids, settled, end_with, run_options.rule)
-        return self._start(task, settled, run_options)
+        return self._start(self._continuation(ids, settled, end_with, run_options.rule), settled, run_options)
 
     def generate_batch(
         self,
@@ -240,11 +243,8 @@ class DreamModel:
 
     def _hold_to_rule(self, config: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
         """`config` for a text that must match something: nothing cuts it, changes it or comes before it."""
-        for name, value in (
-            ("stop", config.stop),
-            ("thinking", options.get("thinking")),
-            ("token_hook", options.get("token_hook")),
-        ):
+        given = {"stop": config.stop} | {name: options.get(name) for name in ("thinking", "token_hook")}
+        for name, value in given.items():
             if value:
                 raise InvalidOption(name, value, "does not go with a text that must match something: leave it out")
         can_think = self.tokenizer.chat_format is not None and self.tokenizer.chat_format.thinking != "none"

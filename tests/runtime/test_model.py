@@ -51,6 +51,17 @@ def model(network: FakeNetwork, tokenizer: Tokenizer) -> DreamModel:
     return DreamModel(network, tokenizer)
 
 
+@pytest.mark.parametrize("text", ["hello", " hello, world", "caf\u00e9 \U0001f600", "<|mask|>"])
+def test_tokens_are_counted_as_a_raw_prompt_has_them(model: DreamModel, text: str) -> None:
+    assert model.count_tokens(text) == model.generate(text, raw=True, max_new_tokens=1).prompt_tokens
+
+
+def test_no_text_has_no_tokens_and_half_a_character_is_refused(model: DreamModel) -> None:
+    assert model.count_tokens("") == 0
+    with pytest.raises(InvalidText):
+        model.count_tokens("\ud800")
+
+
 # --- prompts ---------------------------------------------------------------------------------------------------------
 
 

@@ -79,5 +79,5 @@ def with_holes(model: DreamModel, text: str, holes: int, rng: np.random.Generato
     chosen = sorted(rng.choice(len(words), size=min(holes, len(words)), replace=False).tolist(), reverse=True)
     for index in chosen:
         word = words[index]
-        text = f"{text[: word.start()]}[[{len(model.tokenizer.encode(word.group()))}]]{text[word.end() :]}"
+        text = f"{text[: word.start()]}[[{model.count_tokens(word.group())}]]{text[word.end() :]}"
     return text

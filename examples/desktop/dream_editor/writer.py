@@ -83,11 +83,11 @@ class Writer(QObject):
         if model is None:
             self.failed.emit(job, "There is no model: open one with Model ▸ Open.")
             return
-        template = job.passage.template(lambda text: len(model.tokenizer.encode(text)))
+        template = job.passage.template(model.count_tokens)
         top_p = 0.95 if job.surprise else None
         with model.stream_fill(template, temperature=job.surprise, top_p=top_p, cancel=job.cancel) as steps:
             for step in steps:
-                self.stepped.emit(job, _drafts(model, job.passage, step), step.progress)
+                self.stepped.emit(job, _drafts(job.passage, step), step.progress)
             holes = zip(job.passage.holes, steps.result().holes, strict=True)
         self.written.emit(job, [job.passage.fitted(hole, text) for hole, text in holes])
 
@@ -104,7 +104,7 @@ class Writer(QObject):
             self.failed.emit(job, f"{type(error).__name__}: {error}")
 
 
-def _drafts(model: dream_edge.DreamModel, passage: Passage, step: dream_edge.Step) -> list[Draft]:
+def _drafts(passage: Passage, step: dream_edge.Step) -> list[Draft]:
     """What stands in each hole after `step`."""
     fresh = set(step.revealed.tolist())
 
@@ -114,9 +114,8 @@ def _drafts(model: dream_edge.DreamModel, passage: Passage, step: dream_edge.Ste
     drafts: list[Draft] = []
     for hole, places in zip(passage.holes, step.holes, strict=True):
         draft: list[Run] = []
-        for kind, run in groupby(places, state):  # decoded together, since a character may span several tokens
-            ids = step.ids[[*run]]
-            text = dream_edge.MASK_SYMBOL * len(ids) if kind == "masked" else model.tokenizer.decode(ids)
+        for kind, run in groupby(zip(places, step.token_texts(places), strict=True), lambda each: state(each[0])):
+            text = "".join(text for _, text in run)
             draft.append(Run(text if draft else passage.fitted(hole, text), kind))
         drafts.append(draft)
     return drafts

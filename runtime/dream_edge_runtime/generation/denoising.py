@@ -162,7 +162,8 @@ class DenoisingRun:
         task, counts = self._tasks[row], self._counts[row]
         holes, reader = self.canvas.holes[row], task.reader
         ids = self.canvas.sequence(row)
-        ending = reader.ending(ids, np.zeros(len(ids), dtype=bool), holes)  # what no step settled is no text
+        nowhere = np.zeros(len(ids), dtype=bool)  # masked: what no step settled is no text
+        ending = reader.ending(ids, nowhere, holes)
         kept = reader.shown_from + ending.tokens
         finished = self._cache if isinstance(self._cache, FinishedBlocks) else None
         return Generation(
@@ -176,7 +177,7 @@ class DenoisingRun:
             seed=self.seed,
             finish_reason="stop" if ending.stopped else "length",
             cached_tokens=finished.found.get(row, 0) if finished else 0,
-            holes=tuple(reader.hole(ids, hole) for hole in holes) if task.names_holes else (),
+            holes=tuple(reader.hole(ids, nowhere, hole) for hole in holes) if task.names_holes else (),
             history=tuple(counts.history) if self._run_options.history else None,
         )
 

@@ -65,14 +65,29 @@ class Step:
 
         Two ends of it are unsure: half a character (U+FFFD), and the beginning of a stop string.
         """
-        masks = np.flatnonzero(self.masked[self.shown.start :])
-        end = self.shown.start + int(masks[0]) if masks.size else len(self.ids)
+        end = self._settled_until(range(self.shown.start, len(self.ids)))
         return self._reader.text(self.ids[:end], self.masked[:end], self.holes)
+
+    @cached_property
+    def hole_texts(self) -> tuple[str, ...]:
+        """The text of each of `holes` so far, `MASK_SYMBOL` for each masked position. Nothing is cut off."""
+        return tuple(self._reader.hole(self.ids, self.masked, hole) for hole in self.holes)
+
+    @cached_property
+    def settled_hole_texts(self) -> tuple[str, ...]:
+        """The text of each of `holes` before its first mask. Its end may be half a character (U+FFFD)."""
+        settled = (range(hole.start, self._settled_until(hole)) for hole in self.holes)
+        return tuple(self._reader.hole(self.ids, self.masked, hole) for hole in settled)
 
     def token_texts(self, place: range) -> list[str]:
         """The text of each position of `place`: `MASK_SYMBOL` where masked; a character of several tokens is with the
         first."""
         return self._reader.token_texts(self.ids, self.masked, self.holes, place)
+
+    def _settled_until(self, place: range) -> int:
+        """The first masked position of `place`, or its end."""
+        masks = np.flatnonzero(self.masked[place.start : place.stop])
+        return place.start + int(masks[0]) if masks.size else place.stop
 
 
 @dataclass(frozen=True)
@@ -184,9 +199,9 @@ class CanvasReader:
             stopped = True
         return Ending(text, count, stopped)
 
-    def hole(self, ids: IntArray, hole: range) -> str:
-        """The text of one `hole` of the finished canvas `ids` [length]."""
-        return self.tokenizer.decode(ids[hole.start : hole.stop])
+    def hole(self, ids: IntArray, masked: BoolArray, hole: range) -> str:
+        """The text of one `hole` of the canvas `ids` [length], `MASK_SYMBOL` where it is `masked` [length]."""
+        return self._decode(ids[hole.start : hole.stop], masked[hole.start : hole.stop])
 
     def token_texts(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], place: range) -> list[str]:
         """The text of each position of `place`. A character that several tokens spell is with the first of them."""

@@ -59,7 +59,7 @@ def test_pieces_add_up(data: st.DataObject, *, is_hole: bool) -> None:
     steps, generation = steps_of(
         [*MODEL.tokenizer.encode("given "), *ids], order, stop, len(MODEL.tokenizer.encode("given "))
     )
-    follower = StableText(MODEL.tokenizer, stop, is_hole=is_hole)
+    follower = StableText(stop, is_hole=is_hole)
     pieces = [follower.advance(step) for step in steps]
     pieces.append(follower.finish(generation))
     assert "".join(pieces) == follower.whole(generation)
@@ -69,7 +69,7 @@ def test_pieces_add_up(data: st.DataObject, *, is_hole: bool) -> None:
 def test_text_is_handed_out_as_soon_as_it_is_settled() -> None:
     ids = MODEL.tokenizer.encode("one two three four")
     steps, _ = steps_of(ids, [*range(len(ids))], (), 0)
-    follower = StableText(MODEL.tokenizer, (), is_hole=False)
+    follower = StableText((), is_hole=False)
     for count, step in enumerate(steps, 1):
         assert follower.advance(step) == MODEL.tokenizer.decode(np.array(ids[count - 1 : count]))
 
@@ -77,7 +77,7 @@ def test_text_is_handed_out_as_soon_as_it_is_settled() -> None:
 def test_nothing_is_handed_out_before_what_stands_left_of_it() -> None:
     ids = MODEL.tokenizer.encode("one two three")
     steps, generation = steps_of(ids, [*reversed(range(len(ids)))], (), 0)
-    follower = StableText(MODEL.tokenizer, (), is_hole=False)
+    follower = StableText((), is_hole=False)
     assert [follower.advance(step) for step in steps[:-1]] == [""] * (len(ids) - 1)
     assert follower.advance(steps[-1]) == generation.text
 
@@ -86,7 +86,7 @@ def test_nothing_is_handed_out_before_what_stands_left_of_it() -> None:
 def test_a_stop_string_that_has_begun_is_held_back(stop: tuple[str, ...], kept: str) -> None:
     ids = MODEL.tokenizer.encode("one two three")
     steps, generation = steps_of(ids, [*range(len(ids))], stop, 0)
-    follower = StableText(MODEL.tokenizer, stop, is_hole=True)
+    follower = StableText(stop, is_hole=True)
     handed = ""
     for step in steps:
         handed += follower.advance(step)
@@ -99,7 +99,7 @@ def test_cells_spell_every_character() -> None:
     ids = MODEL.tokenizer.encode(text)
     assert any("\ufffd" in MODEL.tokenizer.decode(np.array([each])) for each in ids)  # or this shows nothing
     steps, _ = steps_of(ids, [*range(len(ids))], (), 0)
-    follower = StableText(MODEL.tokenizer, (), is_hole=False)
+    follower = StableText((), is_hole=False)
     cells = follower.cells(steps[-1])
     assert len(cells) == len(ids)
     assert "".join(cell["text"] for cell in cells) == text

@@ -77,6 +77,10 @@ def test_steps_show_it_too(model: DreamModel, text: str) -> None:
             for between in (range(first.start), range(first.stop, second.start), range(second.stop, len(step.ids))):
                 assert "".join(step.token_texts(between)) == text
             assert len(step.token_texts(step.shown)) == len(step.ids)
+            one, other = step.hole_texts
+            assert step.text == f"{text}{one}{text}{other}{text}"
+            assert step.settled_hole_texts == tuple(each.split(MASK_SYMBOL)[0] for each in step.hole_texts)
+    assert step.hole_texts == stream.result().holes
 
 
 @settings(max_examples=200, deadline=None)
