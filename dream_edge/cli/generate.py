@@ -23,6 +23,9 @@ def generate(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without chat template.")] = False,
     bos: Annotated[bool, typer.Option("--bos", help="With --raw: begin with the bos token.")] = False,
     *,
+    json_schema: options.JsonSchema = None,
+    regex: options.Regex = None,
+    choices: options.ChoiceTexts = None,
     settings: options.Settings,
     visual: options.Visual = False,
     json: options.Json = False,
@@ -36,6 +39,7 @@ def generate(
     text = prompt
     if prompt == "-":
         text = read_stdin() if raw else read_stdin().removesuffix("\n").removesuffix("\r")
+    settings |= options.read_rules(json_schema, regex, choices)
     model = options.load_model(artifact, loading)
     generation = watch(
         lambda cancel: model.stream(text, raw=raw, bos=bos, end_with=end_with, cancel=cancel, **settings),

@@ -26,6 +26,9 @@ def infill(
     ] = None,
     bos: Annotated[bool, typer.Option("--bos", help="Begin with the bos token.")] = False,
     *,
+    json_schema: options.JsonSchema = None,
+    regex: options.Regex = None,
+    choices: options.ChoiceTexts = None,
     settings: options.Settings,
     visual: options.Visual = False,
     json: options.Json = False,
@@ -39,6 +42,7 @@ def infill(
         raise typer.BadParameter("give either --length (with --prefix and --suffix) or --template")
     if template is not None and (prefix is not None or suffix is not None):
         raise typer.BadParameter("a template holds the whole text: no --prefix, no --suffix", param_hint="--template")
+    settings |= options.read_rules(json_schema, regex, choices)
     model = options.load_model(artifact, loading)
 
     def begin(cancel: threading.Event) -> Denoising:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dream_edge_runtime.constraint.rule import read_rule
+from dream_edge_runtime.errors import InvalidOption
+from dream_edge_runtime.files.json import parse_json_object
 from dream_edge_runtime.format.recipe import Scheme, Target
 from dream_edge_runtime.generation.config import DEFAULTS, OPTIONS, GenerationConfig
 from dream_edge_runtime.generation.option import Choice, Flag, Integer, Option, Real, Texts
@@ -84,6 +87,18 @@ Sequences = Annotated[int | None, typer.Option(metavar="N", min=1, help="Masked 
 Longest = Annotated[int | None, typer.Option(metavar="N", min=2, help="Cut texts to N tokens.  [default: 512]")]
 MaskSeed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed for the masks.  [default: 0]")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=SHOWING)]
+MATCHING = "What the text must match"
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON that is valid under this JSON schema.", rich_help_panel=MATCHING),
+]
+Regex = Annotated[
+    str | None, typer.Option(metavar="REGEX", help="What this regular expression matches.", rich_help_panel=MATCHING)
+]
+ChoiceTexts = Annotated[
+    list[str] | None,
+    typer.Option("--choice", metavar="TEXT", help="One of these texts; give it for each.", rich_help_panel=MATCHING),
+]
 PrintJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -204,6 +219,26 @@ def read_settings(given: dict[str, Any]) -> Settings:
     }
     resolve(GenerationConfig(), None, settings)
     return settings
+
+
+def read_rules(json_schema: Path | None, regex: str | None, choices: list[str] | None) -> Settings:
+    """What the text must match, as keywords of `DreamModel.generate`.
+
+    Raises:
+        InvalidOption: two are given, or the file cannot be read.
+        InvalidRegex, InvalidSchema: one that is none.
+    """
+    schema: dict[str, Any] | None = None
+    if json_schema is not None:
+        try:
+            schema = parse_json_object(json_schema.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InvalidOption(
+                "json_schema", str(json_schema), f"must be a file with a JSON schema ({error})"
+            ) from None
+    rules = {"json_schema": schema, "regex": regex, "choices": choices or None}
+    read_rule(rules)
+    return {name: value for name, value in rules.items() if value is not None}
 
 
 def load_model(artifact: str, loading: Loading, prefix_cache: int | None = 0) -> DreamModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,35 @@ def test_infill_by_length_and_by_template_agree(random_artifact: Path) -> None:
     found = json.loads(template.stdout)
     assert between.stdout == found["text"] + "\n"
     assert found["text"] == f"one {found['holes'][0]} two"
+
+
+def test_a_text_matches_what_the_command_line_says(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text(
+        '{"type": "object", "properties": {"legs": {"type": "integer", "maximum": 8}}, "required": ["legs"]}'
+    )
+    found = json.loads(succeed("generate", "tiny", "-p", "Hello", "-n", "16", "--json-schema", schema).stdout)
+    assert found["legs"] <= 8
+    assert re.fullmatch("[a-z]{3}\n", succeed("generate", "tiny", "-p", "Hello", "--regex", "[a-z]{3}").stdout)
+    hole = ("infill", "tiny", "--prefix", "The old man sleeps because he", "--suffix", " hungry.", "--length", "2")
+    filled = succeed(*hole, "--choice", " is", "--choice", " was").stdout
+    assert filled == "The old man sleeps because he is hungry.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--regex", "a", "--choice", "b"), "name one of them"),
+        (("--regex", "(?i)a"), "flags"),
+        (("--json-schema", "nowhere.json"), "nowhere.json"),
+        (("--regex", "Q{30}", "-n", "12"), "takes 30 tokens"),
+    ],
+)
+def test_what_no_text_can_match_ends_in_one_line(given: tuple[str, ...], message: str) -> None:
+    result = run("generate", "tiny", "-p", "Hello", *given)
+    assert result.exit_code != 0
+    assert message in result.stderr
+    assert result.stdout == ""
 
 
 def test_export_then_info_and_verify(random_checkpoint: Path, tmp_path: Path) -> None:
