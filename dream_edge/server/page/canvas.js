@@ -8,10 +8,12 @@ const PATIENCE = 350; // ms that a pointer or the focus rests on a word before i
 
 export class Canvas {
   // `alternatives(before, after, signal)` gives what else could stand between the two, or null; shown by `others`.
-  constructor(host, { alternatives, others }) {
+  // `marksCertain`: whether tokens without an alternative are marked.
+  constructor(host, { alternatives, others, marksCertain = false }) {
     this.steps = [];
     this.alternatives = alternatives;
     this.others = others;
+    this.marksCertain = marksCertain;
     this.isDone = false;
     this.looking = null;
     this.text = element("p", "canvas");
@@ -64,6 +66,7 @@ export class Canvas {
     const { cells } = this.steps[index];
     const isLast = this.isDone && index === this.steps.length - 1;
     const fresh = this.freshness(index);
+    const certain = this.marksCertain ? this.certain(index) : new Set();
     this.text.replaceChildren(...cells.map((cell, at) => {
       const span = element("span", "cell");
       span.textContent = cell.text;
@@ -73,6 +76,7 @@ export class Canvas {
         span.classList.add("fresh");
         span.style.setProperty("--sure", fresh.get(at));
       }
+      if (!cell.masked && certain.has(at)) span.classList.add("certain");
       if (isLast && cell.text) {
         span.classList.add("token");
         span.tabIndex = at ? -1 : 0;
@@ -91,6 +95,15 @@ export class Canvas {
       this.steps[step].cells.forEach((cell, at) => {
         if (cell.confidence !== null) found.set(at, cell.confidence / (1 + index - step));
       });
+    }
+    return found;
+  }
+
+  // Places whose tokens had no alternative, up to step `index`. Only for canvases that grow at their end, if at all.
+  certain(index) {
+    const found = new Set();
+    for (const { cells } of this.steps.slice(0, index + 1)) {
+      cells.forEach((cell, at) => { if (cell.confidence === 1) found.add(at); });
     }
     return found;
   }

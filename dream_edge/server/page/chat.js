@@ -1,7 +1,9 @@
 // The conversation: turns on the page, kept for as long as the tab lives.
 
+import { Trouble } from "./api.js";
 import { Canvas } from "./canvas.js";
 import { byId, element } from "./dom.js";
+import { Rule } from "./rule.js";
 
 const KEPT = "dream-edge conversation";
 
@@ -11,6 +13,7 @@ export class Chat {
     this.messages = [];
     this.turns = byId("turns");
     this.question = byId("question");
+    this.rule = new Rule();
     byId("ask").addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
     byId("clear").addEventListener("click", () => this.clear());
     this.question.addEventListener("keydown", (event) => {
@@ -25,17 +28,26 @@ export class Chat {
   async send() {
     const content = this.question.value.trim();
     if (!content || this.generation.isRunning) return;
+    let rule;
+    try {
+      rule = this.rule.read();
+    } catch (error) {
+      if (!(error instanceof Trouble)) throw error;
+      this.generation.onTrouble(error);
+      return;
+    }
     this.question.value = "";
     const asked = [...this.messages, { role: "user", content }];
     const mine = this.turn("user", content);
     const host = this.turn("assistant", "");
     const canvas = new Canvas(host, {
       others: this.others,
+      marksCertain: Object.keys(rule).length > 0,
       alternatives: (before, after, signal) => this.generation.alternatives({ messages: asked, before, after }, signal),
     });
     host.scrollIntoView({ block: "nearest" });
     const room = Number(byId("room").value); // 0 where nothing stands there: as much as the server gives
-    const body = { messages: asked, max_tokens: room || null, end_with: byId("ending").value };
+    const body = { messages: asked, max_tokens: room || null, end_with: byId("ending").value, ...rule };
     const answer = await this.generation.run("v1/chat/completions", body, canvas);
     if (answer === null) { // the question may be asked again
       if (!mine.isConnected) return; // but not in a new conversation
