@@ -61,8 +61,7 @@ def test_masked_fresh_and_settled_text_look_different(desk: Desk) -> None:
     from PySide6.QtGui import QTextCursor
 
     desk.begin()
-    desk.network.allow(1)
-    desk.until(lambda: desk.shown.count("░") == 2)
+    desk.step_to(2)
     looks: dict[tuple[str, str], list[str]] = {}
     for at, character in enumerate(desk.shown):
         cursor = QTextCursor(desk.editor.document())
@@ -165,8 +164,7 @@ def test_edits_elsewhere_stay_while_it_writes(desk: Desk, is_before: bool) -> No
     for character in typed:
         desk.type(character)
         if character == "w":
-            desk.network.allow(1)
-            desk.until(lambda: desk.shown.count("░") == 2)
+            desk.step_to(2)
     own = typed + TEXT if is_before else TEXT.replace("Tomorrow", typed + "Tomorrow")
     assert desk.editor.plain() == own
     assert "░" in desk.shown

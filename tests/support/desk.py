@@ -98,6 +98,18 @@ class Desk:
         self.network.allow(1)
         self.until(lambda: "░" in self.shown)
 
+    def step_to(self, masks: int) -> None:
+        """Let passes through, of which a step may take several, until so many tokens are masked."""
+        while self.shown.count("░") != masks:
+            self._let_through()
+
+    def _let_through(self) -> None:
+        """One pass, up to where the next one waits."""
+        begun = self.network.begun
+        self.network.allow(1)
+        self.until(lambda: self.network.begun > begun)
+        self.rest(0.02)
+
     def finish(self) -> None:
         self.network.allow(1000)
         self.until(lambda: self.window._job is None)
