@@ -26,7 +26,7 @@ from .pattern import (
 NOTHING = Either(())
 """Matches no text: what a schema forbids."""
 
-SPACE = either("", " ", sequence("\n", Repeat(chars(" "))))
+SPACE = either("", " ", sequence("\n", Repeat(chars(" "), 0, 8)))
 COMMA = sequence(",", SPACE)
 
 DIGIT = chars(("0", "9"))

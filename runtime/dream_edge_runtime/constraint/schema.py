@@ -5,7 +5,7 @@ Every text of the pattern is valid; not every valid text is of the pattern, sinc
 - properties come in the order of the schema; an object with `properties` has these only, and others just where
   `additionalProperties` is a schema that says what they are;
 - where `type` is missing, the other keywords tell it: `properties` means an object;
-- white space is one space, or a line break and indentation, after colons and commas and inside brackets.
+- white space is one space, or a line break and up to 8 of them, after colons and commas and inside brackets.
 """
 
 from __future__ import annotations

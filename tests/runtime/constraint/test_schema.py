@@ -105,7 +105,14 @@ def test_white_space_is_one_space_or_a_line_break_with_indentation() -> None:
         schema, '{"a":[1,2]}', '{"a": [1, 2]}', '{ "a": [ 1, 2 ] }', '{\n    "a": [\n        1,\n2\n]\n}', '{"a": []}'
     )
     assert not accepts_any(
-        schema, '{"a" :[1]}', '{"a":  [1]}', '{"a":\t[1]}', '{"a":[1 ,2]}', ' {"a":[]}', '{"a":[]}\n'
+        schema,
+        '{"a":\n         [1]}',
+        '{"a" :[1]}',
+        '{"a":  [1]}',
+        '{"a":\t[1]}',
+        '{"a":[1 ,2]}',
+        ' {"a":[]}',
+        '{"a":[]}\n',
     )
 
 
