@@ -17,7 +17,7 @@ from dream_edge_runtime.constraint.errors import ConstraintError, InvalidSchema
 from dream_edge_runtime.constraint.schema import read_schema
 from support.schemas import CORE, FORMATS, SCHEMAS, Schema, check, draw_text, draw_value
 
-LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"indent": 2}, {"separators": (",", ":")})
+LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"indent": 1}, {"separators": (",", ":")})
 
 
 def automaton(schema: Any) -> Automaton:
