@@ -9,7 +9,7 @@ Qwen2 (needs dashscope), and how long the schema takes to read. The network is n
 `answers`: questions answered in free text, held to a sentence, and as JSON by a schema, and how many passes it saves to
 settle what is certain. ARTIFACT should have learnt to answer in JSON:
 
-    python -m tools.tiny.train build/records --work build/work --network records --from dream_edge/tiny --steps 250
+    python -m tools.tiny.train build/records --work build/work --network records --from dream_edge/tiny --steps 650
 """
 
 from __future__ import annotations

@@ -96,14 +96,14 @@ PRESETS: dict[str, Preset] = {
         excludes=(*PARALLEL, *SAVING),
     ),
     "careful": Preset(
-        help="Every token at least 0.98 probable at once, in sight of the whole canvas.",
+        help="Every token at least 0.99 probable at once, in sight of the whole canvas.",
         source="nowhere a point below exact on the tiny Dream's own tasks (benchmarks/decoding.py)",
-        settings={"threshold": 0.98, "cache": "auto", "align": "prompt", "stop_at_end": True},
+        settings={"threshold": 0.99, "cache": "auto", "align": "prompt", "stop_at_end": True},
     ),
     "fast": Preset(
-        help="As careful, in sight of the block and the 64 masks after it.",
+        help="As careful, in sight of the block and the 48 masks after it.",
         source="the fewest positions a token within a point of exact, on short and long texts (benchmarks/decoding.py)",
-        settings={"threshold": 0.98, "cache": "auto", "suffix_window": 64, "align": "prompt", "stop_at_end": True},
+        settings={"threshold": 0.99, "cache": "auto", "suffix_window": 48, "align": "prompt", "stop_at_end": True},
     ),
     "streaming": Preset(
         help="A falling threshold from 0.9, a prefix cache, in sight of the 32 masks after the block.",
@@ -119,7 +119,7 @@ PRESETS: dict[str, Preset] = {
     "turbo": Preset(
         help="As fast, but every token at least 0.9 probable at once.",
         source="Fast-dLLM, arXiv 2505.22618, section 3.3: its threshold",
-        settings={"threshold": 0.9, "cache": "auto", "suffix_window": 64, "align": "prompt", "stop_at_end": True},
+        settings={"threshold": 0.9, "cache": "auto", "suffix_window": 48, "align": "prompt", "stop_at_end": True},
     ),
 }
 DEFAULT_PRESET = "fast"
