@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 
 import numpy as np
@@ -35,7 +35,8 @@ class TokenAutomaton:
     """
 
     def __init__(self, automaton: Automaton, vocabulary: Vocabulary) -> None:
-        self.automaton, self.vocabulary = automaton, vocabulary
+        self.automaton: Automaton = automaton
+        self.vocabulary: Vocabulary = vocabulary
         self.end: int = len(automaton.table)
         self.count: int = self.end + 1
         self.finished: BoolArray = np.append(automaton.accepting, True)
@@ -52,7 +53,7 @@ class TokenAutomaton:
         forward, backward = _pack(leads), _pack(leads.T)
         self.distance: IntArray = self._measure(backward)
         kept = max(32, _KEPT_BYTES // (8 * self.count))
-        self.read = lru_cache(kept)(self._read)
+        self.read: Callable[[int, bool], IntArray] = lru_cache(kept)(self._read)
         self._tokens = lru_cache(_LISTS_KEPT)(self._find_tokens)
         self._after, self._before = (lru_cache(kept)(partial(self._lead, way)) for way in (forward, backward))
 
