@@ -97,12 +97,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "careful": Preset(
         help="Every token at least 0.99 probable at once, in sight of the whole canvas.",
-        source="nowhere a point below exact on the tiny Dream's own tasks (benchmarks/decoding.py)",
+        source="within 2 points of exact on long texts; less good with far more room than text (docs/decoding.md)",
         settings={"threshold": 0.99, "cache": "auto", "align": "prompt", "stop_at_end": True},
     ),
     "fast": Preset(
         help="As careful, in sight of the block and the 48 masks after it.",
-        source="the fewest positions a token within a point of exact, on short and long texts (benchmarks/decoding.py)",
+        source="within a point of exact on short texts, 1 to 3 points below on long ones (docs/decoding.md)",
         settings={"threshold": 0.99, "cache": "auto", "suffix_window": 48, "align": "prompt", "stop_at_end": True},
     ),
     "streaming": Preset(
