@@ -1,114 +1,18 @@
-"""The page in a real Chromium: `apt install chromium chromium-driver`, `pip install --group browser`."""
+"""The page: its chat, and what holds for all of it."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from support.page import ANSWER, QUESTION, Page
 from support.serving import GatedNetwork, gated, served
 
 pytestmark = pytest.mark.slow
-
-webdriver: Any = pytest.importorskip("selenium.webdriver", reason="needs --group browser")
-
-QUESTION = "What is the opposite of hot?"
-ANSWER = "The opposite of hot is cold."
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    assert chromium, "install Chromium to test the page: apt install chromium chromium-driver"
-    assert driver, "install chromedriver to test the page: apt install chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.set_window_size(1280, 900)
-    yield opened
-    opened.quit()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[tuple[Page, GatedNetwork]]:
-    model, network = gated()
-    network.gate.set()
-    with served(lambda: model) as url:
-        try:
-            browser.get(url)
-            browser.get_log("browser")  # what earlier pages said
-            browser.execute_script("sessionStorage.clear()")
-            browser.get(url)
-            opened = Page(browser, url)
-            opened.until(lambda: opened.text("#state") == "tiny")
-            yield opened, network
-            unexpected = [entry for entry in browser.get_log("browser") if "/health" not in entry["message"]]
-            assert not [entry for entry in unexpected if entry["level"] == "SEVERE"]
-        finally:
-            network.gate.set()
-
-
-class Page:
-    """What a person does."""
-
-    def __init__(self, browser: Any, url: str) -> None:
-        self.browser, self.url = browser, url
-
-    def until(self, holds: Any, seconds: float = 30) -> None:
-        from selenium.common.exceptions import StaleElementReferenceException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        waiting = WebDriverWait(self.browser, seconds, 0.05, [StaleElementReferenceException])
-        waiting.until(lambda _browser: holds())
-
-    def all(self, selector: str) -> list[Any]:
-        return list(self.browser.find_elements("css selector", selector))
-
-    def one(self, selector: str) -> Any:
-        return self.browser.find_element("css selector", selector)
-
-    def text(self, selector: str) -> str:
-        return str(self.one(selector).text)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.browser.execute_script(script, *arguments)
-
-    def pace(self, value: int) -> None:
-        self.run(
-            "const p = document.getElementById('pace'); p.value = arguments[0]; p.dispatchEvent(new Event('input'))",
-            value,
-        )
-
-    def ask(self, question: str) -> None:
-        self.one("#question").send_keys(question + "\n")
-
-    def select(self, words: str) -> None:
-        script = """const t = document.getElementById('text'), at = t.value.indexOf(arguments[0]);
-            t.focus(); t.setSelectionRange(at, at + arguments[0].length)"""
-        self.run(script, words)
-
-    def choose(self, selector: str, option: str) -> None:
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.one(selector)).select_by_visible_text(option)
-
-    def picture(self, name: str) -> None:
-        folder = os.environ.get("DREAM_EDGE_PICTURES")
-        if folder:
-            self.browser.save_screenshot(str(Path(folder) / name))
 
 
 def test_chat_shows_the_denoising_and_its_timeline(page: tuple[Page, GatedNetwork]) -> None:
@@ -170,40 +74,6 @@ def test_stop_stops_the_server_too(page: tuple[Page, GatedNetwork]) -> None:
     opened.until(lambda: opened.all(".answered .canvas")[-1].text == ANSWER)
 
 
-def test_a_selection_is_rewritten_in_place_and_pins_stay(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    text = opened.one("#text").get_attribute("value")
-    opened.select("home")
-    opened.one("#pin").click()
-    assert "home" in opened.text("#pins")
-    opened.select("walked home because")
-    opened.one("#rewrite").click()
-    opened.until(lambda: "pass" in opened.text("#edited .told"))
-    found = opened.text("#edited .canvas")
-    assert found.startswith("The old man")
-    assert " home" in found
-    assert found.endswith(" he was hungry.")
-    assert len(opened.all("#edited .cell.given")) < len(opened.all("#edited .cell"))
-    opened.picture("edit.png")
-    opened.one("#take").click()
-    assert opened.one("#text").get_attribute("value") == found
-    assert not opened.one("#draft").is_displayed()
-    opened.one("#text").send_keys("\ue009z")  # Ctrl+Z
-    assert opened.one("#text").get_attribute("value") == text
-
-
-def test_holes_are_filled_and_made(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    opened.pace(3)
-    opened.select("walked home")
-    opened.one("#hole").click()
-    assert opened.one("#text").get_attribute("value") == "The old man[[2]] because he was hungry."
-    opened.one("#fill").click()
-    opened.until(lambda: "pass" in opened.text("#edited .told"))
-    assert opened.text("#edited .canvas").endswith(" because he was hungry.")
-    assert "[[" not in opened.text("#edited .canvas")
-
-
 def test_an_ending_is_met(page: tuple[Page, GatedNetwork]) -> None:
     opened, _ = page
     opened.one("#ending").send_keys(" is cold.")
@@ -211,97 +81,6 @@ def test_an_ending_is_met(page: tuple[Page, GatedNetwork]) -> None:
     opened.ask(QUESTION)
     opened.until(lambda: "pass" in opened.text(".told"))
     assert opened.text("#turns .answered .canvas").endswith(" is cold.")
-
-
-def answer(opened: Page, question: str) -> str:
-    opened.ask(question)
-    opened.until(lambda: "pass" in opened.text(".told"))
-    return str(opened.one("#turns .answered .canvas").get_attribute("textContent"))
-
-
-def test_an_answer_is_one_of_several(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    opened.choose("#rule", "one of these")
-    opened.one("#choices").send_keys("The frog is green.\n\n  The frog is purple. \nThe frog is loud.")
-    opened.pace(3)
-    assert answer(opened, "What color is the frog?") == "The frog is green."
-    assert opened.all("#turns .answered .certain"), "the beginning is the same"
-    assert len(opened.all("#turns .answered .certain")) < len(opened.all("#turns .answered .cell"))
-    opened.picture("choices.png")
-
-
-def test_an_answer_is_a_number(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    opened.choose("#rule", "a number")
-    assert re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", answer(opened, "How much is 3 plus 4?"))
-
-
-def test_an_answer_is_json_by_a_form(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    opened.choose("#rule", "JSON")
-    for at, (name, kind) in enumerate(
-        [("animal", "one of"), ("legs", "number"), ("flies", "yes or no"), ("", "text")], 1
-    ):
-        if at > 1:
-            opened.one("#add-field").click()
-        row = f"#fields .row:nth-child({at})"
-        opened.one(f"{row} input").send_keys(name)
-        opened.choose(f"{row} select", kind)
-        if kind == "one of":
-            opened.one(f"{row} input + select + input").send_keys("owl, frog")
-    opened.one("#add-field").click()
-    assert opened.browser.switch_to.active_element.accessible_name == "Field 5: Name"
-    opened.browser.switch_to.active_element.send_keys("wrong")
-    opened.one("#fields .row:nth-child(5) button").click()
-    opened.picture("form.png")
-    found = json.loads(answer(opened, "What sound does the frog make?"))
-    assert list(found) == ["animal", "legs", "flies"]
-    assert found["animal"] in ("owl", "frog")
-    assert isinstance(found["legs"], int | float)
-    assert isinstance(found["flies"], bool)
-    assert opened.all("#turns .answered .certain")
-    opened.picture("json.png")
-
-
-def test_an_answer_is_json_by_a_schema(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    opened.choose("#rule", "JSON")
-    opened.one("#rule-json summary").click()
-    opened.one("#schema").send_keys('{"type": "array", "items": {"enum": [1, 2]}, "minItems": 3, "maxItems": 3}')
-    found = json.loads(answer(opened, "How much is 3 plus 4?"))
-    assert len(found) == 3
-    assert set(found) <= {1, 2}
-
-
-def test_what_is_wrong_with_a_rule_is_said_and_the_question_stays(page: tuple[Page, GatedNetwork]) -> None:
-    opened, network = page
-    opened.choose("#rule", "one of these")
-    opened.ask(QUESTION)
-    assert opened.text("#trouble") == "Name a choice, one a line."
-    opened.choose("#rule", "JSON")
-    opened.one("#send").click()
-    assert opened.text("#trouble") == "Name a field of the JSON, or paste a schema."
-    opened.one("#fields input").send_keys("size")
-    opened.choose("#fields select", "one of")
-    opened.one("#send").click()
-    assert opened.text("#trouble") == "Name what size is one of."
-    opened.one("#rule-json summary").click()
-    opened.one("#schema").send_keys("{")
-    opened.one("#send").click()
-    assert opened.text("#trouble").startswith("The schema is no JSON: ")
-    assert opened.all("#turns li") == []
-    assert network.passes == 0
-    assert opened.one("#question").get_attribute("value") == QUESTION
-    opened.one("#schema").send_keys('"$ref": "#"}')
-    opened.one("#send").click()
-    opened.until(lambda: "the schema leads back to itself" in opened.text("#trouble"))  # the server's own words
-    assert opened.one("#question").get_attribute("value") == QUESTION
-    opened.browser.get_log("browser")  # the 400
-    opened.choose("#rule", "anything")
-    opened.one("#send").click()
-    opened.until(lambda: opened.all(".answered .canvas")[-1].text == ANSWER)
-    assert not opened.one("#trouble").is_displayed()
-    assert opened.all(".certain:not(.hint *)") == []
 
 
 def test_alternatives_are_named(page: tuple[Page, GatedNetwork]) -> None:
@@ -428,25 +207,6 @@ def test_what_looks_like_markup_is_text(page: tuple[Page, GatedNetwork]) -> None
     assert opened.text(".asked") == f"<i>{QUESTION}</i>"
     assert opened.all("#turns img, #turns b, #turns i") == []
     assert opened.browser.title == "dream-edge"
-
-
-def test_selections_grow_to_words_and_holes_in_them_stay(page: tuple[Page, GatedNetwork]) -> None:
-    opened, _ = page
-    cut = """const { pieces, grown } = await import("/page/edit.js");
-        const [text, from, to, pinned] = arguments;
-        return pieces(text, [grown(text, from, to)], pinned);"""
-
-    def pieces(text: str, words: str, *pinned: str) -> Any:
-        start = len(text[: text.index(words)].encode("utf-16-le")) // 2  # as JavaScript counts
-        return opened.run(cut, text, start, start + len(words.encode("utf-16-le")) // 2, list(pinned))
-
-    assert pieces("A naïve cat", "ïv") == [{"text": "A"}, {"rewrite": " naïve"}, {"text": " cat"}]
-    assert pieces("Кот спит", "от") == [{"rewrite": "Кот"}, {"text": " спит"}]
-    assert pieces("a 👩‍🚀 b", "🚀") == [{"text": "a"}, {"rewrite": " 👩‍🚀"}, {"text": " b"}]
-    assert pieces("We [[2]] it all", "e [[") == [{"rewrite": "We "}, {"hole": 2}, {"text": " it all"}]
-    assert pieces("He ate the cake", "ate the cake", "he") == [{"text": "He"}, {"rewrite": " ate the cake"}]
-    pinned = [{"text": "He"}, {"rewrite": " ate"}, {"text": " the"}, {"rewrite": " cake"}]
-    assert pieces("He ate the cake", "ate the cake", "the") == pinned
 
 
 def test_a_full_queue_is_told_and_forgotten(browser: Any) -> None:
