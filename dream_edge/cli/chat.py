@@ -20,18 +20,25 @@ from .terminal.io import note
 def chat(
     artifact: options.ArtifactArgument,
     *,
+    json_schema: options.JsonSchema = None,
+    regex: options.Regex = None,
+    choices: options.ChoiceTexts = None,
     settings: options.Settings,
     visual: options.Visual = False,
+    json: options.Json = False,
     prefix_cache: options.PrefixCache = None,
     loading: options.Loading,
 ) -> None:
     """Talk to a model, a line at a time.
 
-    /undo, /retry, /infill, /set, /save, /reset; /help lists them. /exit or the end of input leaves; Ctrl-C stops an
-    answer. A line that ends in a backslash goes on.
+    /undo, /retry, /infill, /set, /choices, /regex, /schema, /free, /save, /reset; /help lists them. /exit or the end
+    of input leaves; Ctrl-C stops an answer. A line that ends in a backslash goes on.
     """
+    rules = options.read_rules(json_schema, regex, choices)
     model = options.load_model(artifact, loading, prefix_cache)
-    conversation = Conversation(model, settings, visual)
+    conversation = Conversation(model, settings, visual, as_json=json)
+    if rules:
+        conversation.hold(rules)
     if sys.stdin.isatty():
         _talk(conversation)
         return

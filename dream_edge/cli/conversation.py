@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dream_edge_runtime.constraint.rule import RULES
 from dream_edge_runtime.errors import CanvasTooLong, DreamEdgeError
 from dream_edge_runtime.files.writing import explain_write_errors, replace_file
 from dream_edge_runtime.generation.config import FIELDS
 from dream_edge_runtime.generation.options import resolve
 
+from .options import read_rules
 from .terminal.io import note, print_text
-from .terminal.run import watch
+from .terminal.run import print_result, watch
 
 if TYPE_CHECKING:
+    from dream_edge_runtime.generation.results import Generation
     from dream_edge_runtime.model import DreamModel
     from dream_edge_runtime.text.chat import Message
 
@@ -46,6 +50,7 @@ class Conversation:
     model: DreamModel
     settings: dict[str, Any]
     visual: bool
+    as_json: bool = False
     messages: list[Message] = field(default_factory=list)
     saved_to: Path | None = None
 
@@ -74,10 +79,28 @@ class Conversation:
             )
         except CanvasTooLong as error:
             raise ConversationTooLong(error) from None
-        print_text(answer.text)
+        self._print(answer)
         if answer.cached_tokens:
             note(f"{answer.cached_tokens} of {answer.prompt_tokens} tokens were there from earlier turns.")
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
+
+    def _print(self, answer: Generation) -> None:
+        if self.as_json:
+            print_result(answer, as_json=True)
+        else:
+            print_text(answer.text)
+
+    def _change(self, settings: dict[str, Any]) -> None:
+        """Answer by `settings` from here on, if they go together and the model can hold a text to their rule."""
+        resolve(self.model.defaults, None, settings)
+        if not settings.keys().isdisjoint(RULES):
+            self.model.stream_chat([{"role": "user", "content": "?"}], **settings)  # refuses what cannot be
+        self.settings = settings
+
+    def hold(self, rules: dict[str, Any]) -> None:
+        """Have every answer match `rules`, one of `RULES`; without any it may be anything."""
+        self._change({name: kept for name, kept in self.settings.items() if name not in RULES} | rules)
+        note(_describe(rules))
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -105,12 +128,14 @@ class Conversation:
             self.model.tokenizer,
             visual=self.visual,
         )
-        print_text(filled.text)
+        self._print(filled)
 
     def set(self, rest: str) -> None:
         name, _, value = rest.partition(" ")
         if not name:
-            note("\n".join(f"{key} = {value}" for key, value in self.settings.items()) or "Nothing is set.")
+            named = {key: value for key, value in self.settings.items() if key not in RULES}
+            note("\n".join(f"{key} = {value}" for key, value in named.items()) or "Nothing is set.")
+            note(_describe(self.settings))
             return
         changed = {key: kept for key, kept in self.settings.items() if key != name}
         if value.strip():
@@ -118,9 +143,30 @@ class Conversation:
         names = (*FIELDS, "preset", "exact")
         if name not in names:
             raise ChatCommandError(f"there is no option {name}. Options: {', '.join(names)}.")
-        resolve(self.model.defaults, None, changed)
-        self.settings = changed
+        self._change(changed)
         note(f"{name} = {changed[name]}" if name in changed else f"{name} is as by default.")
+
+    def choices(self, rest: str) -> None:
+        try:
+            texts = shlex.split(rest)
+        except ValueError as error:
+            raise ChatCommandError(f'{rest!r:.80}: {error}. Put a text with quotes in others: "don\'t".') from None
+        if not texts:
+            raise ChatCommandError('name what an answer may be: /choices yes no "I do not know"')
+        self.hold(read_rules(None, None, texts))
+
+    def regex(self, rest: str) -> None:
+        if not rest:
+            raise ChatCommandError("give a regular expression: /regex [0-9]{1,3}")
+        self.hold(read_rules(None, rest, None))
+
+    def schema(self, rest: str) -> None:
+        if not rest:
+            raise ChatCommandError("name a file with a JSON schema, or true for any object: /schema person.json")
+        self.hold(read_rules(Path(rest), None, None))
+
+    def free(self, _rest: str) -> None:
+        self.hold({})
 
     def save(self, rest: str) -> None:
         if not self.messages:
@@ -169,13 +215,17 @@ COMMANDS = {
     "/retry": Command(Conversation.retry, "", "answer the last question again"),
     "/infill": Command(Conversation.infill, "TEXT", "fill the holes of a text: The [[2]] sat."),
     "/set": Command(Conversation.set, "[NAME [VALUE]]", "change an option; without a value, back to its default"),
+    "/choices": Command(Conversation.choices, "TEXT …", 'have every answer be one of these: yes no "not sure"'),
+    "/regex": Command(Conversation.regex, "REGEX", "have every answer match a regular expression"),
+    "/schema": Command(Conversation.schema, "FILE|true", "have every answer be JSON by a schema; true: any object"),
+    "/free": Command(Conversation.free, "", "let answers be anything again"),
     "/save": Command(Conversation.save, "[FILE]", "write the conversation as a line of JSON"),
     "/reset": Command(Conversation.reset, "", "forget the conversation"),
     "/help": Command(Conversation.help, "", "this list"),
     "/exit": Command(Conversation.leave, "", "leave"),
 }
 
-_FOR_ANSWERS = ("max_new_tokens", "grow_from", "stop", "stop_at_end", "thinking")
+_FOR_ANSWERS = ("max_new_tokens", "grow_from", "stop", "stop_at_end", "thinking", *RULES)
 
 
 def utterances(lines: Iterable[str]) -> Iterator[str]:
@@ -198,6 +248,20 @@ def utterances(lines: Iterable[str]) -> Iterator[str]:
             held = []
     if held:
         yield "\n".join(held)
+
+
+def _describe(rules: dict[str, Any]) -> str:
+    """What an answer must match."""
+    if "choices" in rules:
+        return f"Every answer is one of: {', '.join(map(repr, rules['choices']))}."
+    if "regex" in rules:
+        return f"Every answer matches: {rules['regex']}"
+    if "json_schema" in rules:
+        schema = rules["json_schema"]
+        return "Every answer is JSON: " + (
+            "any object." if schema is True else f"valid under {json.dumps(schema):.200}"
+        )
+    return "Answers may be anything."
 
 
 def _value(text: str) -> Any:

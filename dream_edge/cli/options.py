@@ -90,7 +90,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 MATCHING = "What the text must match"
 JsonSchema = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="JSON that is valid under this JSON schema.", rich_help_panel=MATCHING),
+    typer.Option(
+        metavar="FILE|true",
+        help="JSON that is valid under this JSON schema; true: any object.",
+        rich_help_panel=MATCHING,
+    ),
 ]
 Regex = Annotated[
     str | None, typer.Option(metavar="REGEX", help="What this regular expression matches.", rich_help_panel=MATCHING)
@@ -222,22 +226,23 @@ def read_settings(given: dict[str, Any]) -> Settings:
 
 
 def read_rules(json_schema: Path | None, regex: str | None, choices: list[str] | None) -> Settings:
-    """What the text must match, as keywords of `DreamModel.generate`.
+    """What the text must match, as keywords of `DreamModel.generate`, read before a model is loaded.
 
     Raises:
         InvalidOption: two are given, or the file cannot be read.
-        InvalidRegex, InvalidSchema: one that is none.
+        InvalidRegex, InvalidSchema, ConstraintTooLarge: one that is none, or too large.
     """
-    schema: dict[str, Any] | None = None
+    schema: dict[str, Any] | bool | None = None
     if json_schema is not None:
         try:
-            schema = parse_json_object(json_schema.read_bytes())
-        except (OSError, ValueError) as error:
-            raise InvalidOption(
-                "json_schema", str(json_schema), f"must be a file with a JSON schema ({error})"
-            ) from None
+            is_any = str(json_schema) == "true"
+            schema = is_any or parse_json_object(json_schema.expanduser().read_bytes())
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: ~nobody
+            requirement = f"must be true, or a file with a JSON schema ({error})"
+            raise InvalidOption("json_schema", str(json_schema), requirement) from None
     rules = {"json_schema": schema, "regex": regex, "choices": choices or None}
-    read_rule(rules)
+    if rule := read_rule(rules):
+        rule.read()
     return {name: value for name, value in rules.items() if value is not None}
 
 

@@ -12,7 +12,7 @@ from ..errors import InvalidOption
 from ..text.tokenizer import Tokenizer
 from .automaton import Automaton
 from .errors import ConstraintTooLarge
-from .pattern import either
+from .pattern import Pattern, either
 from .regex import read_regex
 from .schema import read_schema
 from .token_automaton import TokenAutomaton
@@ -30,6 +30,18 @@ class Rule:
     kind: Literal["json_schema", "regex", "choices"]
     source: str
     """As JSON."""
+
+    def read(self) -> Pattern:
+        """The texts that match.
+
+        Raises:
+            InvalidSchema, InvalidRegex: it is none.
+            ConstraintTooLarge: it is too much to read.
+        """
+        source = json.loads(self.source)
+        if self.kind == "json_schema":
+            return read_schema(source)
+        return read_regex(source) if self.kind == "regex" else either(*source)
 
     def compile(self, tokenizer: Tokenizer) -> TokenAutomaton:
         """What reads the tokens of `tokenizer`; made once.
@@ -86,9 +98,4 @@ def _spell(tokenizer: Tokenizer) -> Vocabulary:
 
 @lru_cache(_KEPT)
 def _compile(rule: Rule, tokenizer: Tokenizer) -> TokenAutomaton:
-    source = json.loads(rule.source)
-    if rule.kind == "json_schema":
-        pattern = read_schema(source)
-    else:
-        pattern = read_regex(source) if rule.kind == "regex" else either(*source)
-    return TokenAutomaton(Automaton.of(pattern), _spell(tokenizer))
+    return TokenAutomaton(Automaton.of(rule.read()), _spell(tokenizer))
