@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dream_edge_runtime.generation.canvas import Draft
+from dream_edge_runtime.generation.canvas import MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.denoising import DenoisingRun
 from dream_edge_runtime.generation.denoising import Task as Denoised
@@ -74,8 +74,8 @@ def fill_forms(
     tasks = []
     for prompt, form in zip(prompts, forms, strict=True):
         laid = [part if isinstance(part, int) else part.ids for part in form.parts]
-        draft = Draft.of([prompt, *laid], model.config.mask_token_id)
-        tasks.append(Denoised(draft, CanvasReader(model.tokenizer, len(prompt), given=gather_given(form.parts))))
+        sequence = MaskedSequence.of([prompt, *laid], model.config.mask_token_id)
+        tasks.append(Denoised(sequence, CanvasReader(model.tokenizer, len(prompt), given=gather_given(form.parts))))
     run = DenoisingRun(model.network, tasks, config, RunOptions(store=model.prefixes))
     for _ in run:
         pass

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from .constraint.rule import Rule, read_rule
 from .errors import CanvasTooLong, InvalidOption
 from .format.model_config import ModelConfig
-from .generation.canvas import Draft
+from .generation.canvas import MaskedSequence
 from .generation.config import DEFAULT_NEW_TOKENS, GenerationConfig
 from .generation.denoising import Denoising, DenoisingRun, Task
 from .generation.options import Options, RunOptions, resolve
@@ -283,12 +283,12 @@ class DreamModel:
         elif block is not None and not ending.ids:
             first = min(free, block - (start + align_blocks(config, block, start)) % block)
         hole = [first] if first else []
-        draft = Draft.of([prompt, *hole, ending.ids], self.config.mask_token_id)
+        sequence = MaskedSequence.of([prompt, *hole, ending.ids], self.config.mask_token_id)
         ends = frozenset() if ending.ids else end_ids(self.tokenizer, self.config.eos_token_id) | self.ends
         given = gather_given([*hole, ending]) if ending.ids else ()
         most = free if first < free else None
         reader = CanvasReader(self.tokenizer, len(prompt), ends, config.stop, given)
-        return Task(draft, reader, most_new_tokens=most, constraints=[constraint])
+        return Task(sequence, reader, most_new_tokens=most, constraints=[constraint])
 
     def _fill(
         self,
@@ -308,23 +308,23 @@ class DreamModel:
         settled, run_options = self._resolve(config, options)
         beginning = [self.config.bos_token_id] if bos else []
         laid = [part.size if isinstance(part, Hole) else part.ids for part in parts]
-        draft = Draft.of([beginning, *laid], self.config.mask_token_id)
-        self._check_length(len(draft.ids))
+        sequence = MaskedSequence.of([beginning, *laid], self.config.mask_token_id)
+        self._check_length(len(sequence.ids))
         rules = [read_rule(vars(part)) or run_options.rule for part in parts if isinstance(part, Hole)]
         given = gather_given([part.size if isinstance(part, Hole) else part for part in parts])
         task = Task(
-            draft,
+            sequence,
             CanvasReader(self.tokenizer, len(beginning), given=given),
             names_holes=True,
-            most_hole_tokens=self._most_hole_tokens(draft, settled, options, has_rules=any(rules)),
+            most_hole_tokens=self._most_hole_tokens(sequence, settled, options, has_rules=any(rules)),
             constraints=[rule.compile(self.tokenizer) if rule else None for rule in rules],
         )
         return self._start(task, settled, run_options)
 
     def _most_hole_tokens(
-        self, draft: Draft, config: GenerationConfig, options: Mapping[str, Any], *, has_rules: bool
+        self, sequence: MaskedSequence, config: GenerationConfig, options: Mapping[str, Any], *, has_rules: bool
     ) -> int | None:
-        """Up to how many tokens the holes of `draft` may grow; None where they keep their size, as with rules."""
+        """Up to how many tokens the holes of `sequence` may grow; None where they keep their size, as with rules."""
         most = config.max_hole_tokens
         if has_rules:
             if options.get("max_hole_tokens"):
@@ -339,8 +339,8 @@ class DreamModel:
         if options.get("steps") is not None:
             requirement = "does not apply to holes that may grow and shrink; max_hole_tokens=0 fixes their sizes"
             raise InvalidOption("steps", options["steps"], requirement)
-        masks = int(draft.masked.sum())
-        return max(masks, min(most, self._context - len(draft.ids) + masks))
+        masks = int(sequence.masked.sum())
+        return max(masks, min(most, self._context - len(sequence.ids) + masks))
 
     def _start(self, task: Task, config: GenerationConfig, run_options: RunOptions) -> Denoising:
         return Denoising(DenoisingRun(self.network, [task], config, run_options), task)

@@ -21,7 +21,7 @@ from dream_edge_export.export import export
 from dream_edge_export.reference.model import Dream, load_reference
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.format.recipe import Recipe
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.inference.network import Network
 from dream_edge_runtime.model import DreamModel
@@ -101,8 +101,8 @@ def ours(network: Network, alg: str, start: IntArray) -> list[IntArray]:
     """
     config, mask = GenerationConfig(algorithm=alg, temperature=0), network.config.mask_token_id
     length = int((start == mask).sum())
-    draft = Draft.of([start[:-length].tolist(), length], mask)
-    canvas = Canvas([draft], mask, network.config.pad_token_id, shift=1)
+    sequence = MaskedSequence.of([start[:-length].tolist(), length], mask)
+    canvas = Canvas([sequence], mask, network.config.pad_token_id, shift=1)
     found = [canvas.ids[0].copy() for _ in denoised(network, canvas, config, [np.random.default_rng(0)])]
     return found + found[-1:] * (length - len(found))
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dream_edge_runtime.arrays import IntArray
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.hooks import NO_HOOKS, Hooks
 from dream_edge_runtime.generation.loop import Revealed, SequencePlan, denoise
@@ -47,8 +47,8 @@ class Recorded:
 
 def canvas_of(network: FakeNetwork, prompts: Sequence[Sequence[int]], length: int) -> Canvas:
     config = network.config
-    drafts = [Draft.of([prompt, length], config.mask_token_id) for prompt in prompts]
-    return Canvas(drafts, config.mask_token_id, config.pad_token_id, config.shift)
+    sequences = [MaskedSequence.of([prompt, length], config.mask_token_id) for prompt in prompts]
+    return Canvas(sequences, config.mask_token_id, config.pad_token_id, config.shift)
 
 
 def run_loop(

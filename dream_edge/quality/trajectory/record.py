@@ -9,7 +9,7 @@ import numpy as np
 
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.format.model_config import ModelConfig
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.kv_cache import NoCache
 from dream_edge_runtime.generation.loop import SequencePlan, denoise
@@ -131,8 +131,10 @@ def _begin(
 ) -> tuple[Canvas, list[SequencePlan], NoCache]:
     """Plan the official loop for a batch. The draws of a sequence go by its place among all, `first` on, not in it."""
     model = network.config
-    drafts = [Draft.of([each.ids[: each.start].tolist(), each.maskable], model.mask_token_id) for each in batch]
-    canvas = Canvas(drafts, model.mask_token_id, model.pad_token_id, model.shift)
+    sequences = [
+        MaskedSequence.of([each.ids[: each.start].tolist(), each.maskable], model.mask_token_id) for each in batch
+    ]
+    canvas = Canvas(sequences, model.mask_token_id, model.pad_token_id, model.shift)
     schedules, biases = plan_blocks(config, canvas, model), create_biases(config, model)
     plans = [
         SequencePlan(

@@ -16,7 +16,7 @@ from ..errors import InvalidTokenId
 
 
 @dataclass(frozen=True)
-class Draft:
+class MaskedSequence:
     """One sequence before the first step: the tokens that are given, and the holes to fill."""
 
     ids: IntArray
@@ -26,7 +26,7 @@ class Draft:
     holes: tuple[range, ...]
 
     @classmethod
-    def of(cls, parts: Iterable[Sequence[int] | int], mask_id: int) -> Draft:
+    def of(cls, parts: Iterable[Sequence[int] | int], mask_id: int) -> MaskedSequence:
         """Lay `parts` one after the other: token ids, or the size of a hole."""
         ids: list[int] = []
         holes = []
@@ -56,20 +56,20 @@ class Canvas:
         rearranged: how often positions have moved.
     """
 
-    def __init__(self, drafts: Sequence[Draft], mask_id: int, pad_id: int, shift: int) -> None:
-        lengths = np.array([len(draft.ids) for draft in drafts], dtype=np.int64)
+    def __init__(self, sequences: Sequence[MaskedSequence], mask_id: int, pad_id: int, shift: int) -> None:
+        lengths = np.array([len(sequence.ids) for sequence in sequences], dtype=np.int64)
         length = int(lengths.max())
         self.mask_id: int = mask_id
         self.pad_id: int = pad_id
         self.shift: int = shift
-        self.holes: list[tuple[range, ...]] = [draft.holes for draft in drafts]
+        self.holes: list[tuple[range, ...]] = [sequence.holes for sequence in sequences]
         self.rearranged: int = 0
         self._align(lengths)
-        self.ids: IntArray = np.full((len(drafts), length), pad_id, dtype=np.int64)
-        self.masked: BoolArray = np.zeros((len(drafts), length), dtype=bool)
-        for row, draft in enumerate(drafts):
-            self.ids[row, self.first[row] :] = draft.ids
-            self.masked[row, self.first[row] :] = draft.masked
+        self.ids: IntArray = np.full((len(sequences), length), pad_id, dtype=np.int64)
+        self.masked: BoolArray = np.zeros((len(sequences), length), dtype=bool)
+        for row, sequence in enumerate(sequences):
+            self.ids[row, self.first[row] :] = sequence.ids
+            self.masked[row, self.first[row] :] = sequence.masked
 
     def _align(self, lengths: IntArray) -> None:
         """Put sequences of `lengths` [batch] after the padding they need."""

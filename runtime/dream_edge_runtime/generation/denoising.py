@@ -15,7 +15,7 @@ from ..constraint.token_automaton import TokenAutomaton
 from ..errors import Cancelled
 from ..format.model_config import ModelConfig
 from ..inference.network import Network
-from .canvas import Canvas, Draft
+from .canvas import Canvas, MaskedSequence
 from .config import GenerationConfig
 from .constraint import ConstrainedHole, Constraint
 from .finished_blocks import FinishedBlocks
@@ -41,7 +41,7 @@ from .strategies import (
 class Task:
     """One sequence to denoise, and how its text is read."""
 
-    draft: Draft
+    sequence: MaskedSequence
     reader: CanvasReader
     names_holes: bool = False
     """Whether the result tells the text of each hole."""
@@ -70,7 +70,7 @@ class DenoisingRun:
     ) -> None:
         model = network.config
         self.canvas: Canvas = Canvas(
-            [task.draft for task in tasks], model.mask_token_id, model.pad_token_id, model.shift
+            [task.sequence for task in tasks], model.mask_token_id, model.pad_token_id, model.shift
         )
         self.seed: int = secrets.randbits(32) if config.seed is None else config.seed
         self._plans: list[SequencePlan] = []

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dream_edge_runtime.errors import InvalidTokenId
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 
 MASK, PAD = 9, 8
 
 
-def canvas_of(*drafts: list[list[int] | int], shift: int = 1) -> Canvas:
-    return Canvas([Draft.of(parts, MASK) for parts in drafts], MASK, PAD, shift)
+def canvas_of(*sequences: list[list[int] | int], shift: int = 1) -> Canvas:
+    return Canvas([MaskedSequence.of(parts, MASK) for parts in sequences], MASK, PAD, shift)
 
 
 @given(st.lists(st.lists(st.integers(1, 5) | st.lists(st.integers(0, MASK), max_size=4), min_size=1), min_size=1))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.errors import NonFiniteLogits
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from support.loops import denoised
 from support.networks import (
@@ -42,7 +42,7 @@ def canvases(
 ) -> list[list[IntArray]]:
     """For each step of the schedule the ids of every sequence, without padding."""
     mask, pad = network.config.mask_token_id, network.config.pad_token_id
-    canvas = Canvas([Draft.of([prompt, new], mask) for prompt in prompts], mask, pad, shift=1)
+    canvas = Canvas([MaskedSequence.of([prompt, new], mask) for prompt in prompts], mask, pad, shift=1)
     found = [[canvas.sequence(row) for row in range(len(prompts))] for _ in denoised(network, canvas, config, draws)]
     return found + found[-1:] * ((config.steps or new) - len(found))
 
@@ -152,7 +152,7 @@ def test_left_to_right_reveals_from_the_left() -> None:
 def test_threshold_reveals_all_that_reach_it_and_always_one() -> None:
     network = random_network(CONFIG, scale=6.0)
     mask, pad = CONFIG.mask_token_id, CONFIG.pad_token_id
-    canvas = Canvas([Draft.of([PROMPT, 20], mask)], mask, pad, shift=1)
+    canvas = Canvas([MaskedSequence.of([PROMPT, 20], mask)], mask, pad, shift=1)
     config = GenerationConfig(algorithm="entropy", threshold=0.6, steps=20)
     for step, (revealed,) in enumerate(denoised(network, canvas, config, [np.random.default_rng(0)])):
         assert len(revealed.positions) >= 1
@@ -187,7 +187,7 @@ def test_positions_drawn_at_a_temperature_follow_the_softmax() -> None:
     expected = np.exp(confidence / 0.5) / np.exp(confidence / 0.5).sum()
     counts = np.zeros(4)
     for seed in range(2000):
-        canvas = Canvas([Draft.of([PROMPT, 4], mask)], mask, pad, shift=1)
+        canvas = Canvas([MaskedSequence.of([PROMPT, 4], mask)], mask, pad, shift=1)
         for (revealed,) in denoised(network, canvas, config, [np.random.default_rng(seed)]):
             if len(revealed.positions):
                 counts[revealed.positions[0] - len(PROMPT)] += 1

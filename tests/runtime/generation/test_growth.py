@@ -10,7 +10,7 @@ import pytest
 
 import dream_edge
 from dream_edge_runtime.errors import Cancelled, InvalidOption
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.length import grow_canvas
 from dream_edge_runtime.model import DreamModel
 from support.daedal import length_found_plainly
@@ -45,8 +45,8 @@ def test_length_is_that_of_the_rule_restated(place: int, first: int, most: int) 
     """Also in a batch with prompts of unequal lengths, where every sequence grows by itself."""
     prompts = [[3, 1, 4], [5] * 11, [2]]
     network, ends = ending_at(place), frozenset({END, 7})
-    drafts = [Draft.of([prompt, min(first, most)], CONFIG.mask_token_id) for prompt in prompts]
-    canvas = Canvas(drafts, CONFIG.mask_token_id, CONFIG.pad_token_id, shift=1)
+    sequences = [MaskedSequence.of([prompt, min(first, most)], CONFIG.mask_token_id) for prompt in prompts]
+    canvas = Canvas(sequences, CONFIG.mask_token_id, CONFIG.pad_token_id, shift=1)
     passes = grow_canvas(network, canvas, dict.fromkeys(range(3), most), ends, None)
     for row, prompt in enumerate(prompts):
         masks, looks = length_found_plainly(network, prompt, first, most, ends)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dream_edge
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import CacheKind, GenerationConfig
 from dream_edge_runtime.generation.hooks import Hooks
 from dream_edge_runtime.generation.kv_cache import BlockCache, NoCache
@@ -30,7 +30,7 @@ CACHES: tuple[CacheKind, ...] = ("none", "prefix", "dual", "auto")
 
 
 def canvas_of(parts: list[list[int] | int]) -> Canvas:
-    return Canvas([Draft.of(parts, CONFIG.mask_token_id)], CONFIG.mask_token_id, CONFIG.pad_token_id, shift=1)
+    return Canvas([MaskedSequence.of(parts, CONFIG.mask_token_id)], CONFIG.mask_token_id, CONFIG.pad_token_id, shift=1)
 
 
 def generator() -> list[Any]:
@@ -135,7 +135,10 @@ def test_what_has_not_changed_is_remembered_exactly(tiny: DreamModel, kind: Cach
     config = tiny.config
     prompt = tiny.tokenizer.encode("The farmer put the red box on the table.")
     canvas = Canvas(
-        [Draft.of([prompt, 9, prompt], config.mask_token_id)], config.mask_token_id, config.pad_token_id, shift=1
+        [MaskedSequence.of([prompt, 9, prompt], config.mask_token_id)],
+        config.mask_token_id,
+        config.pad_token_id,
+        shift=1,
     )
     blocks = BlockSchedule(canvas.masked[0], 9, 1e-3, 4)
     block_step = blocks.next(canvas.masked[0])

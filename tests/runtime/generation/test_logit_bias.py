@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dream_edge
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.hooks import Hooks
 from dream_edge_runtime.generation.logit_bias import EosPenalty, Forbidden, apply_biases
@@ -135,7 +135,7 @@ def test_tiny_is_kept_from_short_answers() -> None:
 
 
 def _canvas() -> Canvas:
-    return Canvas([Draft.of([[1, 2], 3], CONFIG.mask_token_id)], CONFIG.mask_token_id, END, shift=1)
+    return Canvas([MaskedSequence.of([[1, 2], 3], CONFIG.mask_token_id)], CONFIG.mask_token_id, END, shift=1)
 
 
 def _moment() -> Timestep:

@@ -13,7 +13,7 @@ from dream_edge import resolve_artifact
 from dream_edge_runtime.arrays import IntArray
 from dream_edge_runtime.artifact import Artifact
 from dream_edge_runtime.errors import InvalidOption
-from dream_edge_runtime.generation.canvas import Canvas, Draft
+from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.config import GenerationConfig
 from dream_edge_runtime.generation.denoising import Denoising, DenoisingRun, Task
 from dream_edge_runtime.generation.kv_cache import NoCache
@@ -46,8 +46,8 @@ def tokenizer() -> Tokenizer:
 def denoising(
     network: Network, tokenizer: Tokenizer, parts: list[list[int] | int] = PARTS, most: int = 12, **options: Any
 ) -> Denoising:
-    draft = Draft.of(parts, MASK)
-    task = Task(draft, CanvasReader(tokenizer, 0), names_holes=True, most_hole_tokens=most)
+    sequence = MaskedSequence.of(parts, MASK)
+    task = Task(sequence, CanvasReader(tokenizer, 0), names_holes=True, most_hole_tokens=most)
     return Denoising(DenoisingRun(network, [task], GenerationConfig(seed=0, **options), RunOptions(history=True)), task)
 
 
@@ -79,8 +79,8 @@ def test_every_step_is_that_of_a_plain_restatement(
 ) -> None:
     for seed in range(3):
         network = eager(seed, wide=likes[0], short=likes[1])
-        draft = Draft.of(PARTS, MASK)
-        expected = infill_plainly(network, draft.ids.tolist(), draft.masked.tolist(), most, algorithm=algorithm)
+        sequence = MaskedSequence.of(PARTS, MASK)
+        expected = infill_plainly(network, sequence.ids.tolist(), sequence.masked.tolist(), most, algorithm=algorithm)
         assert history_of(denoising(network, tokenizer, most=most, algorithm=algorithm)) == expected
 
 
@@ -88,13 +88,13 @@ def test_several_at_a_step_too() -> None:
     """All masks at once; there is room enough, so that the order in which they expand does not matter."""
     for seed in range(5):
         network = eager(seed, wide=3.0, short=3.0)
-        draft = Draft.of(PARTS, MASK)
-        ids, masked = draft.ids.tolist(), draft.masked.tolist()
+        sequence = MaskedSequence.of(PARTS, MASK)
+        ids, masked = sequence.ids.tolist(), sequence.masked.tolist()
         expected = infill_plainly(network, ids, masked, 10_000, algorithm="maskgit_plus", count=10_000)
-        canvas, elastic = Canvas([draft], MASK, END, shift=1), ElasticHoles(EXPAND, END, 10_000, 20_000)
+        canvas, elastic = Canvas([sequence], MASK, END, shift=1), ElasticHoles(EXPAND, END, 10_000, 20_000)
         reveal = ConfidenceThreshold(ranking=Ranking(TopProbability()), value=1e-9)
         plan = SequencePlan(
-            BlockSchedule(draft.masked, 99, 1e-3), reveal, np.random.default_rng(0), None, (elastic,), elastic
+            BlockSchedule(sequence.masked, 99, 1e-3), reveal, np.random.default_rng(0), None, (elastic,), elastic
         )
         steps = denoise(NoCache(network), canvas, Greedy(), [plan], CONFIG.vocab_size)
         found = [canvas.sequence(0).tolist() for _ in steps]
@@ -142,7 +142,7 @@ def assert_consistent(step: Step, most: int) -> None:
 
 
 def test_steps_tell_where_positions_went(tokenizer: Tokenizer) -> None:
-    before = Draft.of(PARTS, MASK).ids
+    before = MaskedSequence.of(PARTS, MASK).ids
     changes = 0
     for step in denoising(eager(1, wide=4.0, short=4.0), tokenizer, most=12):
         moved = np.arange(len(before)) if step.moved is None else step.moved
@@ -196,8 +196,8 @@ class Eager(RememberingNetwork):
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4))
 def test_repeating_moves_whole_positions_and_nothing_else(data: st.DataObject, lengths: list[int]) -> None:
-    drafts = [Draft.of([[row] * length, 2, [7]], MASK) for row, length in enumerate(lengths)]
-    canvas = Canvas(drafts, MASK, END, shift=1)
+    sequences = [MaskedSequence.of([[row] * length, 2, [7]], MASK) for row, length in enumerate(lengths)]
+    canvas = Canvas(sequences, MASK, END, shift=1)
     row = data.draw(st.integers(0, len(lengths) - 1))
     before = [canvas.sequence(each).tolist() for each in range(len(lengths))]
     counts = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(before[row]), max_size=len(before[row]))))
@@ -214,7 +214,7 @@ def test_repeating_moves_whole_positions_and_nothing_else(data: st.DataObject, l
             ]
             places: IntArray = np.repeat(np.arange(len(sequence)), counts)
             assert [places[hole.start : hole.stop].tolist() for hole in canvas.holes[row]] == [
-                [place for place in places.tolist() if place in hole] for hole in drafts[row].holes
+                [place for place in places.tolist() if place in hole] for hole in sequences[row].holes
             ]
         assert found == expected
         assert canvas.position_ids[each][canvas.valid[each]].tolist() == list(range(len(expected)))
