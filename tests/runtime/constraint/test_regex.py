@@ -58,6 +58,96 @@ def test_one_character_matches_as_in_python(regex: str) -> None:
             assert read.matches(chr(code)) == (compiled.fullmatch(chr(code)) is not None), hex(code)
 
 
+CASES = "kK\u212a sS\u017f iI\u0130\u0131 \u00df\u1e9e \u00b5\u03bc\u039c \u03c3\u03c2\u03a3 \u01c4\u01c5\u01c6 "
+CASES += (
+    "\ufb05\ufb06 \u00e5\u00c5\u212b \u03b8\u03d1\u0398\u03f4 \u1c80\u0432\u0412 \U00010400\U00010428 \u13a0\uab70 a1-"
+)
+"""Letters whose cases are more than two, or are no letters of the same script, or are known to no simple table."""
+
+LETTERS = st.sampled_from(sorted(set(CASES)))
+ITEMS = st.one_of(
+    LETTERS.map(re.escape),
+    st.tuples(
+        st.sampled_from(["", "^"]),
+        st.lists(
+            st.one_of(
+                LETTERS.map(re.escape),
+                st.tuples(LETTERS, LETTERS).map(lambda pair: "-".join(map(re.escape, sorted(pair)))),
+                st.sampled_from([r"\w", r"\W", r"\d"]),
+            ),
+            min_size=1,
+            max_size=3,
+        ).map("".join),
+    ).map(lambda parts: f"[{parts[0]}{parts[1]}]"),
+)
+CASELESS = st.tuples(
+    st.sampled_from(["", "(?i)", "(?ai)", "(?si)", "(?a)"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["(?:", "(?i:", "(?-i:", "(?ai:", "(?ui:", "(?u:"]), ITEMS, st.sampled_from([")", ")?"])
+        ).map("".join),
+        min_size=1,
+        max_size=2,
+    ).map("".join),
+).map("".join)
+
+
+@given(regex=CASELESS)
+@settings(max_examples=300)
+def test_cases_are_those_of_python(regex: str) -> None:
+    regex += "|zz"  # so that something matches
+    read, compiled = automaton(regex), re.compile(regex)
+    for size in range(3):
+        for letters in itertools.product(sorted(set(CASES)), repeat=size):
+            text = "".join(letters)
+            assert read.matches(text) == (compiled.fullmatch(text) is not None), ascii(text)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        *("(?i)k", "(?i)\u017f", "(?i)[^k]", "(?i)[a-z]", "(?ai)[a-z]", "(?i)[^\u017f-\u212a]"),
+        *(
+            "(?i)[\u0100-\U0010ffff]",
+            "(?i)[\U00010400x]",
+            "(?i)[^\U00010400-\U00010410x]",
+            r"(?i)\w",
+            r"(?ai)[\w\u212a]",
+            r"(?a)(?ui:[^\Wk])",
+        ),
+    ],
+)
+def test_every_letter_is_found_without_regard_to_case(regex: str) -> None:
+    read, compiled = automaton(regex), re.compile(regex)
+    for letter in filter(lambda each: each.lower() != each or each.upper() != each, map(chr, range(0x1E950))):
+        assert read.matches(letter) == (compiled.fullmatch(letter) is not None), ascii(letter)
+
+
+@pytest.mark.parametrize(
+    ("regex", "matching", "other"),
+    [
+        ("(?i)yes|no", ["yes", "YES", "nO"], ["y", "yesno"]),
+        ("(?i:y)es", ["Yes", "yes"], ["YES"]),
+        ("(?i)y(?-i:es)", ["Yes"], ["YES"]),
+        ("(?m)^a$", ["a"], ["a\n", "A"]),
+        ("(?s).", ["\n"], [""]),
+        ("(?x) a b  # both", ["ab"], ["a b"]),
+        (r"(?a)(?u:\w)\w", ["\u00e9a"], ["a\u00e9"]),
+        (r"(?a:\w)\w", ["a\u00e9"], ["\u00e9a"]),
+    ],
+)
+def test_flags_hold_where_they_stand(regex: str, matching: list[str], other: list[str]) -> None:
+    read = automaton(regex)
+    assert all(read.matches(text) for text in matching)
+    assert not any(read.matches(text) for text in other)
+
+
+def test_json_schemas_have_no_flag_for_cases() -> None:
+    for regex in ("(?i)a", "b(?i:a)"):
+        with pytest.raises(InvalidRegex, match=r"write \[aA\]"):
+            read_regex(regex, search=True)
+
+
 @pytest.mark.parametrize("regex", ["^a|b$", "^(a|b)$", "(^a$)", r"\Aab\Z", "^", "a$|^b", "^a", "b$"])
 @pytest.mark.parametrize("text", ["", "a", "b", "ab", "ba", "aba", "bab"])
 def test_ends_of_a_search_are_those_of_python(regex: str, text: str) -> None:
@@ -69,7 +159,7 @@ def test_ends_of_a_search_are_those_of_python(regex: str, text: str) -> None:
     [
         ("(?=a)a", "look"), ("(?<!a)b", "look"), (r"(a)\1", "repeat"), (r"\ba", "boundary|beginning"),
         ("(?>a)", "part"),
-        ("a*+", "part"), ("(?i)a", "flags"), ("a(?i:b)", "flags"), ("(", "no regular expression"), ("a^b", "beginning"),
+        ("a*+", "part"), ("(?L:a)", "cannot use 'L' flag"), ("(", "no regular expression"), ("a^b", "beginning"),
         ("[", "no regular expression"), ("a{2}{3}", "no regular expression"), ("(?P<n>a)(?(n)b|c)", "depends"),
     ],
 )  # fmt: skip
@@ -98,6 +188,8 @@ HOSTILE = {
     "stars of stars": "(" * 60 + "a*" + ")*" * 60 + "b{6000}c{9000}",
     "a long count": "a{1000000000}",
     "classes": "[^a]{4000}",
+    "wide classes in any case": "(?i)" + "".join(f"[{chr(0x100 + n)}-\uffff]" for n in range(3000)),
+    "classes in any case": "(?i)" + "".join(f"[^{chr(0x100 + n)}{chr(0x1000 + n)}]" for n in range(3000)),
 }
 
 
