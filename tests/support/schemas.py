@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from pydantic import AnyUrl, TypeAdapter
 
+from dream_edge_runtime.constraint.automaton import Automaton
 from dream_edge_runtime.constraint.pattern import Chars, Either, Pattern, Selection, Sequence
+from dream_edge_runtime.constraint.schema import read_schema
 
 Schema = dict[str, Any]
 
@@ -49,6 +51,20 @@ for name, is_valid in (
 def check(text: str, schema: Schema) -> None:
     """Raise what is wrong with `text`."""
     Draft202012Validator(schema, format_checker=FORMATS).validate(json.loads(text))
+
+
+def automaton(schema: Any) -> Automaton:
+    return Automaton.of(read_schema(schema))
+
+
+def accepts(schema: Any, *texts: str) -> bool:
+    machine = automaton(schema)
+    return all(machine.matches(text) for text in texts)
+
+
+def accepts_any(schema: Any, *texts: str) -> bool:
+    machine = automaton(schema)
+    return any(machine.matches(text) for text in texts)
 
 
 def draw_text(pattern: Pattern, random: Random) -> str:
@@ -124,6 +140,9 @@ LEAVES = st.one_of(
     st.sampled_from(KEPT_FORMATS).map(lambda name: {"type": "string", "format": name}),
     st.lists(VALUES, min_size=1, max_size=4).map(lambda values: {"enum": values}),
     VALUES.map(lambda value: {"const": value}),
+    st.tuples(numbers(), st.sampled_from([1, 2, 5, 7, 8, 100])).map(lambda pair: {**pair[0], "multipleOf": pair[1]}),
+    st.lists(SCALARS, min_size=1, max_size=4).map(lambda values: {"enum": values, "minimum": -10, "maxLength": 4}),
+    st.lists(SCALARS, max_size=4).map(lambda each: {"type": "array", "items": {"enum": each}, "uniqueItems": True}),
 )
 
 

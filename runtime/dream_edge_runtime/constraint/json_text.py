@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Sequence as Sequenced
 from functools import cache, lru_cache
 from typing import Any
@@ -25,6 +25,8 @@ from .pattern import (
 
 NOTHING = Either(())
 """Matches no text: what a schema forbids."""
+MOST_MULTIPLES = 1_000
+"""Multiples of a number that are listed."""
 
 SPACE = either("", " ", sequence("\n", Repeat(chars(" "), 0, 8)))
 COMMA = sequence(",", SPACE)
@@ -92,12 +94,38 @@ def _without(characters: Chars, others: Chars) -> Chars:
 
 def write_numbers(low: int | None, high: int | None, decimals: int = 0) -> Pattern:
     """Numbers of at most `decimals` decimal places from `low` to `high`, both inside, in units of the last place."""
+    return _write_signed(low, high, lambda least, most: _write_naturals(least, most, decimals))
+
+
+def write_multiples(factor: int, low: int | None, high: int | None) -> Pattern | None:
+    """Multiples of `factor` from `low` to `high`, both inside; None if they are many and no last digits tell them."""
+    if low is not None and high is not None and (high - low) // factor < MOST_MULTIPLES:
+        return either(*map(str, range(-(-low // factor) * factor, high + 1, factor)))
+    unit = next((10**digits for digits in range(4) if 10**digits % factor == 0), None)
+    if unit is None:
+        return None
+
+    def write(least: int, most: int | None) -> Pattern:
+        options: list[Pattern | str] = []
+        for ending in range(0, unit, factor):
+            first, last = -((ending - least) // unit), None if most is None else (most - ending) // unit
+            if first <= 0 and (last is None or last >= 0):
+                options.append(str(ending))
+            if last is None or max(1, first) <= last:
+                options.append(sequence(_write_whole(max(1, first), last), str(unit + ending)[1:]))
+        return either(*options)
+
+    return _write_signed(low, high, write)
+
+
+def _write_signed(low: int | None, high: int | None, write: Callable[[int, int | None], Pattern]) -> Pattern:
+    """Numbers from `low` to `high`, those without sign as `write` writes them."""
     options = []
     if high is None or high >= 0:
-        options.append(_write_naturals(max(0, low or 0), high, decimals))
+        options.append(write(max(0, low or 0), high))
     if low is None or low < 0:
         above = 1 if high is None else max(1, -high)
-        options.append(sequence("-", _write_naturals(above, None if low is None else -low, decimals)))
+        options.append(sequence("-", write(above, None if low is None else -low)))
     return Either(tuple(options))
 
 

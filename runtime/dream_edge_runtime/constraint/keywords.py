@@ -45,9 +45,9 @@ TYPES = frozenset({"null", "boolean", "integer", "number", "string", "array", "o
 
 KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties", "propertyNames"),
-    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "array": ("items", "prefixItems", "minItems", "maxItems", "uniqueItems"),
     "string": ("minLength", "maxLength", "pattern", "format"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
 APPLICATORS = ("$ref", "allOf", "anyOf", "oneOf")
 BY_HAND = "Remove it here and check the value in your program"
@@ -57,16 +57,13 @@ REFUSED = {
     **dict.fromkeys(("dependentRequired", "dependentSchemas", "dependencies"), "Write each case as an option of anyOf"),
     "patternProperties": "Describe keys by propertyNames and values by additionalProperties",
     **dict.fromkeys(("unevaluatedProperties", "unevaluatedItems"), "Say additionalProperties or items: false"),
-    **dict.fromkeys(("contains", "minContains", "maxContains", "multipleOf"), BY_HAND),
+    **dict.fromkeys(("contains", "minContains", "maxContains"), BY_HAND),
     **dict.fromkeys(("$dynamicRef", "$recursiveRef"), "Name the schema by $ref"),
     **dict.fromkeys(("schema", "json_schema"), "Give what stands under it: that is the schema"),
 }
-REFUSED_IF_TRUE = {"uniqueItems": BY_HAND}
 CONSTRAINTS = {
     *(keyword for keywords in KEYWORDS_OF.values() for keyword in keywords),
-    *(*APPLICATORS, "type", "enum", "const", "additionalItems"),
-    *REFUSED,
-    *REFUSED_IF_TRUE,
+    *(*APPLICATORS, *REFUSED, "type", "enum", "const", "additionalItems"),
 }
 ANNOTATIONS = {
     *("title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "discriminator"),
@@ -98,12 +95,14 @@ class Assertions:
     items: Places = ()
     items_least: int = 0
     items_most: int | None = None
+    unique: bool = False
     length_least: int = 0
     length_most: int | None = None
     patterns: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     low: tuple[Fraction, bool] | None = None  # and whether the bound itself is outside
     high: tuple[Fraction, bool] | None = None
+    factors: tuple[int, ...] = ()
 
     def join(self, other: Assertions) -> Assertions:
         """Both. Each one's additionalProperties and items are about what its own properties and prefixItems leave."""
@@ -128,12 +127,14 @@ class Assertions:
             items=self.items + other.items,
             items_least=max(self.items_least, other.items_least),
             items_most=lesser(self.items_most, other.items_most),
+            unique=self.unique or other.unique,
             length_least=max(self.length_least, other.length_least),
             length_most=lesser(self.length_most, other.length_most),
             patterns=tuple(dict.fromkeys(self.patterns + other.patterns)),
             formats=tuple(dict.fromkeys(self.formats + other.formats)),
             low=max(filter(None, (self.low, other.low)), default=None),
             high=_lower(self.high, other.high),
+            factors=self.factors + other.factors,
         )
 
     def of_property(self, name: str) -> Places:
@@ -176,8 +177,7 @@ def type_of(value: Any) -> str:
 def read_assertions(place: Place, spend: Callable[[int, str], None]) -> Assertions:
     """What `place` says by keywords of its own; `$ref`, `allOf`, `anyOf` and `oneOf` are left.
 
-    Raises InvalidSchema for what is malformed, cannot be kept, or may be misspelled. `spend` is told what there is to
-    do, and where, before it is done.
+    Raises InvalidSchema for what is malformed, not kept or misspelled. `spend` is told what is to be done, and where.
     """
     if isinstance(place.schema, bool):
         return Assertions(path=place.path, types=TYPES if place.schema else frozenset())
@@ -207,19 +207,20 @@ def read_assertions(place: Place, spend: Callable[[int, str], None]) -> Assertio
         items=say.rest("additionalItems" if draft_7 else "items"),
         items_least=say.count("minItems") or 0,
         items_most=say.count("maxItems"),
+        unique=bool(place.schema.get("uniqueItems")),
         length_least=say.count("minLength") or 0,
         length_most=say.count("maxLength"),
         patterns=say.text("pattern"),
         formats=say.text("format"),
         low=max(filter(None, (say.bound("minimum"), say.bound("exclusiveMinimum"))), default=None),
         high=_lower(say.bound("maximum"), say.bound("exclusiveMaximum")),
+        factors=say.factors(),
     )
 
 
 def _check_keyword(place: Place, keyword: Any, value: Any) -> None:
-    if keyword in REFUSED or (keyword in REFUSED_IF_TRUE and value):
-        remedy = {**REFUSED, **REFUSED_IF_TRUE}[keyword]
-        raise InvalidSchema(place.path, f"{keyword} cannot be kept. {remedy}")
+    if keyword in REFUSED:
+        raise InvalidSchema(place.path, f"{keyword} cannot be kept. {REFUSED[keyword]}")
     if keyword == "$id" and place.path != "#" and not str(value).startswith("#"):
         raise InvalidSchema(place.path, "$id makes this a document of its own. Remove it, or move it to the top")
     if keyword in KNOWN or str(keyword).startswith("x-"):
@@ -325,6 +326,12 @@ class _Keywords:
         if not _is_number(value) or abs(value) >= MOST_NUMBER:  # a float may be larger
             raise self.wrong(keyword, "a number of at most 30 digits")
         return Fraction(repr(value)), keyword.startswith("exclusive")
+
+    def factors(self) -> tuple[int, ...]:
+        bound = self.bound("multipleOf")
+        if bound and (bound[0] < 1 or bound[0] % 1):
+            raise self.wrong("multipleOf", f"a whole number, 1 or more; others cannot be kept. {BY_HAND}")
+        return (int(bound[0]),) if bound else ()
 
 
 def _is_number(value: Any) -> bool:

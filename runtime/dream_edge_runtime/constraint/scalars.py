@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import cache
+from typing import Any
 
-from .automaton import MOST_STATES
+from .automaton import MOST_STATES, Automaton
 from .errors import ConstraintTooLarge, InvalidRegex, InvalidSchema
 from .json_text import (
     CHARACTER,
     INTEGER,
+    MOST_MULTIPLES,
     NOTHING,
     NUMBER,
     SHORT_CHARACTER,
     STRING,
     write_escaped,
+    write_multiples,
     write_numbers,
-    write_value,
 )
 from .keywords import Assertions, type_of
 from .pattern import Chars, Either, Pattern, Repeat, Sequence, sequence
@@ -64,17 +67,32 @@ MOST_DIGITS = 15
 """Of a number with bounds: numbers of so many are different as floats too."""
 
 
-def write_values(assertions: Assertions) -> Pattern:
-    """The values that `assertions` list, if nothing else is said of them."""
+def list_values(assertions: Assertions) -> list[Any]:
+    """The values that `assertions` list, but those that its bounds, lengths and regular expressions exclude."""
     values = [value for value in assertions.values or () if type_of(value) in assertions.types]
-    kinds = {"number" if kind == "integer" else kind for kind in map(type_of, values)}
-    if doubled := assertions.mentioned & kinds:
+    kinds = set(map(type_of, values))
+    if assertions.mentioned & kinds & {"object", "array"} or (assertions.formats and "string" in kinds):
         raise InvalidSchema(
             assertions.path,
-            f"enum and const cannot be kept together with other keywords for {min(doubled)} values. Remove these, and "
-            "list only values that satisfy them",
+            "enum and const cannot be kept together with format, or with keywords for objects or arrays. Remove these, "
+            "and list only values that satisfy them",
         )
-    return Either(tuple(write_value(value) for value in values))
+    patterns = assertions.patterns if "string" in kinds else ()
+    automata = [Automaton.of(_read_pattern(pattern, assertions.path)) for pattern in patterns]
+    return [value for value in values if _is_valid(value, assertions, automata)]
+
+
+def _is_valid(value: Any, assertions: Assertions, automata: list[Automaton]) -> bool:
+    """Whether `value` has the length or is within the bounds that there are, and `automata` match it."""
+    if isinstance(value, str):
+        least, most = assertions.length_least, assertions.length_most
+        is_long_enough = least <= len(value) and (most is None or len(value) <= most)
+        return is_long_enough and all(automaton.matches(value) for automaton in automata)
+    if type_of(value) not in ("integer", "number"):
+        return True
+    exact, low, high = Fraction(repr(value)), assertions.low, assertions.high
+    is_within = (low is None or (exact, False) >= low) and (high is None or (exact, high[1]) <= (high[0], False))
+    return is_within and all(exact % factor == 0 for factor in assertions.factors)
 
 
 def write_number(assertions: Assertions, *, whole: bool) -> Pattern:
@@ -82,10 +100,11 @@ def write_number(assertions: Assertions, *, whole: bool) -> Pattern:
 
     A number's decimal places are limited so that rounding to a float cannot move it past a bound.
     """
-    low, high = assertions.low, assertions.high
-    if low is None and high is None:
+    low, high, factors = assertions.low, assertions.high, assertions.factors
+    whole = whole or bool(factors)
+    if low is None and high is None and not factors:
         return INTEGER if whole else NUMBER
-    bounds = [bound for bound, _ in filter(None, (low, high))]
+    bounds = [bound for bound, _ in filter(None, (low, high))] or [Fraction(0)]
     digits = max(len(str(abs(int(bound)))) for bound in bounds)
     needed = max(next((n for n in range(MOST_DIGITS) if bound * 10**n % 1 == 0), MOST_DIGITS) for bound in bounds)
     places = 0 if whole else max(needed, min(DECIMALS, MOST_DIGITS - digits))
@@ -99,7 +118,16 @@ def write_number(assertions: Assertions, *, whole: bool) -> Pattern:
     if high is not None:
         bound, is_outside = high
         last = math.ceil(bound * unit) - 1 if is_outside else math.floor(bound * unit)
-    return NOTHING if first is not None and last is not None and first > last else write_numbers(first, last, places)
+    if first is not None and last is not None and first > last:
+        return NOTHING
+    if not factors:
+        return write_numbers(first, last, places)
+    factor = math.lcm(*factors)
+    multiples = write_multiples(factor, first, last)
+    if multiples is None:
+        remedy = f"Let it divide 1000, or give a minimum and a maximum that leave up to {MOST_MULTIPLES} numbers"
+        raise InvalidSchema(assertions.path, f"multipleOf {factor} cannot be kept here. {remedy}")
+    return multiples
 
 
 def write_string(assertions: Assertions) -> Pattern:

@@ -4,6 +4,7 @@ Every text of the pattern is valid; not every valid text is of the pattern, sinc
 
 - properties come in the order of the schema; an object with `properties` has these only, and others just where
   `additionalProperties` is a schema that says what they are;
+- different items (`uniqueItems`) come in the order of their `enum`;
 - where `type` is missing, the other keywords tell it: `properties` means an object;
 - white space is one space, or a line break and up to 8 of them, after colons and commas and inside brackets.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from math import comb
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,10 +30,11 @@ from .json_text import (
     write_member,
     write_object,
     write_other_key,
+    write_value,
 )
-from .keywords import MOST_LEVELS, TYPES, Assertions, Place, Places, Schema, read_assertions
+from .keywords import BY_HAND, MOST_LEVELS, TYPES, Assertions, Place, Places, Schema, read_assertions, type_of
 from .pattern import Either, Pattern
-from .scalars import repeat, write_number, write_string, write_values
+from .scalars import list_values, repeat, write_number, write_string
 
 Above = tuple[frozenset[int], ...]
 """The schemas in which one stands, from the root down: those of one level together."""
@@ -41,6 +44,8 @@ DEPTH = 4
 """Levels of arrays and objects in a value of which a schema says nothing: 1,500 states, and twice that for 5."""
 MOST_DEPTH = 6
 
+MOST_SETS = 128
+"""Arrays of different values, in one order."""
 MOST_WORK = 30_000
 """Schemas, keywords and characters of names and values that are read, those behind a `$ref` each time."""
 
@@ -211,7 +216,7 @@ class _Reader:
     def write(self, assertions: Assertions, above: Above) -> Pattern:
         """The pattern of values that satisfy `assertions`."""
         if assertions.values is not None:
-            return write_values(assertions)
+            return Either(tuple(write_value(value) for value in list_values(assertions)))
         kinds = assertions.types
         if kinds == TYPES and assertions.mentioned:
             kinds = assertions.mentioned
@@ -231,6 +236,8 @@ class _Reader:
 
     def write_array(self, assertions: Assertions, above: Above) -> Pattern:
         least, most = assertions.items_least, assertions.items_most
+        if assertions.unique and (most is None or most > 1):
+            return self.write_distinct(assertions)
         elements: list[Pattern] = []
         for places in assertions.prefix[:most]:
             element = self.read(places, above)
@@ -248,6 +255,21 @@ class _Reader:
         elif least > fixed:
             return NOTHING
         return NOTHING if most is not None and least > most else write_array(elements, least)
+
+    def write_distinct(self, assertions: Assertions) -> Pattern:
+        """Arrays of given values, all different, in the order in which they are given."""
+        options = [] if assertions.prefix else self.alternatives_of_all(assertions.items)
+        is_kept = bool(options) and all(option.values is not None for option in options)
+        given = [(type_of(value), value) for option in options for value in list_values(option)]
+        is_kept = is_kept and not {"object", "array"}.intersection(kind for kind, _ in given)
+        values = [write_value(value) for _, value in dict.fromkeys(given)] if is_kept else []  # 1 and 1.0 are the same
+        most = len(values) if assertions.items_most is None else min(assertions.items_most, len(values))
+        counts = range(assertions.items_least, most + 1)
+        is_kept = is_kept and len(values) <= MOST_SETS and sum(comb(len(values), each) for each in counts) <= MOST_SETS
+        if not is_kept:
+            remedy = f"Let items be an enum of up to 7 values, or lower maxItems. {BY_HAND}"
+            raise InvalidSchema(assertions.path, f"uniqueItems cannot be kept here. {remedy}")
+        return Either(tuple(write_array(each, len(each)) for count in counts for each in combinations(values, count)))
 
     def write_object(self, assertions: Assertions, above: Above) -> Pattern:
         members: list[tuple[Pattern, bool]] = []

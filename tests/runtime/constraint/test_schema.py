@@ -15,23 +15,20 @@ from jsonschema import Draft202012Validator
 from dream_edge_runtime.constraint.automaton import Automaton
 from dream_edge_runtime.constraint.errors import ConstraintError, InvalidSchema
 from dream_edge_runtime.constraint.schema import read_schema
-from support.schemas import CORE, FORMATS, SCHEMAS, Schema, check, draw_text, draw_value
+from support.schemas import (
+    CORE,
+    FORMATS,
+    SCHEMAS,
+    Schema,
+    accepts,
+    accepts_any,
+    automaton,
+    check,
+    draw_text,
+    draw_value,
+)
 
 LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"indent": 1}, {"separators": (",", ":")})
-
-
-def automaton(schema: Any) -> Automaton:
-    return Automaton.of(read_schema(schema))
-
-
-def accepts(schema: Any, *texts: str) -> bool:
-    machine = automaton(schema)
-    return all(machine.matches(text) for text in texts)
-
-
-def accepts_any(schema: Any, *texts: str) -> bool:
-    machine = automaton(schema)
-    return any(machine.matches(text) for text in texts)
 
 
 @settings(max_examples=300)
