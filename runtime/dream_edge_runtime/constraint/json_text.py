@@ -120,13 +120,13 @@ def write_multiples(factor: int, low: int | None, high: int | None) -> Pattern |
 
 def _write_signed(low: int | None, high: int | None, write: Callable[[int, int | None], Pattern]) -> Pattern:
     """Numbers from `low` to `high`, those without sign as `write` writes them."""
-    options = []
+    sides = []
     if high is None or high >= 0:
-        options.append(write(max(0, low or 0), high))
+        sides.append(("", write(max(0, low or 0), high)))
     if low is None or low < 0:
         above = 1 if high is None else max(1, -high)
-        options.append(sequence("-", write(above, None if low is None else -low)))
-    return Either(tuple(options))
+        sides.append(("-", write(above, None if low is None else -low)))
+    return Either(tuple(sequence(sign, numbers) for sign, numbers in sides if numbers != NOTHING))
 
 
 def _write_naturals(low: int, high: int | None, decimals: int) -> Pattern:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import product
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from dream_edge_runtime.constraint.errors import InvalidSchema
 from dream_edge_runtime.constraint.schema import read_schema
-from support.schemas import VALUES, Schema, accepts, accepts_any, automaton
+from support.schemas import VALUES, Schema, accepts, accepts_any, automaton, draw_text
 
 
 def is_valid(schema: Schema, value: Any) -> bool:
@@ -68,6 +69,13 @@ def test_multiples_told_by_their_last_digits(factor: float, low: int | None, hig
         machine = automaton(schema)
         assert all(machine.matches(str(number)) == is_valid(schema, number) for number in some)
         assert not any(machine.matches(text) for text in ("05", "-0", "1.5", "+1000", "1e3", "", "-", "000"))
+
+
+def test_no_multiple_on_one_side_of_zero() -> None:
+    pattern = read_schema({"type": "integer", "minimum": -10, "multipleOf": 100})
+    assert all(int(draw_text(pattern, Random(seed))) % 100 == 0 for seed in range(50))
+    with pytest.raises(InvalidSchema, match="no value is valid"):
+        read_schema({"type": "integer", "minimum": 1, "maximum": 7, "multipleOf": 100})
 
 
 @pytest.mark.parametrize("factor", [3, 7, 12, 60, 999, 10**29])
