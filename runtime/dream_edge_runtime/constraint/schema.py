@@ -54,15 +54,14 @@ def read_schema(schema: Schema) -> Pattern:
     """The pattern of JSON texts that are valid under `schema`.
 
     `x-depth` at its top is how many levels of arrays and objects a value has of which it says nothing (without it 4),
-    and how many levels of itself a schema has that refers to itself (without it such a schema is refused).
+    and how many levels of itself a schema has that refers to itself; `x-depth` in such a schema is how many that has.
+    Without either it is refused.
 
     Raises:
         InvalidSchema: it is malformed, has a keyword that cannot be kept, or no value is valid.
         ConstraintTooLarge: it is too much to follow.
     """
-    depth = schema.get("x-depth") if isinstance(schema, Mapping) else None
-    if depth is not None and depth not in range(1, MOST_DEPTH + 1):
-        raise InvalidSchema("#", f"x-depth must be a whole number from 1 to {MOST_DEPTH}")
+    depth = _read_depth(Place(schema, "#"))
     pattern = _Reader(schema, DEPTH if depth is None else depth, depth is not None).read((Place(schema, "#"),), ())
     if pattern == NOTHING:
         raise InvalidSchema("#", "no value is valid under it. Look for types and bounds that exclude each other")
@@ -76,6 +75,7 @@ class _Reader:
     may_repeat: bool
     room: int = MOST_WORK
     compared: dict[tuple[int, ...], list[Assertions]] = field(default_factory=dict)
+    depths: dict[int, int] = field(default_factory=dict)  # of schemas that say how often they stand in themselves
 
     def spend(self, work: int, path: str) -> None:
         """Count what is read."""
@@ -94,17 +94,23 @@ class _Reader:
             return write_any(self.depth - 1)
         options = []
         for assertions in self.alternatives_of_all(places):
-            repeated = max((sum(schema in level for level in above) for schema in assertions.trail), default=0)
-            if repeated and not self.may_repeat:
+            repeated = {schema: sum(schema in level for level in above) for schema in assertions.trail}
+            if not (self.may_repeat or all(self.ends(schema, assertions.trail, above) for schema in repeated)):
                 raise InvalidSchema(
                     assertions.path,
                     "the schema refers to itself, so that values could nest without end. Write out the levels there "
-                    'may be, or say at the top how many: "x-depth": 3',
+                    'may be, or say how many, in it or at the top: "x-depth": 3',
                 )
-            if repeated < self.depth:
+            most = self.depth if self.may_repeat else MOST_LEVELS
+            if all(times < self.depths.get(schema, most) for schema, times in repeated.items()):
                 options.append(self.write(assertions, (*above, assertions.trail)))
         options = [option for option in options if option != NOTHING]
         return options[0] if len(options) == 1 else Either(tuple(options))
+
+    def ends(self, schema: int, trail: frozenset[int], above: Above) -> bool:
+        """Whether a schema does not stand in itself, or between itself and itself one that says how often it does."""
+        last = max((number for number, level in enumerate(above) if schema in level), default=None)
+        return last is None or any(not self.depths.keys().isdisjoint(level) for level in (*above[last + 1 :], trail))
 
     def alternatives_of_all(self, places: Places, *, exclusive: bool = True) -> list[Assertions]:
         """All that `places` ask for together, without alternatives within."""
@@ -125,6 +131,8 @@ class _Reader:
         found = [read_assertions(place, self.spend)]
         if isinstance(schema, bool):
             return found if schema else []
+        if (depth := _read_depth(place)) is not None:
+            self.depths[id(schema)] = depth
         if id(schema) in within:
             raise InvalidSchema(place.path, "the schema leads back to itself. Let $ref name another one")
         if len(within) > MOST_LEVELS:
@@ -322,6 +330,13 @@ class _Reader:
         return InvalidSchema(
             assertions.path, f"{keyword} cannot be kept here. Say by required which properties there must be"
         )
+
+
+def _read_depth(place: Place) -> int | None:
+    depth = place.schema.get("x-depth") if isinstance(place.schema, Mapping) else None
+    if depth is not None and depth not in range(1, MOST_DEPTH + 1):
+        raise InvalidSchema(place.path, f"x-depth must be a whole number from 1 to {MOST_DEPTH}")
+    return depth
 
 
 def _options(place: Place, keyword: str) -> Places:

@@ -260,45 +260,6 @@ def test_references() -> None:
     assert accepts(schema, '{"a": true, "b": false}')
 
 
-TREE: Schema = {
-    "$defs": {
-        "Tree": {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "null"}]}}}
-    },
-    "$ref": "#/$defs/Tree",
-}
-NESTED: Schema = {"type": "array", "items": {"$ref": "#"}}
-
-
-@pytest.mark.parametrize("schema", [TREE, NESTED])
-def test_a_schema_that_refers_to_itself_needs_a_depth(schema: Schema) -> None:
-    with pytest.raises(InvalidSchema, match="x-depth"):
-        read_schema(schema)
-
-
-def test_a_schema_refers_to_itself_as_often_as_it_says() -> None:
-    tree = {**TREE, "x-depth": 3}
-    assert accepts(tree, "{}", '{"next": null}', '{"next": {"next": {"next": null}}}')
-    assert not accepts(tree, '{"next": {"next": {"next": {}}}}')
-    assert accepts({**NESTED, "x-depth": 2}, "[[], []]")
-    assert not accepts({**NESTED, "x-depth": 2}, "[[[]]]")
-    endless = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"], "x-depth": 3}
-    with pytest.raises(InvalidSchema, match="no value"):
-        read_schema(endless)
-
-
-def test_depth_of_what_a_schema_says_nothing_of() -> None:
-    def nest(levels: int) -> str:
-        return "[" * levels + "]" * levels
-
-    for schema in (True, {}, {"type": "array"}):
-        assert accepts(schema, nest(4), '[{"a": [{}]}]')
-        assert not accepts(schema, nest(5))
-    assert accepts({"x-depth": 2}, nest(2))
-    assert not accepts({"x-depth": 2}, nest(3))
-    assert accepts({}, "1", "-2.5e-10", "null", "true", '"a"')
-    assert len(automaton({}).table) < 3000
-
-
 @pytest.mark.parametrize("schema", [False, {"type": []}, {"enum": []}, {"anyOf": [False]}])
 def test_schema_that_forbids_everything(schema: Any) -> None:
     with pytest.raises(InvalidSchema):

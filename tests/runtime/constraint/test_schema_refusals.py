@@ -155,6 +155,7 @@ def test_malformed_or_impossible_to_keep(schema: Any, said: str) -> None:
 def test_depth_out_of_range(depth: object) -> None:
     with pytest.raises(InvalidSchema, match="x-depth must be a whole number from 1 to 6"):
         read_schema({"x-depth": depth})
+    assert "x-depth must be a whole number" in refusal({"type": "array", "x-depth": depth})
 
 
 def nest(levels: int, inner: Any, wrap: Callable[[Any], Any]) -> Any:
