@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from dream_edge_runtime.errors import Cancelled, DreamEdgeError
     from dream_edge_runtime.generation.config import ALGORITHMS, GenerationConfig
     from dream_edge_runtime.generation.denoising import Denoising
-    from dream_edge_runtime.generation.results import MASK_SYMBOL, Generation, Step
+    from dream_edge_runtime.generation.results import MASK_SYMBOL, Change, Generation, Step
     from dream_edge_runtime.model import DreamModel
     from dream_edge_runtime.progress import OnProgress, Progress
-    from dream_edge_runtime.text.template import Hole
+    from dream_edge_runtime.text.template import Draft, Hole
 
     from .batches import batch
     from .benchmark.bench import bench
@@ -45,8 +45,10 @@ __all__ = [
     "MASK_SYMBOL",
     "Artifact",
     "Cancelled",
+    "Change",
     "Comparison",
     "Denoising",
+    "Draft",
     "DreamEdgeError",
     "DreamModel",
     "Generation",
@@ -94,10 +96,10 @@ if not TYPE_CHECKING:  # hidden from type checkers, so that a misspelt name is a
         "dream_edge_runtime.errors": "Cancelled DreamEdgeError",
         "dream_edge_runtime.generation.config": "ALGORITHMS GenerationConfig",
         "dream_edge_runtime.generation.denoising": "Denoising",
-        "dream_edge_runtime.generation.results": "MASK_SYMBOL Generation Step",
+        "dream_edge_runtime.generation.results": "MASK_SYMBOL Change Generation Step",
         "dream_edge_runtime.model": "DreamModel",
         "dream_edge_runtime.progress": "OnProgress Progress",
-        "dream_edge_runtime.text.template": "Hole",
+        "dream_edge_runtime.text.template": "Draft Hole",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from dream_edge_runtime.text.template import Draft
+
 from .conversation import ChatMessage, Tool, ToolChoice
 from .fields import NEUTRAL_FIELDS, UNUSED_FIELDS, Schema, Strict, Text, Tokens
 from .generation_fields import LARGEST_INTEGER, generation_fields, read_options
@@ -225,10 +227,24 @@ class RewritePiece(Strict):
     rewrite: Text
 
 
+class DraftPiece(Strict):
+    """Text that stands, but for tokens that are unlikely there: they are written again."""
+
+    draft: Annotated[Text, Field(min_length=1)]
+    bound: float = Field(
+        default=Draft.bound,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="What is less probable than this times the likeliest token in its place is doubted.",
+    )
+    groups: Tokens = Field(default=Draft.groups, description="The tokens are judged in so many groups, a pass each.")
+
+
 class FillRequest(Sampling):
     """POST /v1/fill"""
 
-    pieces: Annotated[list[TextPiece | HolePiece | RewritePiece], Field(min_length=1, max_length=4096)]
+    pieces: Annotated[list[TextPiece | HolePiece | RewritePiece | DraftPiece], Field(min_length=1, max_length=4096)]
     bos: bool = Field(default=False, description="Begin with the bos token.")
 
     @field_validator("stop")

@@ -6,7 +6,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dream_edge_runtime.generation.results import Generation, Step
@@ -88,16 +88,18 @@ class Completions(ResponseFormat):
         return self._chunk([_choice(index, self.delta(said), None)], more)
 
     def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
-        choice = _choice(index, self.delta(said), finished.reason, finished.logprobs)
+        choice = self.finished_choice(index, self.delta(said), finished)
         return self._chunk([choice], {"diffusion": self._summarize([finished])})
+
+    def finished_choice(self, index: int, text: Json, finished: FinishedText) -> Json:
+        """A choice that is complete, with its `text`."""
+        return _choice(index, text, finished.reason, finished.logprobs)
 
     def usage(self, texts: Sequence[FinishedText]) -> Json | None:
         return self._chunk([], {"usage": count_tokens(texts)})
 
     def whole(self, texts: Sequence[FinishedText]) -> Json:
-        choices = [
-            _choice(index, self.choice(each.said), each.reason, each.logprobs) for index, each in enumerate(texts)
-        ]
+        choices = [self.finished_choice(index, self.choice(each.said), each) for index, each in enumerate(texts)]
         told = {"choices": choices, "usage": count_tokens(texts), "diffusion": self._summarize(texts)}
         return self._head(self.whole_object) | told
 
@@ -109,6 +111,15 @@ class Completions(ResponseFormat):
 
     def _chunk(self, choices: list[Json], more: Json) -> Json:
         return self._head(self.chunk_object) | {"choices": choices} | more
+
+
+@dataclass(frozen=True)
+class Fill(Completions):
+    """POST /v1/fill: a completion that tells where the text is not what was given."""
+
+    def finished_choice(self, index: int, text: Json, finished: FinishedText) -> Json:
+        changes = [asdict(change) for change in finished.generation.changes]
+        return super().finished_choice(index, text, finished) | {"changes": changes}
 
 
 @dataclass(frozen=True)

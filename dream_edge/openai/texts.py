@@ -11,7 +11,7 @@ from typing import Any
 from dream_edge_runtime.generation.denoising import Denoising
 from dream_edge_runtime.generation.results import Generation
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.text.template import Hole
+from dream_edge_runtime.text.template import Draft, Hole
 from dream_edge_runtime.text.tokenizer import Tokenizer
 
 from .answer import AnswerReader, AnswerStream
@@ -20,6 +20,7 @@ from .logits import LogitWatch
 from .requests import (
     ChatRequest,
     CompletionRequest,
+    DraftPiece,
     FillRequest,
     FimRequest,
     HolePiece,
@@ -27,7 +28,7 @@ from .requests import (
     StreamOptions,
     TextPiece,
 )
-from .response_formats import Chat, Completions, Fim, FinishedText, ResponseFormat
+from .response_formats import Chat, Completions, Fill, Fim, FinishedText, ResponseFormat
 from .text_stream import StableText
 
 
@@ -131,16 +132,18 @@ def prepare_fim(model: DreamModel, request: FimRequest, served: str, form: type[
 
 
 def prepare_fill(model: DreamModel, request: FillRequest, served: str) -> Job:
-    """A text with holes anywhere."""
-    pieces: list[str | int | Hole] = []
+    """A text with holes and drafts anywhere."""
+    pieces: list[str | Hole | Draft] = []
     for piece in request.pieces:
         if isinstance(piece, HolePiece):
             pieces.append(Hole(piece.hole, **piece.rules()))
+        elif isinstance(piece, DraftPiece):
+            pieces.append(Draft(piece.draft, bound=piece.bound, groups=piece.groups))
         elif isinstance(piece, TextPiece):
             pieces.append(piece.text)
-        else:  # as many tokens as the text has that is to be rewritten
-            pieces.append(model.count_tokens(piece.rewrite) or "")
-    return _job(model, request, [partial(model.stream_fill, pieces, bos=request.bos)], Completions(served))
+        elif piece.rewrite:  # as many tokens as it has
+            pieces.append(Hole(model.count_tokens(piece.rewrite), instead_of=piece.rewrite))
+    return _job(model, request, [partial(model.stream_fill, pieces, bos=request.bos)], Fill(served))
 
 
 def _show(tokenizer: Tokenizer, prompt: str | list[int]) -> str:

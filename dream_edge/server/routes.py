@@ -87,7 +87,9 @@ async def infill(request: Request, body: InfillRequest, service: Here) -> Respon
     return await service.answer(request, body.as_fim(), partial(prepare_fim, form=LlamaInfill))
 
 
-@texts.post("/v1/fill", **describe("A text with holes anywhere, or words to be rewritten.", streams=True))
+@texts.post(
+    "/v1/fill", **describe("Holes anywhere in a text, words to be rewritten, drafts to be checked.", streams=True)
+)
 async def fill(request: Request, body: FillRequest, service: Here) -> Response:
     return await service.answer(request, body, prepare_fill)
 

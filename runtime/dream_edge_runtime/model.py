@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from .constraint.rule import Rule, read_rule
+from .constraint.rule import Rule
 from .errors import CanvasTooLong, InvalidOption
 from .format.model_config import ModelConfig
 from .generation.canvas import MaskedSequence
 from .generation.config import DEFAULT_NEW_TOKENS, GenerationConfig
 from .generation.denoising import Denoising, DenoisingRun, Task
+from .generation.filling import check_fill_options, plan_fill
 from .generation.options import Options, RunOptions, resolve
 from .generation.prefix_store import PrefixStore
 from .generation.results import CanvasReader, Generation, gather_given
@@ -19,7 +20,7 @@ from .generation.strategies import align_blocks, check_attention
 from .inference.network import Network
 from .text.chat import Message, chat_ids, end_ids
 from .text.prompts import Prompt, align_argument, prompt_ids
-from .text.template import Hole, Template, parse_template
+from .text.template import Draft, Hole, Template, parse_template
 from .text.tokenizer import AlignedText, Tokenizer
 
 
@@ -208,10 +209,11 @@ class DreamModel:
 
         The same in pieces, for texts that may hold such brackets: `["The ", 2, " sat on the ", 1, "."]`. No tokens are
         added at the end. Texts are taken raw. Nothing is cut: special tokens in a hole are left out of the text.
-        `holes` of the result tells what was written in each.
+        `holes` of the result tells what was written in each. A `Draft` among the pieces is a text whose unlikely tokens
+        are written again; `changes` tells which.
 
         Raises:
-            InvalidTemplate: it has no holes, or impossible ones.
+            InvalidTemplate: it has neither holes nor drafts, or impossible ones.
         """
         return self.stream_fill(template, config, bos=bos, **options).result()
 
@@ -292,55 +294,25 @@ class DreamModel:
 
     def _fill(
         self,
-        parts: Sequence[AlignedText | Hole],
+        parts: Sequence[AlignedText | Hole | Draft],
         config: GenerationConfig | None,
         bos: bool,
         options: Mapping[str, Any],
     ) -> Denoising:
-        for name, why in (
-            ("max_new_tokens", "the holes say how many tokens are new"),
-            ("grow_from", "the holes say how many tokens are new"),
-            ("stop", "the text is not cut"),
-            ("thinking", "they are no conversation"),
-        ):
-            if options.get(name, None) is not None:
-                raise InvalidOption(name, options[name], f"does not apply to texts with holes: {why}")
+        check_fill_options(options)
         settled, run_options = self._resolve(config, options)
         beginning = [self.config.bos_token_id] if bos else []
-        laid = [part.size if isinstance(part, Hole) else part.ids for part in parts]
-        sequence = MaskedSequence.of([beginning, *laid], self.config.mask_token_id)
-        self._check_length(len(sequence.ids))
-        rules = [read_rule(vars(part)) or run_options.rule for part in parts if isinstance(part, Hole)]
-        given = gather_given([part.size if isinstance(part, Hole) else part for part in parts])
-        task = Task(
-            sequence,
-            CanvasReader(self.tokenizer, len(beginning), given=given),
-            names_holes=True,
-            most_hole_tokens=self._most_hole_tokens(sequence, settled, options, has_rules=any(rules)),
-            constraints=[rule.compile(self.tokenizer) if rule else None for rule in rules],
+        task = plan_fill(
+            parts,
+            self.tokenizer,
+            self.config,
+            self._context,
+            settled,
+            run_options.rule,
+            options,
+            beginning=beginning,
         )
         return self._start(task, settled, run_options)
-
-    def _most_hole_tokens(
-        self, sequence: MaskedSequence, config: GenerationConfig, options: Mapping[str, Any], *, has_rules: bool
-    ) -> int | None:
-        """Up to how many tokens the holes of `sequence` may grow; None where they keep their size, as with rules."""
-        most = config.max_hole_tokens
-        if has_rules:
-            if options.get("max_hole_tokens"):
-                requirement = "does not go with holes that must match something, which keep their size: leave it out"
-                raise InvalidOption("max_hole_tokens", most, requirement)
-            return None
-        if self.config.expand_token_id is None or self.config.causal_block is not None or not most:
-            if most and "max_hole_tokens" in options:
-                requirement = "needs a model that can expand holes, such as DreamOn: leave it out for this one"
-                raise InvalidOption("max_hole_tokens", most, requirement)
-            return None
-        if options.get("steps") is not None:
-            requirement = "does not apply to holes that may grow and shrink; max_hole_tokens=0 fixes their sizes"
-            raise InvalidOption("steps", options["steps"], requirement)
-        masks = int(sequence.masked.sum())
-        return max(masks, min(most, self._context - len(sequence.ids) + masks))
 
     def _start(self, task: Task, config: GenerationConfig, run_options: RunOptions) -> Denoising:
         return Denoising(DenoisingRun(self.network, [task], config, run_options), task)

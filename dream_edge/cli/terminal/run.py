@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from dream_edge_runtime.host import peak_memory
@@ -134,6 +134,7 @@ def print_result(generation: Generation, *, as_json: bool) -> None:
     peak = peak_memory()
     if as_json:
         values = {each.name: getattr(generation, each.name) for each in fields(generation) if each.name != "history"}
+        values["changes"] = [asdict(change) for change in generation.changes]
         print_json(values | {"tokens_per_second": generation.tokens_per_second, "peak_memory_bytes": peak})
         return
     print_text(generation.text)

@@ -18,6 +18,7 @@ from ..inference.network import Network
 from .canvas import Canvas, MaskedSequence
 from .config import GenerationConfig
 from .constraint import ConstrainedHole, Constraint
+from .drafts import StandingText, settle_drafts
 from .finished_blocks import FinishedBlocks
 from .kv_cache import KvCache
 from .length import ElasticHoles, EndOfText, OpenEnd, grow_canvas
@@ -26,6 +27,7 @@ from .options import RunOptions
 from .results import CanvasReader, Generation, Step
 from .schedule import Blocks
 from .strategies import (
+    align_sequences,
     create_biases,
     create_cache,
     create_elastic_reveal,
@@ -51,6 +53,8 @@ class Task:
     """Up to how many tokens its end may grow, before it is denoised, or block by block; None = it keeps its size."""
     constraints: Sequence[TokenAutomaton | None] = ()
     """What each of its holes must match; of a text after a prompt, what all of it must."""
+    drafts: Sequence[StandingText | None] = ()
+    """The draft that stands in each of its holes, if there is one."""
 
 
 @dataclass
@@ -59,6 +63,7 @@ class _Counts:
 
     steps: int = 0
     passes: int = 0
+    standing: int = 0
     history: list[IntArray] = field(default_factory=list)
 
 
@@ -75,6 +80,7 @@ class DenoisingRun:
         self.seed: int = secrets.randbits(32) if config.seed is None else config.seed
         self._plans: list[SequencePlan] = []
         self._cache: KvCache | None = None
+        self._settled: list[Revealed] = []
         self._network, self._tasks, self._config, self._run_options = network, tasks, config, run_options
         self._counts = [_Counts() for _ in tasks]
         self._constraints = [constrain(self.canvas, row, task, model) for row, task in enumerate(tasks)]
@@ -83,7 +89,7 @@ class DenoisingRun:
     @property
     def steps(self) -> int:
         """How many steps are planned so far; known once the first is made."""
-        return max(plan.blocks.steps for plan in self._plans)
+        return bool(self._settled) + max(plan.blocks.steps for plan in self._plans)
 
     def _begin(self) -> None:
         """Give the canvas its first length, and each sequence its plan."""
@@ -92,6 +98,7 @@ class DenoisingRun:
             self._grow()
             for hole in (hole for constraint in self._constraints if constraint for hole in constraint.holes):
                 hole.most = None
+        self._settle_drafts()
         schedules = plan_blocks(self._config, self.canvas, model)
         self._plans = [self._plan(row, task, schedules[row]) for row, task in enumerate(self._tasks)]
         self._cache = create_cache(self._network, self._config, self.canvas, self._run_options.store)
@@ -102,6 +109,15 @@ class DenoisingRun:
             ends = self._tasks[next(iter(most))].reader.ends
             for row, passes in grow_canvas(self._network, self.canvas, most, ends, self._run_options.cancel).items():
                 self._counts[row].passes += passes
+
+    def _settle_drafts(self) -> None:
+        offsets = align_sequences(self._config, self.canvas, self._network.config)
+        for row, task in enumerate(self._tasks):
+            cancel, tokenizer = self._run_options.cancel, task.reader.tokenizer
+            settled = settle_drafts(self._network, self.canvas, row, task.drafts, tokenizer, offsets[row], cancel)
+            if settled is not None:
+                self._settled.append(settled)
+                self._counts[row].standing = len(settled.positions)
 
     def _plan(self, row: int, task: Task, blocks: Blocks) -> SequencePlan:
         config, model = self._config, self._network.config
@@ -125,11 +141,13 @@ class DenoisingRun:
         return OpenEnd(task.reader, task.most_new_tokens, block)
 
     def __iter__(self) -> Iterator[list[Revealed]]:
-        """After each step, what it did to every sequence that had masks left."""
+        """After each step, what it did to every sequence that had masks left; the first settles drafts."""
         start = time.perf_counter()
         self._begin()
         assert self._cache is not None
         self._seconds += time.perf_counter() - start
+        if self._settled:
+            yield self._count(self._settled)
         run_options, config = self._run_options, self._config
         changes = denoise(
             self._cache,
@@ -146,16 +164,16 @@ class DenoisingRun:
             self._seconds += time.perf_counter() - start
             if change is None:
                 return
-            for revealed in change:
-                self._count(revealed)
-            yield change
+            yield self._count(change)
 
-    def _count(self, revealed: Revealed) -> None:
-        counts = self._counts[revealed.row]
-        counts.steps += 1
-        counts.passes += revealed.passes
-        if self._run_options.history:
-            counts.history.append(self.canvas.sequence(revealed.row))
+    def _count(self, change: list[Revealed]) -> list[Revealed]:
+        for revealed in change:
+            counts = self._counts[revealed.row]
+            counts.steps += 1
+            counts.passes += revealed.passes
+            if self._run_options.history:
+                counts.history.append(self.canvas.sequence(revealed.row))
+        return change
 
     def generation(self, row: int) -> Generation:
         """The result for task `row`, once all steps are made."""
@@ -169,15 +187,16 @@ class DenoisingRun:
         return Generation(
             text=ending.text,
             token_ids=tuple(ids[reader.shown_from :].tolist()),
-            prompt_tokens=len(ids) - sum(map(len, holes)),
-            new_tokens=sum(len(range(hole.start, min(hole.stop, kept))) for hole in holes),
+            prompt_tokens=len(ids) - sum(map(len, holes)) + counts.standing,
+            new_tokens=sum(len(range(hole.start, min(hole.stop, kept))) for hole in holes) - counts.standing,
             steps=counts.steps,
             passes=counts.passes + (finished.prefills.get(row, 0) if finished else 0),
             seconds=self._seconds,
             seed=self.seed,
             finish_reason="stop" if ending.stopped else "length",
             cached_tokens=finished.found.get(row, 0) if finished else 0,
-            holes=tuple(reader.hole(ids, nowhere, hole) for hole in holes) if task.names_holes else (),
+            holes=tuple(reader.hole_text(ids, nowhere, *each) for each in enumerate(holes)) if task.names_holes else (),
+            changes=reader.changes(ids, nowhere, holes) if reader.stood else (),
             history=tuple(counts.history) if self._run_options.history else None,
         )
 

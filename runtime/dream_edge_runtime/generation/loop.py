@@ -100,7 +100,7 @@ def denoise(
             doubtful = {}
             for row, rows in kv_cache.compute(canvas, block_steps, asked, sampler.temperature, cancel).items():
                 positions, before = asked[row], revealed.get(row) or _reveal_nothing(row)
-                _check_finite(rows, positions)
+                check_finite(rows, positions)
                 if hooks.logits:
                     rows = _apply_hook(rows, hooks.logits, step, canvas, row, positions, sampler.temperature)
                 done = _reveal(rows, canvas, row, positions, sampler, block_steps[row], plans[row])
@@ -153,7 +153,7 @@ def _choose(proposal: Proposal, rows: Rows, positions: IntArray, block_step: Blo
     return chosen
 
 
-def _check_finite(rows: Rows, positions: IntArray) -> None:
+def check_finite(rows: Rows, positions: IntArray) -> None:
     finite = np.isfinite(rows.log_normalizer)
     if not finite.all():
         raise NonFiniteLogits(int(positions[finite.argmin()]))

@@ -22,6 +22,18 @@ _MOST_BYTES = 4  # of a character, and so the most tokens it can be spread over
 
 
 @dataclass(frozen=True)
+class Change:
+    """A part of a text that is not what was given there."""
+
+    start: int
+    """Where it begins in the text, in characters (Unicode code points)."""
+    stop: int
+    """Where it ends."""
+    before: str
+    """What was given there."""
+
+
+@dataclass(frozen=True)
 class Step:
     """The canvas after one denoising step.
 
@@ -40,9 +52,9 @@ class Step:
     shown: range
     """The positions `text` shows: the new part, or everything for infill and fill."""
     holes: tuple[range, ...]
-    """The positions that were to be generated."""
+    """The positions that were to be generated, or in a draft to be judged."""
     revealed: IntArray
-    """Positions revealed at this step, best first."""
+    """Positions revealed at this step, best first; at the first step of a text with drafts, what stands of them."""
     confidence: FloatArray
     """[revealed] probabilities of their tokens, whatever the algorithm ranks by: after temperature and filters with the
     official schedule, else of the network's own distribution, at temperature 1 without filters."""
@@ -71,18 +83,27 @@ class Step:
     @cached_property
     def hole_texts(self) -> tuple[str, ...]:
         """The text of each of `holes` so far, `MASK_SYMBOL` for each masked position. Nothing is cut off."""
-        return tuple(self._reader.hole(self.ids, self.masked, hole) for hole in self.holes)
+        return self._hole_texts([hole.stop for hole in self.holes])
 
     @cached_property
     def settled_hole_texts(self) -> tuple[str, ...]:
         """The text of each of `holes` before its first mask. Its end may be half a character (U+FFFD)."""
-        settled = (range(hole.start, self._settled_until(hole)) for hole in self.holes)
-        return tuple(self._reader.hole(self.ids, self.masked, hole) for hole in settled)
+        return self._hole_texts([self._settled_until(hole) for hole in self.holes])
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """Where `text` differs from what was given: in drafts, and in holes that take the place of words. Masks do."""
+        return self._reader.changes(self.ids, self.masked, self.holes)
 
     def token_texts(self, place: range) -> list[str]:
         """The text of each position of `place`: `MASK_SYMBOL` where masked; a character of several tokens is with the
         first."""
         return self._reader.token_texts(self.ids, self.masked, self.holes, place)
+
+    def _hole_texts(self, ends: Sequence[int]) -> tuple[str, ...]:
+        """The text of each hole before its end among `ends`."""
+        holes = enumerate(zip(self.holes, ends, strict=True))
+        return tuple(self._reader.hole_text(self.ids[:end], self.masked[:end], at, hole) for at, (hole, end) in holes)
 
     def _settled_until(self, place: range) -> int:
         """The first masked position of `place`, or its end."""
@@ -100,7 +121,7 @@ class Generation:
     token_ids: tuple[int, ...]
     """The ids `text` is read from, before any cut."""
     prompt_tokens: int
-    """Tokens that were given: prompt, template, and the fixed parts of a text with holes."""
+    """Tokens that were given: prompt, template, the fixed parts of a text with holes, and what stands of drafts."""
     cached_tokens: int = field(default=0, kw_only=True)
     """How many of them were not computed: a block-causal model's finished blocks out of a store (`BlockStore`)."""
     new_tokens: int
@@ -116,7 +137,9 @@ class Generation:
     finish_reason: Literal["stop", "length"]
     """`stop`: the text ended before its room did. `length`: it used all of it."""
     holes: tuple[str, ...] = ()
-    """The text of each hole (infill and fill)."""
+    """The text of each hole, and of each draft among them (infill and fill)."""
+    changes: tuple[Change, ...] = ()
+    """Where `text` differs from what was given: in drafts, and in holes that take the place of words."""
     history: tuple[IntArray, ...] | None = field(default=None, repr=False, compare=False)
     """The canvas ids after every step, each [length at that step], when asked for."""
 
@@ -177,6 +200,8 @@ class CanvasReader:
     given: tuple[AlignedText, ...] = ()
     """What was given around the holes: before each of them, and after the last; it is read as it was given. Nothing
     where the canvas is generated from `shown_from` to its end."""
+    stood: tuple[AlignedText | None, ...] = ()
+    """What stood in each hole before; None = nothing. Tokens that stand there again are read as they were given."""
 
     def text(self, ids: IntArray, masked: BoolArray, holes: Sequence[range] = ()) -> str:
         """The text of `ids` [length] with these `holes`, `MASK_SYMBOL` for each position that is `masked` [length]."""
@@ -199,14 +224,26 @@ class CanvasReader:
             stopped = True
         return Ending(text, count, stopped)
 
-    def hole(self, ids: IntArray, masked: BoolArray, hole: range) -> str:
-        """The text of one `hole` of the canvas `ids` [length], `MASK_SYMBOL` where it is `masked` [length]."""
-        return self._decode(ids[hole.start : hole.stop], masked[hole.start : hole.stop])
+    def hole_text(self, ids: IntArray, masked: BoolArray, index: int, hole: range) -> str:
+        """The text of `hole`, which is number `index`, on the canvas `ids` [length], `MASK_SYMBOL` where it is `masked`
+        [length]. What lies after the end of `ids` is left out."""
+        segments = self._compare(ids, masked, index, hole)
+        return "".join(self._segment_text(ids, masked, part, given) for part, given, _ in segments)
+
+    def changes(self, ids: IntArray, masked: BoolArray, holes: Sequence[range]) -> tuple[Change, ...]:
+        """Where the text of the canvas `ids` [length] is not what `stood` there."""
+        changes, at = [], 0
+        for part, given, before in self._segments(ids, masked, holes):
+            text = self._segment_text(ids, masked, part, given)
+            if before is not None and before != text:
+                changes.append(Change(at, at + len(text), before))
+            at += len(text)
+        return tuple(changes)
 
     def token_texts(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], place: range) -> list[str]:
         """The text of each position of `place`. A character that several tokens spell is with the first of them."""
         texts: list[str] = []
-        for segment, given in self._segments(ids, masked, holes):
+        for segment, given, _ in self._segments(ids, masked, holes):
             at = segment.start
             if given:
                 texts += given.pieces
@@ -222,29 +259,50 @@ class CanvasReader:
     def _read(self, ids: IntArray, masked: BoolArray, holes: Sequence[range], count: int) -> str:
         """The text of the first `count` tokens that are shown."""
         end = self.shown_from + count
-        return "".join(
-            "".join(given.pieces)
-            if given
-            else self._decode(ids[part.start : part.stop], masked[part.start : part.stop])
-            for part, given in self._segments(ids[:end], masked[:end], holes)
-        )
+        ids, masked = ids[:end], masked[:end]
+        segments = self._segments(ids, masked, holes)
+        return "".join(self._segment_text(ids, masked, part, given) for part, given, _ in segments)
 
     def _segments(
         self, ids: IntArray, masked: BoolArray, holes: Sequence[range]
-    ) -> Iterator[tuple[slice, AlignedText | None]]:
-        """What is shown, part by part: with what was given there, if that is still what stands there."""
+    ) -> Iterator[tuple[slice, AlignedText | None, str | None]]:
+        """What is shown, part by part: with what was given there, if that is still what stands there, and otherwise,
+        of what stood in a hole, with its text."""
         start = self.shown_from
-        for given, hole in zip_longest(self.given, holes if self.given else ()):
+        for index, (given, hole) in enumerate(zip_longest(self.given, holes if self.given else ())):
             stop = len(ids) if hole is None else hole.start
             part = slice(start, min(stop, len(ids)))
             is_intact = not masked[part].any() and tuple(ids[part]) == given.ids
-            yield part, given if is_intact else None
-            if hole is None or hole.start >= len(ids):
+            yield part, given if is_intact else None, None
+            if hole is None or hole.start > len(ids):
                 return
             start = min(hole.stop, len(ids))
-            yield slice(hole.start, start), None
+            yield from self._compare(ids, masked, index, hole)
         if not self.given:
-            yield slice(start, len(ids)), None
+            yield slice(start, len(ids)), None, None
+
+    def _compare(
+        self, ids: IntArray, masked: BoolArray, index: int, hole: range
+    ) -> Iterator[tuple[slice, AlignedText | None, str | None]]:
+        """The parts of a hole as `_segments` has them: runs of characters that stood there before, and of others."""
+        part, stood = slice(hole.start, min(hole.stop, len(ids))), self.stood[index] if self.stood else None
+        if stood is None or len(stood.ids) != len(hole):
+            yield part, None, None if stood is None else "".join(stood.pieces)
+            return
+        here = part.stop - part.start
+        if not here:  # nothing of it is on the canvas
+            return
+        differs = np.ones(len(stood.ids), dtype=bool)
+        differs[:here] = masked[part] | (ids[part] != stood.ids[:here])
+        character = np.cumsum([piece != "" for piece in stood.pieces])
+        changed = np.isin(character, character[differs])[:here]
+        bounds = [0, *(np.flatnonzero(np.diff(changed)) + 1).tolist(), here]
+        for begin, end in pairwise(bounds):
+            run, old = slice(part.start + begin, part.start + end), stood[begin:end]
+            yield (run, None, "".join(old.pieces)) if changed[begin] else (run, old, None)
+
+    def _segment_text(self, ids: IntArray, masked: BoolArray, part: slice, given: AlignedText | None) -> str:
+        return "".join(given.pieces) if given else self._decode(ids[part], masked[part])
 
     def _decode(self, ids: IntArray, masked: BoolArray) -> str:
         """Runs of settled tokens are decoded together, since a character may span several of them."""

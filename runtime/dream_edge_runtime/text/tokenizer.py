@@ -78,6 +78,9 @@ class AlignedText:
     def __add__(self, after: AlignedText) -> AlignedText:
         return AlignedText(self.ids + after.ids, self.pieces + after.pieces)
 
+    def __getitem__(self, tokens: slice) -> AlignedText:
+        return AlignedText(self.ids[tokens], self.pieces[tokens])
+
 
 class Tokenizer:
     """Immutable and shared by threads. Text is always text: only `special_id` gives the ids of special tokens.

@@ -147,6 +147,23 @@ def test_infill_by_length_and_by_template_agree(random_artifact: Path) -> None:
     assert found["text"] == f"one {found['holes'][0]} two"
 
 
+def test_infill_checks_a_draft() -> None:
+    checked = (
+        "infill",
+        "tiny",
+        "--prefix",
+        "The old woman",
+        "--draft",
+        " sings because she are",
+        "--suffix",
+        " happy.",
+    )
+    found = json.loads(succeed(*checked, "--json").stdout)
+    assert found["text"] == "The old woman sings because she is happy."
+    assert found["changes"] == [{"start": 31, "stop": 34, "before": " are"}]
+    assert succeed(*checked).stdout == found["text"] + "\n"
+
+
 def test_a_text_matches_what_the_command_line_says(tmp_path: Path) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(
