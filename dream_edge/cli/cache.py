@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dream_edge_runtime.units import size
+from dream_edge_runtime.units import counted, size
 
 from . import options
 from .terminal.io import print_json, printable
@@ -39,7 +39,9 @@ def cache(
         ]
         print_json({"directory": str(directory), "bytes": total, "removed": remove is not None, "entries": listed})
     elif remove is not None:
-        typer.echo(f"Removed {len(entries)} of {size(total)} from {printable(str(directory))}.")
+        typer.echo(
+            f"Removed {counted(len(entries), 'copy', 'copies')} ({size(total)}) from {printable(str(directory))}."
+        )
     elif not entries:
         typer.echo(f"No copies in {printable(str(directory))}.")
     else:

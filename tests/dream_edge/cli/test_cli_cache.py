@@ -32,7 +32,7 @@ def test_int8_copy_is_announced_once_listed_and_removed(tmp_path: Path) -> None:
     (entry,) = json.loads(run("cache", "--json").stdout)["entries"]
     assert entry["artifact"] == str(artifact)
     assert entry["key"] in run("cache").stdout
-    assert "Removed 1" in run("cache", "--remove", entry["key"]).stdout
+    assert "Removed 1 copy (" in run("cache", "--remove", entry["key"]).stdout
     assert "No copies" in run("cache").stdout
 
 
