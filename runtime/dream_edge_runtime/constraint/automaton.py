@@ -1,21 +1,23 @@
-"""A pattern as a deterministic automaton over the bytes of UTF-8.
+"""A pattern as a deterministic automaton over the bytes of UTF-8, with a count.
 
 Thompson's construction, then that of subsets (Aho, Sethi, Ullman, "Compilers", sections 3.7 and 3.9), both with a
 bound: patterns come from strangers, and a short one can have more states than a machine has memory.
+
+Up to 1,000 characters are not 1,000 copies of one but a loop, whose rounds are counted. That is exact where each byte
+tells whether a round goes on; where it does not (`.{0,100}x`: is this x one of the hundred?), they are copies.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
 from ..arrays import BoolArray, IntArray
 from .errors import ConstraintError, ConstraintTooLarge
-from .pattern import Chars, Either, Pattern, Ranges, Repeat, Selection, Sequence
+from .pattern import ByteRange, Chars, Either, Pattern, Repeat, Selection, Sequence, spell_ranges
 
 MOST_NODES = 60_000
 """Of the automaton that is built first; and how deep a pattern may be is what Python's stack allows."""
@@ -24,20 +26,27 @@ MOST_WORK = 3_000_000
 """Edges that are looked at while subsets are formed; a second or so."""
 DEAD = 0
 """The state from which nothing matches any more."""
+RESET, KEEP, ADD = 0, 1, 2
+"""What a byte does to the count: nothing is counted after it, or not yet; it goes on; another round is complete."""
 
 
 @dataclass(frozen=True, eq=False)
 class Automaton:
-    """Reads bytes. Every state but `DEAD` is on the way to a match.
+    """Reads bytes, and counts. Every state but `DEAD` is on the way to a match, if little enough was counted: all that
+    may follow a count may follow a lower one too.
 
     Attributes:
         table: int32 [states, classes] the next state for each class of bytes.
+        effect: int8 [states, classes] what each does to the count.
+        most: int64 [states] counts for which a byte may lead there.
         byte_class: uint8 [256] the class of each byte.
         accepting: bool [states] where a text may end.
         start: the first state.
     """
 
     table: IntArray
+    effect: IntArray
+    most: IntArray
     byte_class: IntArray
     accepting: BoolArray
     start: int
@@ -50,24 +59,34 @@ class Automaton:
             ConstraintError: nothing matches it.
             ConstraintTooLarge: it would have too many states.
         """
-        try:
-            builder = _Builder()
-            builder.check_size(pattern)
-            start, end = builder.node(), builder.node()
-            builder.add(pattern, start, end)
-        except RecursionError:
-            raise ConstraintTooLarge("it is nested too deep") from None
-        return _form_subsets(builder, start, end)
+        copied: set[Repeat] = set()
+        work = 0
+        while True:
+            try:
+                builder = _Builder(copied, work)
+                builder.check_size(pattern)
+                start, end = builder.node(), builder.node()
+                builder.add(pattern, start, end)
+                return _form_subsets(builder, start, end)
+            except RecursionError:
+                raise ConstraintTooLarge("it is nested too deep") from None
+            except _CountIsAmbiguous as error:
+                copied, work = copied | error.repeats, builder.work
 
-    def step(self, states: IntArray, text: bytes) -> IntArray:
-        """The states that `states` [any] end in after `text`."""
+    def step(self, state: int, count: int, text: bytes) -> tuple[int, int]:
+        """The state and the count after `text`, from those before it."""
         for byte in text:
-            states = self.table[states, self.byte_class[byte]]
-        return states
+            column = self.byte_class[byte]
+            effect = self.effect[state, column]
+            state = int(self.table[state, column])
+            count = 0 if effect == RESET else count + int(effect == ADD)
+            if count > self.most[state]:
+                return DEAD, 0
+        return state, count
 
     def matches(self, text: str) -> bool:
         """Whether all of `text` matches."""
-        return bool(self.accepting[self.step(np.array(self.start), text.encode())])
+        return bool(self.accepting[self.step(self.start, 0, text.encode())[0]])
 
     def certain(self, state: int, most: int) -> bytes:
         """Up to `most` bytes that every match goes on with after `state`."""
@@ -89,16 +108,30 @@ class Automaton:
 
 
 class _Builder:
-    """An automaton whose nodes have edges for ranges of bytes, and edges for nothing."""
+    """An automaton whose nodes have edges for ranges of bytes, and edges for nothing.
 
-    def __init__(self) -> None:
+    Args:
+        copied: what is not to be counted.
+        work: that has been done before.
+    """
+
+    def __init__(self, copied: set[Repeat], work: int) -> None:
+        self.work = work
         self.edges: list[list[tuple[int, int, int]]] = []
         self.free: list[list[int]] = []
+        self.counter: list[int] = []  # of each node: whose rounds are counted there; 0 = none
+        self.counted: dict[Repeat, int] = {}  # the counter of each; equal ones are in step, or else ambiguous
+        self.round_ends: set[int] = set()
+        self._copied, self._counter = copied, 0
 
     def node(self) -> int:
         self.edges.append([])
         self.free.append([])
+        self.counter.append(self._counter)
         return len(self.edges) - 1
+
+    def counts(self, pattern: Repeat) -> bool:
+        return pattern.is_counted and pattern not in self._copied
 
     def check_size(self, pattern: Pattern) -> int:
         """About how many nodes `pattern` takes."""
@@ -114,7 +147,8 @@ class _Builder:
             )
         else:
             each = self.check_size(pattern.part) + self.check_size(pattern.separator) + 1
-            size = each * max(1, pattern.least if pattern.most is None else pattern.most)
+            counted = self.counts(pattern)
+            size = each * max(1, pattern.count_copies(counted=counted) + counted)
         if size > MOST_NODES:
             raise ConstraintTooLarge(f"it takes more than {MOST_NODES:,} nodes")
         return size
@@ -151,8 +185,9 @@ class _Builder:
         return shared[rest]
 
     def _repeat(self, pattern: Repeat, start: int, end: int) -> None:
-        """Copies, one for each time; without a most, the last one may follow itself."""
-        copies = max(1, pattern.least) if pattern.most is None else pattern.most
+        """Copies, one for each time; without a most, the last one may follow itself; with a count, another does."""
+        counted = self.counts(pattern)
+        copies = pattern.count_copies(counted=counted)
         if pattern.least == 0:
             self.free[start].append(end)
         before = start
@@ -168,6 +203,14 @@ class _Builder:
             if pattern.most is None and index + 1 == copies:
                 self.add(pattern.separator, done, begin)
             before = done
+        if counted:
+            self._counter = self.counted.setdefault(pattern, len(self.counted) + 1)
+            begin, done = self.node(), self.node()
+            self.add(pattern.part, begin, done)
+            self._counter = 0
+            self.round_ends.add(done)
+            self.free[before].append(begin)
+            self.free[done] += [begin, end]
 
     def _select(self, pattern: Selection, start: int, end: int) -> None:
         """Each part once, after a separator if there was a part before; what is not needed is passed by."""
@@ -197,43 +240,64 @@ class _Builder:
         return frozenset(found)
 
 
+class _CountIsAmbiguous(Exception):
+    def __init__(self, repeats: set[Repeat]) -> None:
+        self.repeats = repeats
+
+
 def _form_subsets(builder: _Builder, start: int, end: int) -> Automaton:
     byte_class, first_of = _classify(edge for edges in builder.edges for edge in edges)
     useful = {node for node, edges in enumerate(builder.edges) if edges} | {end}
-    closures: dict[int, frozenset[int]] = {}
+    rooms = [0, *(repeat.most - max(1, repeat.least) for repeat in builder.counted if repeat.most)]
+    closures: dict[int, tuple[frozenset[int], int]] = {}
 
-    def close(node: int) -> frozenset[int]:
+    def close(node: int) -> tuple[frozenset[int], int]:
+        """What `node` leads to, and the effect of coming there within a round."""
         if node not in closures:
-            closures[node] = builder.close([node]) & useful
+            found = builder.close([node])
+            closures[node] = found & useful, KEEP if found.isdisjoint(builder.round_ends) else ADD
         return closures[node]
 
-    begin = close(start)
-    numbers, listed, rows = {begin: 1}, [begin], [[DEAD] * len(first_of)]
-    work = 0
+    begin, _ = close(start)
+    numbers, listed, most = {begin: 1}, [begin], [0, 0]
+    rows, effects = [[DEAD] * len(first_of)], [[RESET] * len(first_of)]
+    builder.work += len(builder.edges)
     for subset in listed:
         reached: list[set[int]] = [set() for _ in first_of]
+        ways: list[set[tuple[int, int]]] = [set() for _ in first_of]
         for node in subset:
+            counter = builder.counter[node]
             for low, high, after in builder.edges[node]:
-                closed = close(after)
+                closed, effect = close(after)
                 span = range(byte_class[low], byte_class[high] + 1)
-                work += len(span) * len(closed)
+                builder.work += len(span) * len(closed)
                 for index in span:
                     reached[index] |= closed
-        work += len(subset)
-        if work > MOST_WORK:
+                    ways[index].add((counter, effect if counter else RESET))
+        builder.work += len(subset)
+        if builder.work > MOST_WORK:
             raise ConstraintTooLarge("it takes too long to read")
-        row = []
-        for nodes in reached:
+        row, effect_row = [], []
+        for nodes, found in zip(reached, ways, strict=True):
+            if len(found) > 1:
+                counters = {counter for counter, _ in found}
+                raise _CountIsAmbiguous({each for each, counter in builder.counted.items() if counter in counters})
             after_all = frozenset(nodes)
+            effect = next((effect for _, effect in found), RESET)
             if after_all and after_all not in numbers:
                 numbers[after_all] = len(numbers) + 1
                 listed.append(after_all)
+                most.append(max(rooms[builder.counter[node]] for node in after_all))
             row.append(numbers[after_all] if after_all else DEAD)
+            effect_row.append(effect)
         rows.append(row)
+        effects.append(effect_row)
         if len(numbers) > MOST_STATES:
             raise ConstraintTooLarge(f"it takes more than {MOST_STATES:,} states")
     accepting = np.array([False, *(end in subset for subset in listed)])
-    return _trim(np.array(rows, dtype=np.int32), byte_class, accepting)
+    return _trim(
+        Automaton(np.array(rows, np.int32), np.array(effects, np.int8), np.array(most), byte_class, accepting, 1)
+    )
 
 
 def _classify(edges: Iterable[tuple[int, int, int]]) -> tuple[IntArray, list[int]]:
@@ -246,53 +310,29 @@ def _classify(edges: Iterable[tuple[int, int, int]]) -> tuple[IntArray, list[int
     return byte_class.astype(np.int64), first_of
 
 
-def _trim(table: IntArray, byte_class: IntArray, accepting: BoolArray) -> Automaton:
+def _trim(automaton: Automaton) -> Automaton:
     """Leave out the states that lead to no match."""
     before: defaultdict[int, list[int]] = defaultdict(list)
-    for state, row in enumerate(table.tolist()):
+    for state, row in enumerate(automaton.table.tolist()):
         for after in set(row) - {DEAD}:
             before[after].append(state)
-    alive = set(np.flatnonzero(accepting).tolist())
+    alive = set(np.flatnonzero(automaton.accepting).tolist())
     left = [*alive]
     while left:
         for state in before[left.pop()]:
             if state not in alive:
                 alive.add(state)
                 left.append(state)
-    if 1 not in alive:
+    if automaton.start not in alive:
         raise ConstraintError("the constraint matches no text at all. Correct it.")
     kept = np.array([DEAD, *sorted(alive)])
-    number = np.zeros(len(table), dtype=np.int32)
+    number = np.zeros(len(automaton.table), dtype=np.int32)
     number[kept] = np.arange(len(kept))
-    return Automaton(number[table[kept]], byte_class, accepting[kept], int(number[1]))
-
-
-ByteRange = tuple[int, int]
-
-
-@cache
-def spell_ranges(ranges: Ranges) -> tuple[tuple[ByteRange, ...], ...]:
-    """The characters of `ranges` in UTF-8: sequences of ranges of bytes."""
-    return tuple(spelling for low, high in ranges for spelling in _spell(low, high))
-
-
-def _spell(low: int, high: int) -> Iterator[tuple[ByteRange, ...]]:
-    """Split where the number of bytes changes, and so that each byte may be any of its range whatever the others."""
-    for last in (0x7F, 0x7FF, 0xFFFF):
-        if low <= last < high:
-            yield from _spell(low, last)
-            yield from _spell(last + 1, high)
-            return
-    first, final = chr(low).encode(), chr(high).encode()
-    for bits in range(6, 6 * len(first), 6):
-        mask = (1 << bits) - 1
-        if low & ~mask != high & ~mask:
-            if low & mask:
-                yield from _spell(low, low | mask)
-                yield from _spell((low | mask) + 1, high)
-                return
-            if high & mask != mask:
-                yield from _spell(low, (high & ~mask) - 1)
-                yield from _spell(high & ~mask, high)
-                return
-    yield tuple(zip(first, final, strict=True))
+    return Automaton(
+        number[automaton.table[kept]],
+        automaton.effect[kept],
+        automaton.most[kept],
+        automaton.byte_class,
+        automaton.accepting[kept],
+        int(number[automaton.start]),
+    )

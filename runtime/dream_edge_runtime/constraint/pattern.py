@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 Ranges = tuple[tuple[int, int], ...]
 """First and last code point of each range, both inside; ascending, without overlap."""
+ByteRange = tuple[int, int]
 
 SURROGATES = (0xD800, 0xDFFF)
 LARGEST = 0x10FFFF
+LEAST_COUNTED, MOST_COUNTED = 16, 1 << 16
+"""Repetitions that are counted: fewer are as well written out, and more characters no text has."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,17 @@ class Repeat:
     most: int | None = None
     separator: Pattern = Sequence()
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether what may follow the first `least` is one copy with a count, rather than copies: where each of many is
+        a few characters."""
+        many = self.most is not None and self.most - self.least >= LEAST_COUNTED and self.most <= MOST_COUNTED
+        return many and self.separator == Sequence() and _is_plain(self.part)
+
+    def count_copies(self, *, counted: bool) -> int:
+        """How many copies of `part` are written out, before the one that is `counted`, if it is."""
+        return max(1, self.least) if counted or self.most is None else self.most
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -52,6 +68,14 @@ class Selection:
 
 
 Pattern = Chars | Sequence | Either | Repeat | Selection
+
+
+def _is_plain(pattern: Pattern) -> bool:
+    """Whether it is characters, in a row or one of several, and never empty."""
+    if isinstance(pattern, Sequence | Either):
+        within = pattern.parts if isinstance(pattern, Sequence) else pattern.options
+        return bool(within) and all(map(_is_plain, within))
+    return isinstance(pattern, Chars)
 
 
 def literal(text: str) -> Sequence:
@@ -98,3 +122,31 @@ def complement(ranges: Ranges) -> Ranges:
     """All characters but those of `ranges`."""
     edges = [-1, *(edge for pair in ranges for edge in pair), LARGEST + 1]
     return normalize([(low + 1, high - 1) for low, high in zip(edges[::2], edges[1::2], strict=True)])
+
+
+@cache
+def spell_ranges(ranges: Ranges) -> tuple[tuple[ByteRange, ...], ...]:
+    """The characters of `ranges` in UTF-8: sequences of ranges of bytes."""
+    return tuple(spelling for low, high in ranges for spelling in _spell(low, high))
+
+
+def _spell(low: int, high: int) -> Iterator[tuple[ByteRange, ...]]:
+    """Split where the number of bytes changes, and so that each byte may be any of its range whatever the others."""
+    for last in (0x7F, 0x7FF, 0xFFFF):
+        if low <= last < high:
+            yield from _spell(low, last)
+            yield from _spell(last + 1, high)
+            return
+    first, final = chr(low).encode(), chr(high).encode()
+    for bits in range(6, 6 * len(first), 6):
+        mask = (1 << bits) - 1
+        if low & ~mask != high & ~mask:
+            if low & mask:
+                yield from _spell(low, low | mask)
+                yield from _spell((low | mask) + 1, high)
+                return
+            if high & mask != mask:
+                yield from _spell(low, (high & ~mask) - 1)
+                yield from _spell(high & ~mask, high)
+                return
+    yield tuple(zip(first, final, strict=True))

@@ -229,11 +229,11 @@ def count_characters(pattern: Pattern) -> tuple[float, float]:
 
 def repeat(part: Pattern, least: int, most: int | None, path: str, separator: Pattern | None = None) -> Repeat:
     """`part` so many times, unless that is too much."""
-    between = separator or Sequence()
+    repeated = Repeat(part, least, most, separator or Sequence())
     times = least if most is None else most
-    if times > 1 and times * (size(part) + size(between)) > MOST_STATES:
+    if times > 1 and size(repeated) > MOST_STATES:
         raise ConstraintTooLarge(f"up to {times:,} times what stands at {path} in the JSON schema")
-    return Repeat(part, least, most, between)
+    return repeated
 
 
 def size(pattern: Pattern) -> int:
@@ -241,6 +241,6 @@ def size(pattern: Pattern) -> int:
     if isinstance(pattern, Chars):
         return 7 if pattern.ranges and pattern.ranges[-1][1] > 127 else 1
     if isinstance(pattern, Repeat):
-        times = max(1, pattern.least if pattern.most is None else pattern.most)
-        return times * (size(pattern.part) + size(pattern.separator))
+        copies = max(1, pattern.count_copies(counted=pattern.is_counted) + pattern.is_counted)
+        return copies * (size(pattern.part) + size(pattern.separator))
     return sum(map(size, pattern.options if isinstance(pattern, Either) else pattern.parts))

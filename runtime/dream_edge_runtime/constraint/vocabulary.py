@@ -16,6 +16,8 @@ class Vocabulary:
 
     Attributes:
         size: the largest id + 1.
+        bytes: of each id.
+        first_alike: [size] the least id with the same bytes; the id itself where it has none.
         byte: [nodes] the last byte of each node.
         first_child, children: [nodes] where the children of each begin, and how many there are.
         token: [nodes] the token that ends there, -1 where none does.
@@ -26,6 +28,8 @@ class Vocabulary:
         self.size: int = max(tokens, default=-1) + 1
         self.bytes: dict[int, bytes] = {token: text for token, text in tokens.items() if text}
         unique = {text: token for token, text in sorted(self.bytes.items(), reverse=True)}
+        self.first_alike: IntArray = np.arange(self.size)
+        self.first_alike[list(self.bytes)] = [unique[text] for text in self.bytes.values()]
         texts = sorted(unique)
         ids = np.array([unique[text] for text in texts], dtype=np.int64)
         lengths = np.array([len(text) for text in texts], dtype=np.int64)

@@ -4,6 +4,7 @@ Masked places may take any token, settled ones are fixed, ends of text come afte
 that the automaton may be in before each place; from the right, those from which the rest can still match. A token fits
 where it leads from one of the former to one of the latter. That is exact, whatever order tokens are revealed in. (The
 same product of forward and backward sets as in the constrained decoding of Suresh et al., "DINGO", arXiv 2505.23061.)
+Of what a state has counted, the least that is possible and the most from which the rest can match are all that matters.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from functools import cache, partial
 import numpy as np
 
 from ..arrays import BoolArray, FloatArray, IntArray
-from ..constraint.automaton import DEAD
 from ..constraint.errors import TooLittleRoom
-from ..constraint.token_automaton import TokenAutomaton
+from ..constraint.token_automaton import MASK, NOWHERE, TokenAutomaton
 from ..inference.network import REDUCED, Rows
 from ..text.tokenizer import Tokenizer
 from .canvas import Canvas
@@ -48,90 +48,74 @@ class ConstrainedHole:
     start: int
     stop: int | None = None
     most: int | None = None
-    _ids: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
-    _forward: list[IntArray] = field(default_factory=list)
-    _backward: list[BoolArray] = field(default_factory=list)
+    _kinds: IntArray = field(init=False)
+    _here: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    _room: int = -1
+    _forward: list[bytes] = field(default_factory=list)
+    _backward: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        kinds = self.automaton.kinds
+        self._kinds = np.full(max(len(kinds), *self.ends, 0) + 2, NOWHERE)
+        self._kinds[: len(kinds)] = kinds
+        self._kinds[list(self.ends)] = self.automaton.ending
 
     def read(self, ids: IntArray, masked: BoolArray) -> None:
         """Take in how the sequence stands: `ids` and `masked` [its length]. Ids of masked places mean nothing."""
-        here = np.where(masked, -1, ids)[self.start : self.stop]
-        size = len(here)
-        if size == len(self._ids) and (here == self._ids).all():
+        here = np.where(masked, MASK, self._kinds.take(ids, mode="clip"))[self.start : self.stop]
+        room = max(len(here), self.most or 0)
+        if (len(here), room) != (len(self._here), self._room):
+            self._here, self._room = np.full(len(here), MASK), room
+            self._forward, self._backward = self._read_masks(len(here), room)
+        changed = np.flatnonzero(here != self._here)
+        if not changed.size:
             return
-        same = 0
-        if self._forward:
-            both = min(size, len(self._ids))
-            differs = here[:both] != self._ids[:both]
-            same = int(differs.argmax()) if differs.any() else both
-        self._ids = here
-        self._forward = self._forward[: same + 1] or [np.array([self.automaton.automaton.start])]
-        for token in here[same:].tolist():
-            self._forward.append(self._step(self._forward[-1], token))
-        self._read_backward()
+        self._here, automaton = here, self.automaton
+        first, last, kinds = int(changed[0]), int(changed[-1]), here.tolist()
+        for at in range(first, len(kinds)):
+            after = automaton.after(self._forward[at], kinds[at])
+            if at >= last and after == self._forward[at + 1]:
+                break
+            self._forward[at + 1] = after
+        for at in range(last, -1, -1):
+            before = automaton.before(self._backward[at + 1], kinds[at])
+            if at <= first and before == self._backward[at]:
+                break
+            self._backward[at] = before
 
-    def _step(self, states: IntArray, token: int) -> IntArray:
-        if token < 0:
-            return self.automaton.after(states) if self.ends else _without(self.automaton.after(states), self._end)
-        return _without(np.unique(self._read(token)[states]), DEAD)
-
-    @property
-    def _end(self) -> int:
-        return self.automaton.end
-
-    def _read(self, token: int) -> IntArray:
-        return self.automaton.read(token, token in self.ends)
-
-    def _read_backward(self) -> None:
-        """Where only masks are left, what counts is how many tokens a match takes; elsewhere, what stands there."""
-        size, automaton = len(self._ids), self.automaton
-        after = 0 if self.most is None else max(0, self.most - size)
-        settled = np.flatnonzero(self._ids >= 0)
-        last = int(settled[-1]) + 1 if settled.size else 0
-        backward: list[BoolArray] = []
-        if self.ends:
-            backward = [automaton.distance <= after + left for left in range(size - last + 1)]
-        else:
-            final = automaton.finished.copy()
-            final[self._end] = False
-            backward, last = [final], size
-        for token in reversed(self._ids[:last].tolist()):
-            wanted = backward[-1]
-            if token < 0:
-                before = np.zeros(automaton.count, dtype=bool)
-                before[automaton.before(np.flatnonzero(wanted))] = True
-            else:
-                before = wanted[self._read(token)]
-            backward.append(before)
-        self._backward = backward[::-1]
+    def _read_masks(self, size: int, room: int) -> tuple[list[bytes], list[bytes]]:
+        """How it stands at each place of `size` masks that may become `room`, from the left and from the right."""
+        forward, backward = [self.automaton.start], [self.automaton.finish(padded=bool(self.ends))]
+        for _ in range(size):
+            forward.append(self.automaton.after(forward[-1], MASK))
+        for _ in range(room):
+            backward.append(self.automaton.before(backward[-1], MASK))
+        return forward, backward[: -size - 2 : -1]
 
     def check(self) -> None:
         """Raises TooLittleRoom where nothing that matches fits what stands there."""
-        if not self._backward[0][self._forward[0]].any():
-            size = len(self._ids) if self.most is None else self.most
-            raise TooLittleRoom(self.automaton.shortest, size)
+        if not self._possible(0).size:
+            raise TooLittleRoom(self.automaton.shortest, self._room)
 
-    def fits(self, position: int, token: int) -> bool:
-        """Whether there is a match with `token` at `position` of the sequence."""
+    def _possible(self, at: int) -> IntArray:
+        """The states before place `at` on the way to a match."""
+        return _meet(self._forward[at], self._backward[at])
+
+    def fits(self, position: int, tokens: IntArray) -> BoolArray:
+        """For which of `tokens` [any] there is a match with it at `position` of the sequence."""
         at = position - self.start
-        return bool(self._backward[at + 1][self._read(token)[self._forward[at]]].any())
+        fitting = self.automaton.fitting(self._forward[at], self._backward[at + 1])
+        return fitting[self._kinds.take(tokens, mode="clip")]
 
     def fit_together(self, tokens: dict[int, int]) -> bool:
         """Whether there is a match with all of `tokens`, by position of the sequence."""
         first, last = min(tokens) - self.start, max(tokens) - self.start
-        states = self._forward[first]
-        for at in range(first, last + 1):
-            states = self._step(states, tokens.get(at + self.start, int(self._ids[at])))
-        return bool(self._backward[last + 1][states].any())
-
-    def allowed(self, position: int, vocab_size: int) -> BoolArray:
-        """Which tokens fit at `position` [vocabulary]."""
-        at = position - self.start
-        states, wanted = self._forward[at], self._backward[at + 1]
-        found = np.zeros(vocab_size, dtype=bool)
-        found[self.automaton.tokens(states, wanted)] = True
-        if wanted[self._end] and self.automaton.finished[states].any():
-            found[list(self.ends)] = True
-        return found
+        kinds = self._here[first : last + 1].copy()
+        kinds[np.fromiter(tokens, np.int64) - self.start - first] = self._kinds.take([*tokens.values()], mode="clip")
+        least = self._forward[first]
+        for kind in kinds.tolist():
+            least = self.automaton.after(least, kind)
+        return bool(_meet(least, self._backward[last + 1]).size)
 
     def certain(self, tokenizer: Tokenizer, pad: int) -> dict[int, int]:
         """Tokens, by position, of what every match has: at the beginning of a run of masks, and the padding at the end.
@@ -139,12 +123,12 @@ class ConstrainedHole:
         The last one of a run is left to the network, since it may be one with what comes after it.
         """
         found = self._padding(pad)
-        masked = np.append(self._ids < 0, False)
+        masked = np.append(self._here == MASK, False)
         starts = np.flatnonzero(masked[:-1] & ~np.append(False, masked[:-1])[:-1])
         for start in starts.tolist():
             stop = start + int((~masked[start:]).argmax())
-            states = self._forward[start]
-            if len(states) != 1 or states[0] == self._end:
+            states = self._possible(start)
+            if len(states) != 1 or states[0] == self.automaton.end:
                 continue
             tokens = self._spell(int(states[0]), tokenizer, stop - start)
             run = {self.start + start + index: token for index, token in enumerate(tokens[: stop - start])}
@@ -155,12 +139,10 @@ class ConstrainedHole:
     def _padding(self, pad: int) -> dict[int, int]:
         """Masks at the end where no match can reach."""
         found = {}
-        for at in reversed(range(len(self._ids))):
-            states = self._forward[at + 1]
-            possible = states[self._backward[at + 1][states]]
-            if possible.tolist() != [self._end]:
+        for at in reversed(range(len(self._here))):
+            if self._possible(at + 1).tolist() != [self.automaton.end]:
                 break
-            if self._ids[at] < 0:
+            if self._here[at] == MASK:
                 found[self.start + at] = pad
         return found
 
@@ -171,13 +153,14 @@ class ConstrainedHole:
         if not whole:
             return []
         tokens = tokenizer.encode(whole)
-        last = int(automaton.step(np.array(state), text))
+        last, _ = automaton.step(state, 0, text)
         return tokens if automaton.is_last(last) else tokens[:-1]
 
 
-def _without(states: IntArray, state: int) -> IntArray:
-    left: IntArray = states[states != state]
-    return left
+def _meet(least: bytes, most: bytes) -> IntArray:
+    """The states that may have counted as little as `most` asks."""
+    found: IntArray = np.flatnonzero(np.frombuffer(least, np.int64) <= np.frombuffer(most, np.int64))
+    return found
 
 
 @dataclass(frozen=True)
@@ -224,15 +207,11 @@ class Constraint:
                 return hole
         return None
 
-    def fits(self, position: int, token: int) -> bool:
-        """Whether there is a match with `token` at `position` of the sequence; outside of the holes all fit."""
+    def fits(self, position: int, tokens: IntArray) -> BoolArray:
+        """For which of `tokens` [any] there is a match with it at `position` of the sequence; outside of the holes all
+        fit."""
         hole = self._hole(position)
-        return hole is None or hole.fits(position, token)
-
-    def allowed(self, position: int, vocab_size: int) -> BoolArray:
-        """Which tokens fit at `position` of the sequence [vocabulary]."""
-        hole = self._hole(position)
-        return np.ones(vocab_size, dtype=bool) if hole is None else hole.allowed(position, vocab_size)
+        return np.ones(len(tokens), dtype=bool) if hole is None else hole.fits(position, tokens)
 
 
 class FittingRows:
@@ -260,9 +239,8 @@ class FittingRows:
 
     def misfits(self, proposal: Proposal, rows: IntArray) -> IntArray:
         """Those of `rows` [any] whose token of `proposal` does not fit."""
-        places, tokens = self._positions[rows].tolist(), proposal.tokens[rows].tolist()
-        bad = [not self._constraint.fits(*each) for each in zip(places, tokens, strict=True)]
-        found: IntArray = rows[np.array(bad, dtype=bool)]
+        fit = [self._constraint.fits(self._positions[row], proposal.tokens[row : row + 1])[0] for row in rows.tolist()]
+        found: IntArray = rows[~np.array(fit, dtype=bool)]
         return found
 
     def redraw(self, proposal: Proposal, rows: IntArray) -> Proposal:
@@ -279,12 +257,13 @@ class FittingRows:
         does. False where that was done before, or where the best tell too little."""
         best = self._values["top_ids"][row]
         position, left_out = int(self._positions[row]), self._left_out.setdefault(row, [])
-        some = enumerate(best[:_BEST].tolist())
-        fitting = next((column for column, each in some if self._constraint.fits(position, each)), None)
-        same = np.flatnonzero(best == token)
-        if fitting is None or not same.size or len(left_out) >= _TRIES:
+        if len(left_out) >= _TRIES:
             return False
-        columns = np.union1d(np.arange(fitting), same)
+        fits = self._constraint.fits(position, best[:_BEST])
+        same = np.flatnonzero(best == token)
+        if not fits.any() or not same.size:
+            return False
+        columns = np.union1d(np.arange(fits.argmax()), same)
         if 1 - float(self._values["top_probs"][row, columns].sum()) < _LEAST_LEFT:
             return False
         left_out.append(best[columns])
@@ -295,9 +274,9 @@ class FittingRows:
         """Leave everything that does not fit out of `rows`."""
         if not rows:
             return
+        every = np.arange(self._fetch().shape[1])
         for row in rows:
-            allowed = self._constraint.allowed(int(self._positions[row]), self._fetch().shape[1])
-            self._left_out[row].append(np.flatnonzero(~allowed))
+            self._left_out[row].append(np.flatnonzero(~self._constraint.fits(int(self._positions[row]), every)))
         chosen = np.array(rows)
         exact = Rows.from_logits(self._logits(chosen), self._sampler.temperature, self._values["top_ids"].shape[1])
         for name in REDUCED:
