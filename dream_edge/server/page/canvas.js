@@ -47,15 +47,18 @@ export class Canvas {
     }
   }
 
-  finish(text, told) {
+  // `changes`: where `text` is not what was given, in code points; undefined where nothing could be.
+  finish(text, changes, told) {
     this.isDone = true;
     announce(text || "An empty text.");
     this.told.textContent = text ? told : `An empty text: ${told}`;
+    if (changes) this.told.textContent = `${changes.length || "Nothing"} changed: ${this.told.textContent}`;
     this.text.removeAttribute("aria-hidden");
     this.text.setAttribute("role", "group");
     this.text.setAttribute("aria-label", "Text; the arrow keys go through its words");
     const last = this.steps.at(-1);
     last.cells = upTo(text, last.cells); // what comes after its end does not belong to it
+    this.before = changedCells(last.cells, changes ?? []);
     this.show(this.steps.length - 1);
   }
 
@@ -77,6 +80,7 @@ export class Canvas {
         span.style.setProperty("--sure", fresh.get(at));
       }
       if (!cell.masked && certain.has(at)) span.classList.add("certain");
+      if (isLast && this.before.has(at)) span.classList.add("changed");
       if (isLast && cell.text) {
         span.classList.add("token");
         span.tabIndex = at ? -1 : 0;
@@ -119,7 +123,7 @@ export class Canvas {
       const at = [...this.text.children].indexOf(span);
       const words = this.steps.at(-1).cells.map((cell) => cell.text);
       const found = await this.alternatives(words.slice(0, at).join(""), words.slice(at + 1).join(""), looking.signal);
-      if (found && !looking.signal.aborted) this.others.show(span, words[at], found);
+      if (found && !looking.signal.aborted) this.others.show(span, words[at], found, this.before.get(at));
     }, PATIENCE);
   }
 
@@ -148,7 +152,8 @@ export class Others {
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") this.hide(); });
   }
 
-  show(span, chosen, found) {
+  // `before`: what stood there, if it is not what was given.
+  show(span, chosen, found, before) {
     const table = element("table");
     for (const { text, probability } of found) {
       const row = table.insertRow();
@@ -156,7 +161,9 @@ export class Others {
       row.insertCell().textContent = percent(probability);
       if (text === chosen) row.classList.add("chosen");
     }
-    announce(`Here could stand: ${found.map((each) => `${each.text.trim()} ${percent(each.probability)}`).join(", ")}`);
+    const instead = before === undefined ? "" : `Instead of: ${before.trim() || "nothing"}`;
+    if (instead) table.createCaption().textContent = instead;
+    announce(`${instead && `${instead}. `}Here could stand: ${found.map((each) => `${each.text.trim()} ${percent(each.probability)}`).join(", ")}`);
     this.host.replaceChildren(table);
     this.host.hidden = false;
     const place = span.getBoundingClientRect();
@@ -176,6 +183,19 @@ function visible(text) {
 
 function percent(probability) {
   return probability < 0.0005 ? "< 0.1 %" : `${(100 * probability).toFixed(1)} %`;
+}
+
+// What stood in the place of each of `cells` that is part of a change.
+function changedCells(cells, changes) {
+  const found = new Map();
+  let start = 0;
+  cells.forEach((cell, at) => {
+    const stop = start + [...cell.text].length;
+    const change = changes.find((each) => start < each.stop && each.start < stop);
+    if (change) found.set(at, change.before);
+    start = stop;
+  });
+  return found;
 }
 
 // The cells that spell `text`; it alone where they do not.

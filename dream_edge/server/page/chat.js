@@ -1,6 +1,5 @@
 // The conversation: turns on the page, kept for as long as the tab lives.
 
-import { Trouble } from "./api.js";
 import { Canvas } from "./canvas.js";
 import { byId, element } from "./dom.js";
 import { Rule } from "./rule.js";
@@ -13,7 +12,7 @@ export class Chat {
     this.messages = [];
     this.turns = byId("turns");
     this.question = byId("question");
-    this.rule = new Rule();
+    this.rule = new Rule(byId("chat-must-be"), "The answer must be");
     byId("ask").addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
     byId("clear").addEventListener("click", () => this.clear());
     this.question.addEventListener("keydown", (event) => {
@@ -28,14 +27,8 @@ export class Chat {
   async send() {
     const content = this.question.value.trim();
     if (!content || this.generation.isRunning) return;
-    let rule;
-    try {
-      rule = this.rule.read();
-    } catch (error) {
-      if (!(error instanceof Trouble)) throw error;
-      this.generation.onTrouble(error);
-      return;
-    }
+    const rule = this.rule.ask(this.generation.onTrouble);
+    if (!rule) return;
     this.question.value = "";
     const asked = [...this.messages, { role: "user", content }];
     const mine = this.turn("user", content);

@@ -1,7 +1,8 @@
-// Any text: a selection rewritten in place, holes filled, pinned words kept.
+// Any text: a selection rewritten in place or checked, holes filled, pinned words kept.
 
 import { Canvas } from "./canvas.js";
 import { byId, element } from "./dom.js";
+import { Rule } from "./rule.js";
 
 const HOLE = /\[\[(\d+)\]\]/g;
 const WORDS = new Intl.Segmenter(undefined, { granularity: "word" });
@@ -13,7 +14,9 @@ export class Edit {
     this.pinned = [];
     this.text = byId("text");
     this.last = null;
+    this.rule = new Rule(byId("edit-must-be"), "What is written must be", "edit-");
     byId("rewrite").addEventListener("click", () => this.rewrite());
+    byId("check").addEventListener("click", () => this.check());
     byId("hole").addEventListener("click", () => this.makeHole());
     byId("pin").addEventListener("click", () => this.pin());
     byId("fill").addEventListener("click", () => this.begin(pieces(this.text.value, [], [])));
@@ -30,13 +33,20 @@ export class Edit {
 
   rewrite() {
     const range = this.selection();
-    this.begin(range ? pieces(this.text.value, [range], this.pinned) : []);
+    this.begin(range ? pieces(this.text.value, [range], this.pinned, { bringsSpace: !this.rule.kind.value }) : []);
+  }
+
+  // Nothing selected: all of the text.
+  check() {
+    const range = this.selection() ?? [0, this.text.value.length];
+    this.begin(pieces(this.text.value, [range], this.pinned, { kind: "draft" }));
   }
 
   makeHole() {
     const [start, end] = this.selection() ?? [this.text.selectionStart, this.text.selectionStart];
     const words = this.text.value.slice(start, end).split(/\s+/).filter(Boolean).length;
-    const from = this.text.value[start - 1] === " " ? start - 1 : start; // a word brings its own space
+    const bringsSpace = this.text.value[start - 1] === " " && !this.rule.kind.value; // a word does, what a rule says not
+    const from = bringsSpace ? start - 1 : start;
     type(this.text, from, end, `[[${words || ROOM}]]`);
   }
 
@@ -62,19 +72,22 @@ export class Edit {
     if (this.generation.isRunning) return;
     const isSomething = parts.some((part) => part.text === undefined);
     this.say(isSomething ? "" : "Nothing to write yet: select words, or put a hole such as [[3]].");
-    if (!isSomething) return;
+    const isHeld = parts.some((part) => part.rewrite ?? part.hole); // a draft need not be what the rule says
+    const rule = isHeld ? this.rule.ask(this.generation.onTrouble) : {};
+    if (!isSomething || !rule) return;
     this.last = parts;
     byId("draft").hidden = false;
     const host = byId("edited");
     host.replaceChildren();
     const canvas = new Canvas(host, {
       others: this.others,
+      marksCertain: Object.keys(rule).length > 0,
       alternatives: (before, after, signal) => this.generation.alternatives({ before, after }, signal),
     });
     const surprise = Number(byId("surprise").value);
     const exactly = Number(this.generation.pace.value) === 3;
     const how = exactly || surprise === 0 ? {} : { temperature: surprise, top_p: 0.95 };
-    this.result = await this.generation.run("v1/fill", { pieces: parts, ...how }, canvas);
+    this.result = await this.generation.run("v1/fill", { pieces: parts, ...how, ...rule }, canvas);
     byId("take").disabled = this.result === null;
   }
 
@@ -84,29 +97,30 @@ export class Edit {
   }
 }
 
-// `text` as pieces of a request: `ranges` are rewritten but for the `pinned` words in them, holes are holes.
-export function pieces(text, ranges, pinned) {
+// `text` as pieces of a request: `ranges` are rewritten, or of another `kind`, but for the `pinned` words in them; holes
+// are holes. `bringsSpace`: whether what is written begins with the space before it.
+export function pieces(text, ranges, pinned, { kind = "rewrite", bringsSpace = true } = {}) {
   const found = [];
   let at = 0;
   for (const [start, end] of ranges) {
     found.push(...holes(text.slice(at, start)));
-    let from = text[start - 1] === " " ? start - 1 : start; // a word brings its own space
+    let from = bringsSpace && text[start - 1] === " " ? start - 1 : start;
     const before = found.at(-1);
     if (from < start && before?.text) before.text = before.text.slice(0, -1);
     for (const [pinStart, pinEnd] of places(text, from, end, pinned)) {
       const lead = text[pinStart - 1] === " " && pinStart - 1 >= from ? 1 : 0;
-      if (pinStart - lead > from) found.push(...holes(text.slice(from, pinStart - lead), "rewrite"));
+      if (pinStart - lead > from) found.push(...holes(text.slice(from, pinStart - lead), kind));
       found.push({ text: text.slice(pinStart - lead, pinEnd) });
       from = pinEnd;
     }
-    if (end > from) found.push(...holes(text.slice(from, end), "rewrite"));
+    if (end > from) found.push(...holes(text.slice(from, end), kind));
     at = end;
   }
   found.push(...holes(text.slice(at)));
-  return found.filter((piece) => piece.text !== "" && piece.rewrite !== "");
+  return found.filter((piece) => piece.text !== "" && piece[kind] !== "");
 }
 
-// `text` cut at its holes; what is between them is `kind`: "text" or "rewrite".
+// `text` cut at its holes; what is between them is `kind`: "text", "rewrite" or "draft".
 function holes(text, kind = "text") {
   return text.split(HOLE).map((part, index) => (index % 2 ? { hole: Number(part) } : { [kind]: part }));
 }

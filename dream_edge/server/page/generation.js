@@ -54,7 +54,7 @@ export class Generation {
           const speed = `${diffusion.tokens_per_second.toFixed(1)} tokens/s`;
           this.speed.textContent = speed;
           const passes = diffusion.passes === 1 ? "1 pass" : `${diffusion.passes} passes`;
-          canvas.finish(text, `${passes}, ${diffusion.seconds.toFixed(1)} s, ${speed}`);
+          canvas.finish(text, choice.changes, `${passes}, ${diffusion.seconds.toFixed(1)} s, ${speed}`);
         }
       }
       return text;

@@ -9,7 +9,7 @@ import { Generation } from "./generation.js";
 
 const RETRY = 2000; // ms
 
-const runs = ["send", "rewrite", "fill", "again", "take"];
+const runs = ["send", "rewrite", "check", "fill", "again", "take"];
 
 const generation = new Generation({
   pace: byId("pace"),

@@ -1,4 +1,4 @@
-// What the answer must be: a choice, a number, or JSON by a form or a schema.
+// What a text must be: a choice, a number, or JSON by a form or a schema.
 
 import { Trouble } from "./api.js";
 import { byId, element } from "./dom.js";
@@ -7,25 +7,44 @@ const NUMBER = "-?(0|[1-9][0-9]*)(\\.[0-9]+)?";
 const TYPES = { text: { type: "string" }, number: { type: "number" }, "yes or no": { type: "boolean" }, "one of": null };
 
 export class Rule {
-  constructor() {
-    this.kind = byId("rule");
-    this.fields = byId("fields");
+  // Its parts stand in `host`, their ids after `prefix`; `label` says what must be something.
+  constructor(host, label, prefix = "") {
+    this.part = (name) => byId(prefix + name);
+    const parts = byId("rule-parts").content.cloneNode(true);
+    parts.querySelector("label span").textContent = label;
+    for (const name of ["id", "for", "aria-describedby"]) {
+      for (const each of parts.querySelectorAll(`[${name}]`)) each.setAttribute(name, prefix + each.getAttribute(name));
+    }
+    host.append(parts);
+    this.kind = this.part("rule");
+    this.fields = this.part("fields");
     this.kind.addEventListener("change", () => this.show());
-    byId("add-field").addEventListener("click", () => this.addField().focus());
+    this.part("add-field").addEventListener("click", () => this.addField().focus());
     this.addField();
     this.show();
   }
 
+  // As `read`, or null where something is missing, after telling it to `onTrouble`.
+  ask(onTrouble) {
+    try {
+      return this.read();
+    } catch (error) {
+      if (!(error instanceof Trouble)) throw error;
+      onTrouble(error);
+      return null;
+    }
+  }
+
   // As fields of a request; none where anything will do. Trouble where something is missing.
   read() {
-    if (this.kind.value === "choices") return { choices: required(split(byId("choices").value, "\n"), "Name a choice, one a line.") };
+    if (this.kind.value === "choices") return { choices: required(split(this.part("choices").value, "\n"), "Name a choice, one a line.") };
     if (this.kind.value === "number") return { regex: NUMBER };
     if (this.kind.value === "json") return { json_schema: this.schema() };
     return {};
   }
 
   schema() {
-    const pasted = byId("schema").value.trim();
+    const pasted = this.part("schema").value.trim();
     if (pasted) return parse(pasted);
     const properties = [...this.fields.children].map(({ children: [name, type, options] }) => {
       const values = () => required(split(options.value, ","), `Name what ${name.value.trim()} is one of.`);
@@ -38,8 +57,8 @@ export class Rule {
   }
 
   show() {
-    for (const kind of ["choices", "json"]) byId(`rule-${kind}`).hidden = this.kind.value !== kind;
-    byId("rule-hint").hidden = !this.kind.value;
+    for (const kind of ["choices", "json"]) this.part(`rule-${kind}`).hidden = this.kind.value !== kind;
+    this.part("rule-hint").hidden = !this.kind.value;
   }
 
   // Gives the place of its name.
@@ -52,7 +71,7 @@ export class Rule {
     const options = Object.assign(element("input"), { type: "text", placeholder: "red, green, blue", dir: "auto", hidden: true });
     const remove = Object.assign(element("button"), { type: "button", textContent: "×" });
     type.addEventListener("change", () => { options.hidden = TYPES[type.value] !== null; });
-    remove.addEventListener("click", () => { row.remove(); this.label(); byId("add-field").focus(); });
+    remove.addEventListener("click", () => { row.remove(); this.label(); this.part("add-field").focus(); });
     row.append(name, type, options, remove);
     this.fields.append(row);
     this.label();
