@@ -41,6 +41,16 @@ def test_a_draft_is_mended_and_the_change_is_named(url: str) -> None:
     assert [(each["text"], each["changes"]) for each in right["choices"]] == [(RIGHT, []), (RIGHT, [])]
 
 
+def test_a_piece_says_how_it_is_judged(url: str) -> None:
+    def ask(**piece: float) -> Any:
+        return httpx.post(url, json={"pieces": [{"draft": WRONG, **piece}], "bos": True}).json()
+
+    kept = ask(bound=0, groups=7)
+    assert kept["choices"][0]["text"] == WRONG
+    assert kept["diffusion"]["passes"] == 7
+    assert len(ask(bound=1)["choices"][0]["changes"]) > 1
+
+
 @pytest.mark.parametrize("before", ["", "\U0001f600 e\u0301 "])
 def test_changes_are_counted_in_code_points(url: str, before: str) -> None:
     pieces = [{"text": before}, {"draft": WRONG, "bound": 0.1, "groups": 8}, {"text": " It"}, {"rewrite": " rains"}]

@@ -26,9 +26,9 @@ from dream_edge_runtime.errors import (
 )
 from dream_edge_runtime.generation.canvas import Canvas, MaskedSequence
 from dream_edge_runtime.generation.drafts import StandingText, settle_drafts
-from dream_edge_runtime.generation.results import MASK_SYMBOL
+from dream_edge_runtime.generation.results import MASK_SYMBOL, CanvasReader
 from dream_edge_runtime.model import DreamModel
-from dream_edge_runtime.text.tokenizer import Tokenizer
+from dream_edge_runtime.text.tokenizer import AlignedText, Tokenizer
 from support.networks import FakeNetwork, random_network
 from tools.tiny.grammar import is_grammatical
 
@@ -227,6 +227,27 @@ def test_a_hole_that_takes_the_place_of_words_tells_them() -> None:
     assert (same.text, same.changes) == (filled.text, ())
     longer = model.fill(["The old man", Hole(2, instead_of=" jumped"), " because he is hungry."])
     assert undo(longer.text, longer.changes) == "The old man jumped because he is hungry."
+
+
+def test_half_a_character_is_not_taken_for_all_of_it() -> None:
+    tokenizer = tiny().tokenizer
+    stood = tokenizer.align("\U0001f600")
+    reader = CanvasReader(tokenizer, 0, given=(AlignedText(), AlignedText()), stood=(stood,))
+    ids, hole = np.array(stood.ids), range(len(stood.ids))
+    assert reader.hole_text(ids, np.zeros(len(ids), bool), 0, hole) == "\U0001f600"
+    assert reader.hole_text(ids[:-1], np.zeros(len(ids) - 1, bool), 0, hole) == "\ufffd"
+
+
+def test_the_same_text_in_other_tokens_is_no_change() -> None:
+    tokenizer = tiny().tokenizer
+    stood, ids = tokenizer.align(" the"), np.array([*tokenizer.encode(" t"), *tokenizer.encode("he")])
+    assert len(stood.ids) < len(ids)
+    reader = CanvasReader(tokenizer, 0, given=(AlignedText(), AlignedText()), stood=(stood,))
+    masked, hole = np.zeros(len(ids), bool), range(len(ids))
+    assert reader.text(ids, masked, [hole]) == " the"
+    assert reader.changes(ids, masked, [hole]) == ()
+    masked[0] = True
+    assert reader.changes(ids, masked, [hole]) == (Change(0, 3, " the"),)
 
 
 # --- beside holes that must match, growing holes, blocks -------------------------------------------------------------
