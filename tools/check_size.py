@@ -9,7 +9,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("runtime", "export", "dream_edge", "optimum")
 
-ALL_LINES = 33_322
+ALL_LINES = 33_324
 LINES_OF_A_FILE = 350  # past this it has two jobs
 MEDIAN = 114  # on the way to 90
 

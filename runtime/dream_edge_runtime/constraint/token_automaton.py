@@ -215,8 +215,8 @@ class TokenAutomaton:
             node, parent, target = child[alive], parent[alive], target[alive]
             if counts:
                 way = way.take(parent).go_on(target, automaton.effect[state[alive], column[alive]], automaton.most)
-                inside = way.room >= 0
-                node, way = node[inside], way.take(inside)
+                if not (inside := way.room >= 0).all():
+                    node, way = node[inside], way.take(inside)
             else:
                 way = Arrows.without_count(way.source[parent], target)
             self._visits += len(node)
