@@ -11,7 +11,7 @@ PRODUCT = ("runtime", "export", "dream_edge", "optimum")
 
 ALL_LINES = 33_324
 LINES_OF_A_FILE = 350  # past this it has two jobs
-MEDIAN = 114  # on the way to 90
+MEDIAN = 119
 
 
 def main() -> int:
