@@ -9,7 +9,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("runtime", "export", "dream_edge", "optimum")
 
-ALL_LINES = 33_324
+ALL_LINES = 33_329
 LINES_OF_A_FILE = 350  # past this it has two jobs
 MEDIAN = 119
 

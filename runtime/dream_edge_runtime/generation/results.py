@@ -152,15 +152,20 @@ class Generation:
 def character_at(tokenizer: Tokenizer, ids: IntArray, masked: BoolArray, at: int, stop: int) -> tuple[str, int]:
     """The text of the settled token at position `at` of a canvas, and how many tokens before `stop` it takes.
 
-    That is one, unless it takes more to spell the token's last character. U+FFFD where some of them are missing.
+    That is one, unless it takes more to spell the token's last character, or what there is of it: U+FFFD.
     """
-    for end in range(at + 1, min(at + _MOST_BYTES, stop) + 1):
+    alone, taken = tokenizer.decode(ids[at : at + 1]), 1
+    if not alone.endswith(CUT_CHARACTER):
+        return alone, taken
+    for end in range(at + 2, min(at + _MOST_BYTES, stop) + 1):
         if masked[end - 1]:
             break
         text = tokenizer.decode(ids[at:end])
         if not text.endswith(CUT_CHARACTER):
             return text, end - at
-    return tokenizer.decode(ids[at : at + 1]), 1
+        if text == alone:
+            taken = end - at
+    return alone, taken
 
 
 @dataclass(frozen=True)
