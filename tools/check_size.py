@@ -9,9 +9,9 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("runtime", "export", "dream_edge", "optimum")
 
-ALL_LINES = 33_329
+ALL_LINES = 34_091
 LINES_OF_A_FILE = 350  # past this it has two jobs
-MEDIAN = 119
+MEDIAN = 120
 
 
 def main() -> int:

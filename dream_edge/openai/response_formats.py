@@ -1,17 +1,18 @@
-"""How each route words its answers: OpenAI's chat and completions, fill-in-the-middle, and llama.cpp's infill."""
+"""How routes word their answers: OpenAI's chat and completions, fill-in-the-middle, and llama.cpp's infill."""
 
 from __future__ import annotations
 
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dream_edge_runtime.generation.results import Generation, Step
 
 from .answer import Said
+from .errors import RequestRefused
 from .text_stream import Cell
 
 Json = dict[str, Any]
@@ -35,7 +36,7 @@ class FinishedText:
 
 @dataclass(frozen=True)
 class ResponseFormat(ABC):
-    """The words of one route for one request."""
+    """The words of one route for one request. What a stream says is one event after the other."""
 
     model: str
     ignored: tuple[str, ...] = field(default=(), kw_only=True)
@@ -43,25 +44,41 @@ class ResponseFormat(ABC):
     last_line = b""
     """What ends a stream."""
 
-    def opening(self, index: int) -> Json | None:
-        """What a stream begins text `index` with, if anything."""
-        return None
+    def opening(self, index: int, prompt_tokens: int) -> Iterable[Json]:
+        """What a stream begins text `index` with."""
+        return ()
 
     @abstractmethod
-    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Json:
+    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Iterable[Json]:
         """A piece of text `index`, or with `diffusion` all of it so far."""
 
     @abstractmethod
-    def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
+    def closing(self, index: int, said: Said, finished: FinishedText) -> Iterable[Json]:
         """The last piece of text `index`."""
 
-    def usage(self, texts: Sequence[FinishedText]) -> Json | None:
-        """The chunk that closes a stream whose usage was asked for."""
-        return None
+    def usage(self, texts: Sequence[FinishedText]) -> Iterable[Json]:
+        """What closes a stream whose usage was asked for."""
+        return ()
+
+    def failure(self, refused: RequestRefused) -> Json:
+        """What a stream that fails ends with."""
+        return refused.body()
 
     @abstractmethod
     def whole(self, texts: Sequence[FinishedText]) -> Json:
         """The answer that is not streamed."""
+
+    def summarize(self, texts: Sequence[FinishedText]) -> Json:
+        """How the texts came about: steps, forward passes, seconds; and what of the request had no effect."""
+        made = [each.generation for each in texts]
+        seconds, new = sum(each.seconds for each in made), sum(each.new_tokens for each in made)
+        return {
+            "steps": sum(each.steps for each in made),
+            "passes": sum(each.passes for each in made),
+            "seconds": seconds,
+            "tokens_per_second": new / seconds if seconds > 0 else 0.0,
+            "seed": made[0].seed,
+        } | ({"ignored": [*self.ignored]} if self.ignored else {})
 
 
 @dataclass(frozen=True)
@@ -83,28 +100,25 @@ class Completions(ResponseFormat):
         """The part of a streamed choice that holds a piece."""
         return self.choice(said)
 
-    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Json:
+    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Iterable[Json]:
         more = {} if diffusion is None else {"diffusion": diffusion}
-        return self._chunk([_choice(index, self.delta(said), None)], more)
+        return [self._chunk([_choice(index, self.delta(said), None)], more)]
 
-    def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
+    def closing(self, index: int, said: Said, finished: FinishedText) -> Iterable[Json]:
         choice = self.finished_choice(index, self.delta(said), finished)
-        return self._chunk([choice], {"diffusion": self._summarize([finished])})
+        return [self._chunk([choice], {"diffusion": self.summarize([finished])})]
 
     def finished_choice(self, index: int, text: Json, finished: FinishedText) -> Json:
         """A choice that is complete, with its `text`."""
         return _choice(index, text, finished.reason, finished.logprobs)
 
-    def usage(self, texts: Sequence[FinishedText]) -> Json | None:
-        return self._chunk([], {"usage": count_tokens(texts)})
+    def usage(self, texts: Sequence[FinishedText]) -> Iterable[Json]:
+        return [self._chunk([], {"usage": count_tokens(texts)})]
 
     def whole(self, texts: Sequence[FinishedText]) -> Json:
         choices = [self.finished_choice(index, self.choice(each.said), each) for index, each in enumerate(texts)]
-        told = {"choices": choices, "usage": count_tokens(texts), "diffusion": self._summarize(texts)}
+        told = {"choices": choices, "usage": count_tokens(texts), "diffusion": self.summarize(texts)}
         return self._head(self.whole_object) | told
-
-    def _summarize(self, texts: Sequence[FinishedText]) -> Json:
-        return summarize(texts) | ({"ignored": [*self.ignored]} if self.ignored else {})
 
     def _head(self, kind: str) -> Json:
         return {"id": self.prefix + self.id, "object": kind, "created": self.created, "model": self.model}
@@ -149,8 +163,8 @@ class Chat(Completions):
             ]
         return more
 
-    def opening(self, index: int) -> Json | None:
-        return self._chunk([_choice(index, {"delta": {"role": "assistant", "content": ""}}, None)], {})
+    def opening(self, index: int, prompt_tokens: int) -> Iterable[Json]:
+        return [self._chunk([_choice(index, {"delta": {"role": "assistant", "content": ""}}, None)], {})]
 
 
 @dataclass(frozen=True)
@@ -170,10 +184,16 @@ class Fim(Chat):
 class LlamaInfill(ResponseFormat):
     """POST /infill"""
 
-    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Json:
-        return {"index": index, "content": said.content, "stop": False}
+    def chunk(self, index: int, said: Said, diffusion: Json | None = None) -> Iterable[Json]:
+        return [{"index": index, "content": said.content, "stop": False}]
 
-    def closing(self, index: int, said: Said, finished: FinishedText) -> Json:
+    def closing(self, index: int, said: Said, finished: FinishedText) -> Iterable[Json]:
+        return [self._close(index, said, finished)]
+
+    def whole(self, texts: Sequence[FinishedText]) -> Json:
+        return self._close(0, texts[0].said, texts[0])
+
+    def _close(self, index: int, said: Said, finished: FinishedText) -> Json:
         made = finished.generation
         return {
             "index": index,
@@ -191,9 +211,6 @@ class LlamaInfill(ResponseFormat):
             },
         }
 
-    def whole(self, texts: Sequence[FinishedText]) -> Json:
-        return self.closing(0, texts[0].said, texts[0])
-
     def empty(self) -> Json:
         """The answer to zero tokens, by which editors fill a cache that does not exist here."""
         counts = {"tokens_predicted": 0, "tokens_evaluated": 0}
@@ -209,19 +226,6 @@ def count_tokens(texts: Sequence[FinishedText]) -> Json:
         "completion_tokens": new,
         "total_tokens": given + new,
         "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in first)},
-    }
-
-
-def summarize(texts: Sequence[FinishedText]) -> Json:
-    """How the texts came about: steps, forward passes, seconds."""
-    made = [each.generation for each in texts]
-    seconds, new = sum(each.seconds for each in made), sum(each.new_tokens for each in made)
-    return {
-        "steps": sum(each.steps for each in made),
-        "passes": sum(each.passes for each in made),
-        "seconds": seconds,
-        "tokens_per_second": new / seconds if seconds > 0 else 0.0,
-        "seed": made[0].seed,
     }
 
 

@@ -91,7 +91,7 @@ class Job:
         return FinishedText(said, reason, generation, asked.prompt, asked.watch.tell(generation))
 
 
-def prepare_chat(model: DreamModel, request: ChatRequest, served: str) -> Job:
+def prepare_chat(model: DreamModel, request: ChatRequest, served: str, form: ResponseFormat | None = None) -> Job:
     """An answer to a conversation."""
     chat_format = model.tokenizer.chat_format
     turns = list_turns(request.messages, request.offered, None if chat_format is None else chat_format.system)
@@ -109,7 +109,8 @@ def prepare_chat(model: DreamModel, request: ChatRequest, served: str) -> Job:
         most_calls=None if request.parallel_tool_calls else 1,
     )
     top = request.top_logprobs if request.logprobs else None
-    return _job(model, request, [partial(model.stream_chat, turns, **told)], Chat(served), top=top, reader=reader)
+    begin = partial(model.stream_chat, turns, **told)
+    return _job(model, request, [begin], form or Chat(served), top=top, reader=reader)
 
 
 def prepare_completion(model: DreamModel, request: CompletionRequest, served: str) -> Job:
@@ -171,7 +172,7 @@ def _job(
     return Job(
         texts,
         cancel,
-        replace(form, ignored=request.ignored),
+        replace(form, ignored=form.ignored or request.ignored),
         stops=request.stops,
         matches=bool(request.rules()),
         stream=bool(request.stream),

@@ -20,6 +20,11 @@ _REASONS = {
     "function_call": "give tool_choice",
     "grammar": _GRAMMAR,
     "guided_grammar": _GRAMMAR,
+    "previous_response_id": "nothing is kept here; give the whole conversation as input",
+    "conversation": "nothing is kept here; give all of it as input",
+    "thread": "nothing is kept here; give the whole conversation as messages",
+    "background": "an answer is given at once, or as a stream",
+    "truncation": "nothing is left out of what is given",
     "logprobs": "tokens are not drawn from left to right; those of each step are with chat completions",
     "best_of": "all texts are given: ask for n",
 }

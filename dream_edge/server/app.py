@@ -74,18 +74,21 @@ def build_app(engine: Engine, served: str, settings: ServerSettings, version: st
     return app
 
 
-async def _on_error(_request: Request, error: Exception) -> Response:
-    return Response(status_code=CLIENT_GONE) if isinstance(error, Cancelled) else respond(RequestRefused.of(error))
+async def _on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, Cancelled):
+        return Response(status_code=CLIENT_GONE)
+    return respond(RequestRefused.of(error), request.url.path)
 
 
-async def _on_invalid(_request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return respond(explain(error.errors()))
+    return respond(explain(error.errors()), request.url.path)
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{error.detail.lower()}."
     if error.status_code == 404:
         message = "there is nothing here. /openapi.json lists the routes; those of OpenAI's API begin with /v1."
-    return respond(RequestRefused(message, status=error.status_code, headers=error.headers))
+    refused = RequestRefused(message, status=error.status_code, headers=error.headers)
+    return respond(refused, request.url.path)

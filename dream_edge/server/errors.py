@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 
 from dream_edge.openai.errors import RequestRefused
+from dream_edge.openai.messages_api import tell_refusal
 
 
 class QueueFull(RequestRefused):
@@ -19,7 +20,10 @@ class QueueFull(RequestRefused):
 
 class WrongKey(RequestRefused):
     def __init__(self) -> None:
-        message = "the API key is missing or wrong. Send it as `Authorization: Bearer KEY`; a browser asks for it."
+        message = (
+            "the API key is missing or wrong. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`; a browser "
+            "asks for it."
+        )
         super().__init__(message, status=401, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -38,9 +42,10 @@ class ShuttingDown(RequestRefused):
         super().__init__("the server is shutting down.", status=503, code="shutting_down")
 
 
-def respond(refused: RequestRefused) -> JSONResponse:
-    """The response that tells a client of it."""
-    response = JSONResponse(refused.body(), refused.status, refused.headers)
+def respond(refused: RequestRefused, path: str) -> JSONResponse:
+    """The response that tells a client of it, in the form of the API that has `path`."""
+    body = tell_refusal(refused) if path.startswith("/v1/messages") else refused.body()
+    response = JSONResponse(body, refused.status, refused.headers)
     if isinstance(refused, WrongKey):  # in a header of its own, or Chromium does not see it
         response.headers.append("WWW-Authenticate", 'Basic realm="dream-edge", charset="UTF-8"')
     return response

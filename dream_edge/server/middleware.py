@@ -99,7 +99,7 @@ class Guard:
             refused = RequestRefused.of(error)
             if started:
                 raise
-            await respond(refused)(scope, receive, tracked)
+            await respond(refused, scope["path"])(scope, receive, tracked)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = self._check_host(headers)
@@ -129,7 +129,8 @@ class Guard:
 
     def _check_key(self, headers: Headers) -> None:
         key = self._settings.api_key
-        if key is not None and not hmac.compare_digest(_given_key(headers).encode(), key.encode()):
+        given = [_given_key(headers), headers.get("x-api-key", "")]
+        if key is not None and not any(hmac.compare_digest(each.encode(), key.encode()) for each in given):
             raise WrongKey
 
     def _bounded(self, receive: Receive, headers: Headers) -> Receive:

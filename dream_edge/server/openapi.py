@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -44,12 +44,32 @@ class ErrorReply(BaseModel):
     error: ErrorDetail
 
 
-def describe(summary: str, *, streams: bool = False, media_type: str = "application/json") -> dict[str, Any]:
+class TypedErrorDetail(BaseModel):
+    """What has gone wrong."""
+
+    type: str
+    message: str
+
+
+class TypedErrorReply(BaseModel):
+    """Anthropic's envelope."""
+
+    type: Literal["error"]
+    error: TypedErrorDetail
+
+
+def describe(
+    summary: str,
+    *,
+    streams: bool = False,
+    media_type: str = "application/json",
+    refusal: type[BaseModel] = ErrorReply,
+) -> dict[str, Any]:
     """Keywords of a route."""
     content: dict[str, Any] = {media_type: {}}
     if streams:
         content["text/event-stream"] = {}
-    refusals = {status: {"model": ErrorReply, "description": text} for status, text in _REFUSALS.items()}
+    refusals = {status: {"model": refusal, "description": text} for status, text in _REFUSALS.items()}
     return {
         "summary": summary,
         "response_model": None,

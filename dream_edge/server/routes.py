@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from dream_edge.openai.messages_api import MessagesRequest, prepare_message
 from dream_edge.openai.requests import (
     AlternativesRequest,
     ChatRequest,
@@ -22,10 +23,11 @@ from dream_edge.openai.requests import (
     InfillRequest,
 )
 from dream_edge.openai.response_formats import LlamaInfill
+from dream_edge.openai.responses_api import ResponsesRequest, prepare_response
 from dream_edge.openai.texts import prepare_chat, prepare_completion, prepare_fill, prepare_fim
 from dream_edge.openai.validation import check_model, parse_body
 
-from .openapi import describe
+from .openapi import TypedErrorReply, describe
 from .service import Service
 
 
@@ -68,6 +70,21 @@ texts: APIRouter = APIRouter(route_class=StrictRoute)
 @texts.post("/v1/chat/completions", **describe("An answer to a conversation.", streams=True))
 async def chat_completions(request: Request, body: ChatRequest, service: Here) -> Response:
     return await service.answer(request, body, prepare_chat)
+
+
+@texts.post("/v1/responses", **describe("The same, as OpenAI's newer clients ask.", streams=True))
+async def responses(request: Request, body: ResponsesRequest, service: Here) -> Response:
+    return await service.answer(request, body, prepare_response)
+
+
+@texts.post("/v1/messages", **describe("The same, as Anthropic's clients ask.", streams=True, refusal=TypedErrorReply))
+async def messages(request: Request, body: MessagesRequest, service: Here) -> Response:
+    return await service.answer(request, body, prepare_message)
+
+
+@texts.post("/v1/messages/count_tokens", **describe("How many tokens it is given.", refusal=TypedErrorReply))
+async def count_tokens(request: Request, body: MessagesRequest, service: Here) -> Response:
+    return await service.count_tokens(request, body, prepare_message)
 
 
 @texts.post("/v1/completions", **describe("A text after a prompt, or between it and a suffix.", streams=True))

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from dream_edge.openai.requests import AlternativesRequest, Sampling
 from dream_edge.openai.response_formats import FinishedText, describe_step
 from dream_edge.openai.text_stream import StableText
 from dream_edge.openai.texts import Job
+from dream_edge.openai.translated import TranslatedRequest
 from dream_edge.openai.validation import check_model
 from dream_edge_runtime.errors import Cancelled
 from dream_edge_runtime.generation.results import Generation
@@ -34,7 +35,7 @@ _LONGEST_TOKEN = 256  # bytes of a body that one token may take
 
 log: logging.Logger = logging.getLogger("dream_edge.server")
 
-Body = TypeVar("Body", bound=Sampling | AlternativesRequest)
+Body = TypeVar("Body", bound=Sampling | TranslatedRequest | AlternativesRequest)
 Prepared = TypeVar("Prepared")
 
 
@@ -87,6 +88,13 @@ class Service:
                 pass
         return JSONResponse({"alternatives": looked.found}, headers=_HEADERS)
 
+    async def count_tokens(
+        self, request: Request, body: Body, prepare: Callable[[DreamModel, Body, str], Job]
+    ) -> Response:
+        """How many tokens a text is given, as Anthropic tells it. Raises as `answer` does."""
+        job = await self._prepare(request, body, prepare)
+        return JSONResponse({"input_tokens": job.texts[0].denoising.prompt_tokens}, headers=_HEADERS)
+
     async def _prepare(
         self, request: Request, body: Body, prepare: Callable[[DreamModel, Body, str], Prepared]
     ) -> Prepared:
@@ -106,7 +114,7 @@ class Service:
         except Cancelled:
             return
         except Exception as error:
-            yield _event(RequestRefused.of(error).body())
+            yield _event(job.format.failure(RequestRefused.of(error)))
         yield job.format.last_line
 
     async def _lines(self, job: Job, queued: QueuedJob) -> AsyncIterator[bytes]:
@@ -120,26 +128,25 @@ class Service:
             before = job.texts[index].before
             if follower is None:
                 follower, listener = job.follow(), job.listen()
-                if (opening := job.format.opening(index)) is not None:
-                    yield _event(opening)
+                yield _events(job.format.opening(index, job.texts[index].denoising.prompt_tokens))
                 if before and not job.diffusing:
-                    yield _event(job.format.chunk(index, Said(before)))
+                    yield _events(job.format.chunk(index, Said(before)))
             if isinstance(what, Generation):
                 finished.append(self._finish(job, queued, index, what))
                 rest = finished[-1].said if job.diffusing else listener.finish(follower.finish(what))
-                yield _event(job.format.closing(index, rest, finished[-1]))
+                yield _events(job.format.closing(index, rest, finished[-1]))
                 follower = None
             elif job.diffusing:
                 cells = follower.cells(what) if job.shows.include_cells else None
                 said = job.reader.read(follower.so_far(what), complete=False)
                 said = replace(said, content=before + said.content)
-                yield _event(job.format.chunk(index, said, describe_step(what, cells)))
+                yield _events(job.format.chunk(index, said, describe_step(what, cells)))
             elif job.shows.whole_blocks and not what.ends_block:
                 continue
             elif said := listener.advance(follower.advance(what)):
-                yield _event(job.format.chunk(index, said))
-        if job.shows.include_usage and (chunk := job.format.usage(finished)) is not None:
-            yield _event(chunk)
+                yield _events(job.format.chunk(index, said))
+        if job.shows.include_usage:
+            yield _events(job.format.usage(finished))
 
     def _finish(self, job: Job, queued: QueuedJob, index: int, generation: Generation) -> FinishedText:
         finished = job.finish(index, generation)
@@ -180,5 +187,11 @@ class Service:
         self.engine.withdraw(queued)
 
 
+def _events(events: Iterable[dict[str, Any]]) -> bytes:
+    """Server-sent events; one whose data have a type is named by it."""
+    return b"".join(map(_event, events))
+
+
 def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    name = f"event: {data['type']}\n" if "type" in data else ""
+    return f"{name}data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()

@@ -146,9 +146,10 @@ def test_text_is_cut_at_the_end_of_a_turn_and_at_stop_strings(model: DreamModel)
 
     cut = model.generate("hello", **NEW, token_hook=ending)
     assert cut.text == "abcdef"
-    assert cut.finish_reason == "stop"
-    stopped = model.generate("hello", **NEW, token_hook=ending, stop=["zzz", "cd"])
-    assert stopped.text == "ab"
+    assert (cut.finish_reason, cut.stop_string) == ("stop", None)
+    stopped = model.generate("hello", **NEW, token_hook=ending, stop=["zzz", "e", "cd"])
+    assert (stopped.text, stopped.stop_string) == ("ab", "cd")
+    assert model.generate("hello", **NEW, token_hook=ending, stop="zzz").stop_string is None
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -158,6 +159,7 @@ def test_stream_shows_every_step(model: DreamModel) -> None:
     denoising = model.stream("hello", max_new_tokens=12, steps=6, algorithm="maskgit_plus", history=True)
     steps = list(denoising)
     result = denoising.result()
+    assert denoising.prompt_tokens == result.prompt_tokens
     revealed = [place for step in steps for place in step.revealed.tolist()]
     start = steps[0].shown.start
     assert sorted(revealed) == list(range(start, start + 12))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import numpy as np
 
 import dream_edge
@@ -46,6 +48,15 @@ def served(load: Callable[[], DreamModel] = lambda: dream_edge.load("tiny"), **s
         assert not thread.is_alive()
         if failures:
             raise failures[0]
+
+
+@contextmanager
+def ready(**settings: Any) -> Iterator[str]:
+    """As `served`, once the tiny model is loaded."""
+    with served(**settings) as url:
+        while httpx.get(f"{url}/health").status_code == 503:
+            time.sleep(0.05)
+        yield url
 
 
 class GatedNetwork:

@@ -194,6 +194,7 @@ class DenoisingRun:
             seconds=self._seconds,
             seed=self.seed,
             finish_reason="stop" if ending.stopped else "length",
+            stop_string=ending.stop_string,
             cached_tokens=finished.found.get(row, 0) if finished else 0,
             holes=tuple(reader.hole_text(ids, nowhere, *each) for each in enumerate(holes)) if task.names_holes else (),
             changes=reader.changes(ids, nowhere, holes) if reader.stood else (),
@@ -238,10 +239,14 @@ class Denoising(Iterator[Step]):
 
     Closing it, also by leaving a `with` block, ends the generation: the iterator is exhausted. It belongs to one
     thread; to stop it from another, set the `cancel` event, and the iterator raises `Cancelled`.
+
+    Attributes:
+        prompt_tokens: how many tokens are given; what stands of a draft is not known yet, and not among them.
     """
 
     def __init__(self, run: DenoisingRun, task: Task) -> None:
         self._run, self._task = run, task
+        self.prompt_tokens: int = len(task.sequence.ids) - sum(map(len, task.sequence.holes))
         self._steps = self._iterate()
         self._complete = False
 

@@ -136,6 +136,8 @@ class Generation:
     """The seed that was used, also when none was given."""
     finish_reason: Literal["stop", "length"]
     """`stop`: the text ended before its room did. `length`: it used all of it."""
+    stop_string: str | None = field(default=None, kw_only=True)
+    """The stop string before which the text was cut, if one was."""
     holes: tuple[str, ...] = ()
     """The text of each hole, and of each draft among them (infill and fill)."""
     changes: tuple[Change, ...] = ()
@@ -177,6 +179,8 @@ class Ending:
     """How many of the shown tokens it keeps."""
     stopped: bool
     """Whether anything was cut off."""
+    stop_string: str | None = None
+    """Before which it was, if it was one."""
 
 
 def gather_given(parts: Iterable[AlignedText | int]) -> tuple[AlignedText, ...]:
@@ -220,14 +224,15 @@ class CanvasReader:
             ends = np.flatnonzero(np.isin(shown, list(self.ends)) & ~is_masked)
             count = int(ends[0]) if ends.size else count
         text = self._read(ids, masked, holes, count)
-        stopped = count < len(shown)
-        found = [place for place in map(text.find, self.stop) if place >= 0]
+        stopped, stop_string = count < len(shown), None
+        found = [(place, stop) for stop in self.stop if (place := text.find(stop)) >= 0]
         if found:
-            text = text[: min(found)]
+            place, stop_string = min(found)
+            text = text[:place]
             # the least number of tokens whose text is as long
             count = bisect_left(range(count), len(text), key=lambda size: len(self._read(ids, masked, holes, size)))
             stopped = True
-        return Ending(text, count, stopped)
+        return Ending(text, count, stopped, stop_string)
 
     def hole_text(self, ids: IntArray, masked: BoolArray, index: int, hole: range) -> str:
         """The text of `hole`, which is number `index`, on the canvas `ids` [length], `MASK_SYMBOL` where it is `masked`

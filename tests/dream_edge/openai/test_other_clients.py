@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
+import openai
 import pytest
 from pydantic import BaseModel, Field
-
-from support.serving import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # what they warn of themselves
 
@@ -41,17 +38,9 @@ def look(city: str) -> str:
     return city
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with served() as address:
-        while httpx.get(f"{address}/health").status_code == 503:
-            time.sleep(0.05)
-        yield f"{address}/v1"
-
-
 def test_langchain(url: str) -> None:
     langchain: Any = pytest.importorskip("langchain_openai", reason="needs langchain-openai")
-    chat = langchain.ChatOpenAI(base_url=url, api_key="none", model="tiny", max_tokens=64, temperature=0)
+    chat = langchain.ChatOpenAI(base_url=f"{url}/v1", api_key="none", model="tiny", max_tokens=64, temperature=0)
     answer = chat.invoke(QUESTION)
     assert answer.content == "A dog barks."
     assert "".join(chunk.content for chunk in chat.stream(QUESTION)) == answer.content
@@ -74,14 +63,20 @@ def test_langchain(url: str) -> None:
     result = {"role": "tool", "content": "rain", "tool_call_id": called.tool_calls[0]["id"]}
     told = chat.bind_tools([look]).invoke([("user", QUESTION), called, result])
     assert isinstance(told.content, str)
-    completion = langchain.OpenAI(base_url=url, api_key="none", model="tiny", max_tokens=8, temperature=0)
+    completion = langchain.OpenAI(base_url=f"{url}/v1", api_key="none", model="tiny", max_tokens=8, temperature=0)
     assert completion.generate(["The old man", "Yesterday"]).generations[1][0].text
 
 
 def test_litellm(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would ask the web for prices
     litellm: Any = pytest.importorskip("litellm", reason="needs litellm")
-    asked: Any = {"model": "openai/tiny", "api_base": url, "api_key": "none", "max_tokens": 64, "temperature": 0}
+    asked: Any = {
+        "model": "openai/tiny",
+        "api_base": f"{url}/v1",
+        "api_key": "none",
+        "max_tokens": 64,
+        "temperature": 0,
+    }
     messages = [{"role": "user", "content": QUESTION}]
     answer = litellm.completion(messages=messages, **asked)
     assert answer.choices[0].message.content == "A dog barks."
@@ -120,16 +115,112 @@ console.log(JSON.stringify(told));
 
 
 def test_openai_for_node(url: str, tmp_path: Path) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("needs Node.js and npm")
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "ask.js").write_text(NODE)
-    subprocess.run([npm, "install", "--no-audit", "--no-fund", "openai@6.49.0"], cwd=tmp_path, check=True)
-    ran = subprocess.run(["node", "ask.js", url, QUESTION], cwd=tmp_path, check=True, capture_output=True, text=True)
-    told = json.loads(ran.stdout)
+    told = run_in_node(tmp_path, NODE, [f"{url}/v1", QUESTION], "openai@6.49.0")
     assert told["answer"] == told["streamed"] == "A dog barks."
     assert isinstance(json.loads(told["parsed"])["legs"], int)
     assert told["called"]["name"] == "look"
     assert isinstance(json.loads(told["called"]["arguments"])["legs"], int)
     assert told["models"] == ["tiny"]
+
+
+def test_anthropic(url: str) -> None:
+    anthropic: Any = pytest.importorskip("anthropic", reason="needs anthropic")
+    client = anthropic.Anthropic(base_url=url, api_key="none")
+    asked: Any = {"model": "tiny", "max_tokens": 64, "messages": [{"role": "user", "content": QUESTION}]}
+    answer = client.messages.create(**asked)
+    assert (answer.content[0].text, answer.stop_reason, answer.usage.output_tokens) == ("A dog barks.", "end_turn", 4)
+    with client.messages.stream(**asked) as stream:
+        assert "".join(stream.text_stream) == "A dog barks."
+        assert stream.get_final_message().usage == answer.usage
+    assert isinstance(client.messages.parse(output_format=Animal, **asked).parsed_output, Animal)
+    assert client.messages.count_tokens(model="tiny", messages=asked["messages"]).input_tokens == 26
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tools = [{"name": "look", "description": "Look at a city.", "input_schema": schema}]
+    for choice in ({"type": "any"}, {"type": "tool", "name": "look"}):
+        called = client.messages.create(tools=tools, tool_choice=choice, **asked)
+        assert [(block.type, [*block.input]) for block in called.content] == [("tool_use", ["city"])]
+        with client.messages.stream(tools=tools, tool_choice=choice, **asked) as stream:
+            assert [block.name for block in stream.get_final_message().content] == ["look"]
+    result = {"type": "tool_result", "tool_use_id": called.content[0].id, "content": "rain"}
+    turns = [{"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}]
+    told = client.messages.create(**asked | {"tools": tools, "messages": asked["messages"] + turns})
+    assert told.content[0].type == "text"
+    with pytest.raises(anthropic.NotFoundError, match="Leave `model` out"):
+        client.messages.create(**asked | {"model": "claude"})
+
+    def watch(city: str) -> str:
+        """Watch a city."""
+        return city
+
+    assert [
+        message.content[0].text
+        for message in client.beta.messages.tool_runner(tools=[anthropic.beta_tool(watch)], **asked)
+    ]
+
+
+def test_openai_agents(url: str) -> None:
+    agents: Any = pytest.importorskip("agents", reason="needs openai-agents")
+    agents.set_tracing_disabled(True)
+
+    async def run() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none") as client:
+            asked: Any = {"name": "a", "model": agents.OpenAIResponsesModel("tiny", client)}
+            plain = await agents.Runner.run(agents.Agent(instructions="Be brief.", **asked), QUESTION)
+            shaped = await agents.Runner.run(agents.Agent(output_type=Animal, **asked), QUESTION)
+            asked |= {
+                "tools": [agents.function_tool(look)],
+                "model_settings": agents.ModelSettings(tool_choice="required"),
+            }
+            called = await agents.Runner.run(agents.Agent(**asked), QUESTION)
+            streamed = agents.Runner.run_streamed(agents.Agent(**asked), QUESTION)
+            assert [event async for event in streamed.stream_events()]
+            return [plain.final_output, shaped.final_output, called.new_items, streamed.new_items]
+
+    plain, shaped, called, streamed = asyncio.run(run())
+    assert plain == "A dog barks."
+    assert isinstance(shaped, Animal)
+    kinds = ["tool_call_item", "tool_call_output_item", "message_output_item"]
+    assert [item.type for item in called] == [item.type for item in streamed] == kinds
+
+
+NEWER = """
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+const openai = new OpenAI({ baseURL: process.argv[2] + "/v1", apiKey: "none" });
+const told = {};
+const asked = { model: "tiny", max_output_tokens: 64, input: process.argv[3] };
+told.response = (await openai.responses.create(asked)).output_text;
+told.responses = "";
+for await (const event of await openai.responses.create({ ...asked, stream: true }))
+    if (event.type === "response.output_text.delta") told.responses += event.delta;
+const parameters = { type: "object", properties: { legs: { type: "integer" } }, required: ["legs"] };
+const tools = [{ type: "function", name: "look", parameters, strict: false }];
+const run = openai.responses.stream({ ...asked, tools, tool_choice: "required" });
+told.called = (await run.finalResponse()).output[0].name;
+const anthropic = new Anthropic({ baseURL: process.argv[2], apiKey: "none" });
+const message = { model: "tiny", max_tokens: 64, messages: [{ role: "user", content: process.argv[3] }] };
+told.message = (await anthropic.messages.create(message)).content[0].text;
+told.messages = await anthropic.messages.stream(message).finalText();
+const custom = [{ name: "look", input_schema: parameters }];
+const used = anthropic.messages.stream({ ...message, tools: custom, tool_choice: { type: "any" } });
+told.used = (await used.finalMessage()).content[0].name;
+console.log(JSON.stringify(told));
+"""
+
+
+def test_newer_clients_for_node(url: str, tmp_path: Path) -> None:
+    told = run_in_node(tmp_path, NEWER, [url, QUESTION], "openai@6.49.0", "@anthropic-ai/sdk@1.14.0")
+    assert {told[name] for name in ("response", "responses", "message", "messages")} == {"A dog barks."}
+    assert (told["called"], told["used"]) == ("look", "look")
+
+
+def run_in_node(folder: Path, program: str, arguments: list[str], *packages: str) -> Any:
+    """What `program` prints as JSON."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs Node.js and npm")
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "ask.js").write_text(program)
+    subprocess.run([npm, "install", "--no-audit", "--no-fund", *packages], cwd=folder, check=True)
+    ran = subprocess.run(["node", "ask.js", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return json.loads(ran.stdout)

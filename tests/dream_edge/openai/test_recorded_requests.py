@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-
-from support.serving import served
 
 QUESTION: Any = [{"role": "user", "content": "What sound does the dog make?"}]
 CODE = {"model": "tiny", "prompt": "Yesterday the boys", "suffix": " the garden.", "max_tokens": 4, "stream": True}
@@ -91,14 +87,6 @@ RECORDED: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "Mercury's, diffusing": ("/v1/chat/completions", {**CHAT, "diffusing": True, "reasoning_effort": "instant"}),
 }
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with served() as address:
-        while httpx.get(f"{address}/health").status_code == 503:
-            time.sleep(0.05)
-        yield address
 
 
 @pytest.mark.parametrize(("path", "body"), RECORDED.values(), ids=RECORDED)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import httpx
@@ -13,24 +11,8 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
-from support.serving import served
-
 QUESTION: Any = [{"role": "user", "content": "What sound does the dog make?"}]
 WORDS = ["bark", "meow", "a long, long song"]
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with served() as address:
-        while httpx.get(f"{address}/health").status_code == 503:
-            time.sleep(0.05)
-        yield address
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=5) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

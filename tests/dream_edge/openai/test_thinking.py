@@ -99,6 +99,7 @@ def test_thoughts_are_a_field_of_their_own(thinker: DreamModel) -> None:
         pieces.append(listener.finish(follower.finish(denoising.result())))
         finished = job.finish(0, denoising.result())
         assert job.format.whole([finished])["choices"][0]["message"] == message
-        deltas = [job.format.chunk(0, piece)["choices"][0]["delta"] for piece in pieces if piece]
+        chunks = [chunk for piece in pieces if piece for chunk in job.format.chunk(0, piece)]
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
         assert "".join(delta.get("reasoning_content", "") for delta in deltas) == message.get("reasoning_content", "")
         assert "".join(delta.get("content", "") for delta in deltas) == message["content"]

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from support.serving import served
+from support.serving import ready
 
 pytestmark = pytest.mark.slow
 
 schemathesis: Any = pytest.importorskip("schemathesis", reason="needs --group fuzz")
 
 EXAMPLES = 500
-LENGTHS = ("max_tokens", "max_completion_tokens")
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 SECONDS = 120  # for one answer, on a machine that has other things to do
-MOST = {"max_tokens": 12, "max_completion_tokens": 12, "n_predict": 12, "hole": 12, "steps": 30, "n": 2}
+MOST = {**dict.fromkeys((*LENGTHS, "n_predict", "hole"), 12), "steps": 30, "n": 2}
 """More of these is allowed, and takes its time."""
 
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Any]:
-    with served() as url:
-        while httpx.get(f"{url}/health").status_code == 503:
-            time.sleep(0.05)
+    with ready() as url:
         yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
 OPERATIONS = (
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/messages/count_tokens"),
     ("POST", "/v1/completions"),
     ("POST", "/v1/fim/completions"),
     ("POST", "/v1/fill"),
@@ -58,8 +57,11 @@ def test_no_request_breaks_it(api: Any, method: str, path: str) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[*HealthCheck], database=None)
     def answered(case: Any) -> None:
         lessen(case.body)
-        if isinstance(case.body, dict) and "messages" in case.body and not {*LENGTHS} & case.body.keys():
-            case.body["max_tokens"] = MOST["max_tokens"]  # it is 128 otherwise
+        if isinstance(case.body, dict) and not {*LENGTHS} & case.body.keys():  # it is 128 otherwise
+            if "messages" in case.body:
+                case.body["max_tokens"] = MOST["max_tokens"]
+            elif "input" in case.body:
+                case.body["max_output_tokens"] = MOST["max_output_tokens"]
         response = case.call(timeout=SECONDS)
         assert response.status_code < 500, response.text
         # what fits the schema may still contradict itself, or end in somebody else's turn
