@@ -112,7 +112,7 @@ def test_character_with_a_masked_byte_is_shown_as_unreadable(tokenizer: Tokenize
     ids = tokenizer.encode("漢")
     assert len(ids) > 1
     (line,) = frame(CanvasView(tokenizer), step(tokenizer, ids, masked={len(ids) - 1}))
-    assert line == "�" * (len(ids) - 1) + MASK_SYMBOL
+    assert line == "�" + MASK_SYMBOL
 
 
 def test_control_characters_cannot_steer_the_terminal(tokenizer: Tokenizer) -> None:
